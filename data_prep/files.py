@@ -1,0 +1,148 @@
+"""Files written whole or not at all, their digests, and tables of typed rows.
+
+A write goes to a temporary name in the same folder, is flushed to the disk and then renamed, so
+that a kill or a full disk leaves either the old file or the new one (rename(2) is atomic).
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.errors import StageError
+
+Row = TypeVar("Row")
+
+# A spreadsheet runs a cell that begins with one of these as a formula (OWASP, "CSV Injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically and durably."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; keys keep their order, floats their full precision."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of any JSON content, independent of key order and white space."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256_bytes(text.encode())
+
+
+def escape_cell(value: object) -> object:
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV atomically; numbers stay numbers, text that looks like a formula is escaped."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([escape_cell(cell) for cell in row] for row in rows)
+    # A name on disk may hold bytes that are not UTF-8; they are kept, as Python's os does.
+    write_bytes(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    if get_origin(hint) is tuple:
+        return pa.list_(_arrow_type(get_args(hint)[0]))
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    return types[hint]
+
+
+def _schema(kind: type[Any]) -> pa.Schema:
+    hints = get_type_hints(kind)
+    return pa.schema([(f.name, _arrow_type(hints[f.name])) for f in dataclasses.fields(kind)])
+
+
+def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
+    """Write rows of one frozen dataclass as parquet, atomically.
+
+    Fields may be str, int, float, bool or a homogeneous tuple of these.
+    """
+    schema = _schema(kind)
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=schema), sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_table(path: Path, kind: type[Row]) -> list[Row]:
+    """Read rows that ``write_table`` wrote.
+
+    Raises:
+        StageError: If the file is missing, damaged or has other columns.
+    """
+    schema = _schema(kind)
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StageError(
+            "stage.unreadable_table",
+            f"{path}: cannot be read as a table ({error})",
+            fix="run the stage that writes it again",
+        ) from error
+    if table.schema.names != schema.names:
+        raise StageError(
+            "stage.other_columns",
+            f"{path}: has the columns {table.schema.names}, expected {schema.names}",
+            fix="it was written by another version of medcurve: run its stage again",
+        )
+    values = [table.column(name).to_pylist() for name in schema.names]
+    return [
+        kind(*(tuple(v) if isinstance(v, list) else v for v in row))
+        for row in zip(*values, strict=True)
+    ]
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote.
+
+    Raises:
+        StageError: If it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StageError(
+            "stage.unreadable_json",
+            f"{path}: cannot be read as JSON ({error})",
+            fix="run the stage that writes it again",
+        ) from error

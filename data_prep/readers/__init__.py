@@ -1,0 +1,1 @@
+"""Readers: scans on disk -> Volume. Each is chosen by content, never by name."""

@@ -1,0 +1,176 @@
+"""A stage's folder: written whole or not at all, with the provenance of what made it.
+
+``provenance.json`` records the digests of inputs, config and outputs, versions and git commit.
+The digest of a stage's folder is the digest of its outputs, so a chain of stages is checkable.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import StageError
+from data_prep.files import digest, read_json, sha256_file, write_json
+
+PROVENANCE = "provenance.json"
+_VERSIONED = ("torch", "monai", "numpy", "scipy", "scikit-learn", "nibabel", "pydicom", "mlflow")
+
+
+def stage_digest(folder: Path) -> str:
+    """Digest of everything that a stage wrote into ``folder``.
+
+    Raises:
+        StageError: If the folder was not written by a stage, or its stage did not finish.
+    """
+    return digest(_provenance(folder)["outputs"])
+
+
+def is_current(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) -> bool:
+    """True where ``folder`` was already made by this stage from these inputs and this config."""
+    if not (folder / PROVENANCE).is_file():
+        return False
+    record = _provenance(folder)
+    return (
+        record["stage"] == stage
+        and record["inputs"] == dict(inputs)
+        and record["config_digest"] == digest(config)
+        and record["medcurve"] == medcurve_version()
+        and all((folder / name).is_file() for name in record["outputs"])
+    )
+
+
+@contextmanager
+def new_stage(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) -> Iterator[Path]:
+    """Yield an empty folder to write into; on success it takes the place of ``folder``.
+
+    An exception or a kill leaves the previous folder as it was. A folder that no stage wrote is
+    never replaced.
+
+    Args:
+        folder: Where the stage's output is to stand.
+        stage: Name of the stage, for the record.
+        inputs: Name -> digest of what the stage reads.
+        config: JSON content that decides the result.
+
+    Raises:
+        StageError: ``stage.not_ours`` if ``folder`` holds something that no stage wrote.
+    """
+    refuse_foreign(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        write_provenance(partial, stage, inputs, config)
+        _swap(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_provenance(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) -> None:
+    """Record what made ``folder``; written last, so that its presence means "complete"."""
+    outputs = {
+        path.relative_to(folder).as_posix(): sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != PROVENANCE
+    }
+    write_json(
+        folder / PROVENANCE,
+        {
+            "stage": stage,
+            "medcurve": medcurve_version(),
+            "python": platform.python_version(),
+            "packages": {name: _package_version(name) for name in _VERSIONED},
+            "git_commit": _git_commit(),
+            "inputs": dict(inputs),
+            "config": config,
+            "config_digest": digest(config),
+            "outputs": outputs,
+        },
+    )
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to write over a folder that holds something that no stage wrote.
+
+    Raises:
+        StageError: ``stage.not_ours``.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / PROVENANCE).is_file():
+        raise StageError(
+            "stage.not_ours",
+            f"{folder} exists and was not written by medcurve",
+            fix="choose another --out, or remove the folder yourself",
+        )
+    if folder.exists() and not folder.is_dir():
+        raise StageError("stage.not_ours", f"{folder} is a file", fix="choose another --out")
+
+
+def medcurve_version() -> str:
+    """Version of the installed distribution."""
+    return _package_version("medcurve")
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise StageError(
+            "stage.missing",
+            f"{folder} does not exist",
+            fix="run the stage that writes it first (see `medcurve --help`)",
+        )
+    if not (folder / PROVENANCE).is_file():
+        raise StageError(
+            "stage.incomplete",
+            f"{folder} has no {PROVENANCE}: its stage did not finish, or it is something else",
+            fix="run the stage that writes it again",
+        )
+    record: dict[str, Any] = read_json(folder / PROVENANCE)
+    return record
+
+
+def _swap(partial: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str:
+    """Commit of the code that runs, with "+changes" where the tree is not clean; "" outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return f"{commit}+changes" if _git(here, "status", "--porcelain", "-uno") else commit
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(where: Path, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603 - fixed program and arguments
+        ["git", "-C", str(where), *arguments],  # noqa: S607
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=10,
+    )
+    return done.stdout.strip()

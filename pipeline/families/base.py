@@ -1,0 +1,126 @@
+"""The contract that every family of classifiers keeps; one suite in tests/ sweeps them all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_prep.config import Config
+from data_prep.errors import MedcurveError
+from data_prep.progress import Progress, silent
+from data_prep.task import Task
+from pipeline.dataset import Scans
+
+
+class FamilyError(MedcurveError):
+    """A family cannot be fitted on these scans, or its saved state does not fit it."""
+
+
+class FamilyParams(Config):
+    """Base of a family's parameters: what ``params:`` in ``configs/family/*.yaml`` may hold."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fitting did.
+
+    Attributes:
+        history: Name -> one value per epoch (``train_loss``, ``val_auc``, ...); empty for a
+            family that is solved in one step.
+        chosen: Name -> the value that validation chose (``epoch``, ``penalty``, ...).
+    """
+
+    history: Mapping[str, list[float]] = field(default_factory=dict)
+    chosen: Mapping[str, float] = field(default_factory=dict)
+
+
+P = TypeVar("P", bound=FamilyParams)
+State = dict[str, NDArray[np.generic]]
+
+
+class Family(ABC, Generic[P]):
+    """One family of classifiers, for one task and scan shape.
+
+    The life of an object: ``Family(params, task, scan_shape, seed)``, then either ``fit`` or
+    ``load_state``, then ``predict_proba`` as often as wanted. Everything random is decided by
+    ``seed``: the same arguments and scans give the same bits on the same kind of machine with the
+    same number of threads.
+
+    ``prepare`` is the part of the work that does not depend on labels, on the size of the training
+    set or on which patients are in it (a frozen feature extractor): a study calls it once per
+    (family, seed) and reuses the result for every size and subset. ``fit`` and ``predict_proba``
+    take scans whose ``x`` is ``prepare(x)``.
+
+    Args:
+        params: The family's own frozen parameters.
+        task: What to predict.
+        scan_shape: (C, I, J[, K]) of one raw (not prepared) scan.
+        seed: Decides every random number.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[FamilyParams]]
+
+    def __init__(self, params: P, task: Task, scan_shape: tuple[int, ...], seed: int) -> None:
+        self.params = params
+        self.task = task
+        self.scan_shape = scan_shape
+        self.seed = seed
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """(N, C, I, J[, K]) raw scans -> what ``fit`` takes, row by row; here: unchanged."""
+        return x
+
+    @abstractmethod
+    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+        """Train on ``train``; choose epoch, penalty and the like on ``val``.
+
+        ``progress`` is told (epochs done, epochs in all).
+
+        Raises:
+            FamilyError: ``family.one_class`` if ``train`` holds one class only.
+        """
+
+    @abstractmethod
+    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
+        """Prepared (N, ...) -> probabilities (N, n_classes) float64.
+
+        Rows sum to 1, but for a multi-label task, where each column is its own probability.
+        A row does not depend on the other rows beyond 1e-6 (batching may reorder sums).
+        """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything that fitting decided, as named arrays (what safetensors stores)."""
+
+    @abstractmethod
+    def load_state(self, state: State) -> None:
+        """Become the fitted object that ``state()`` described, bit for bit.
+
+        Raises:
+            FamilyError: ``family.bad_state`` if a name or shape does not fit.
+        """
+
+    def check_classes(self, train: Scans) -> None:
+        """Refuse training scans that hold one class only (each label, for multi-label)."""
+        target = train.target if self.task.is_multi_label else train.target[:, None]
+        for column in range(target.shape[1]):
+            present = np.unique(target[:, column])
+            if len(present) < 2:
+                name = self.task.class_names[column if self.task.is_multi_label else present[0]]
+                raise FamilyError(
+                    "family.one_class",
+                    f"{self.name}: all {len(target)} training scans "
+                    + (
+                        f"have the same value of label '{name}'"
+                        if self.task.is_multi_label
+                        else f"are of class '{name}'"
+                    ),
+                    fix="add patients of the other classes, or choose a larger size",
+                )

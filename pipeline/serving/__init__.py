@@ -1,0 +1,1 @@
+"""The model package, how it is chosen, and how it meets folders of scans."""
