@@ -1,1 +1,75 @@
 """The families, by name. To add one: a file here, a line in ``FAMILIES``, a YAML in configs."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import SerializeAsAny, ValidationInfo, field_validator
+
+from data_prep.config import Config, find_config, parse_config, read_yaml
+from data_prep.errors import nearest
+from data_prep.task import Task
+from pipeline.families.base import Family, FamilyParams
+from pipeline.families.linear import Linear
+
+FAMILIES: Final[dict[str, type[Family[Any]]]] = {
+    family.name: family
+    for family in (Linear,)
+}  # fmt: skip
+
+
+class FamilyConfig(Config):
+    """Which family, with which parameters: the content of ``configs/family/*.yaml``.
+
+    Attributes:
+        family: A name in ``FAMILIES``.
+        params: That family's own parameters, checked and with every default filled in.
+    """
+
+    family: str
+    params: SerializeAsAny[FamilyParams]
+
+    @field_validator("family")
+    @classmethod
+    def _known(cls, family: str) -> str:
+        if family not in FAMILIES:
+            names = list(FAMILIES)
+            raise ValueError(f"no such family{nearest(family, names)}; allowed: {', '.join(names)}")
+        return family
+
+    @field_validator("params", mode="before")
+    @classmethod
+    def _typed(cls, params: Any, info: ValidationInfo) -> Any:
+        family = info.data.get("family")  # absent if it was refused: then that error is enough
+        return FAMILIES[family].Params.model_validate(params) if family else FamilyParams()
+
+
+class _FamilyFile(Config):
+    """A family's YAML file before its parameters are looked at."""
+
+    family: str
+    params: dict[str, Any] = {}
+
+
+def load_family_config(name: str) -> FamilyConfig:
+    """Read the family config of that name in ``configs/family``, or at that path.
+
+    Raises:
+        ConfigError: As ``read_config`` and ``find_config``; a wrong parameter is answered with
+            file, line, field and the nearest valid name.
+    """
+    path = find_config("family", name)
+    content, lines = read_yaml(path)
+    raw = parse_config(content, _FamilyFile, source=str(path), lines=lines)
+    bare = {"family": raw.family, "params": {}}
+    known = parse_config(bare, FamilyConfig, source=str(path), lines=lines)
+    schema = FAMILIES[known.family].Params
+    params = parse_config(raw.params, schema, source=str(path), lines=lines, at="params")
+    return FamilyConfig(family=known.family, params=params)
+
+
+def build_family(
+    config: FamilyConfig, task: Task, scan_shape: tuple[int, ...], seed: int
+) -> Family[Any]:
+    """An unfitted family for scans of shape (C, I, J[, K]); ``seed`` decides all its randomness."""
+    return FAMILIES[config.family](config.params, task, scan_shape, seed)

@@ -107,6 +107,32 @@ class Family(ABC, Generic[P]):
             FamilyError: ``family.bad_state`` if a name or shape does not fit.
         """
 
+    def check_state(self, state: State, like: State) -> None:
+        """Refuse a state whose names, shapes or dtypes are not those of ``like``."""
+        found = {name: (value.shape, value.dtype) for name, value in state.items()}
+        expected = {name: (value.shape, value.dtype) for name, value in like.items()}
+        if found == expected:
+            return
+        name = next(n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n))
+        shown = [
+            f"{side[name][0]} {side[name][1]}" if name in side else "nothing"
+            for side in (found, expected)
+        ]
+        raise FamilyError(
+            "family.bad_state",
+            f"{self.name}: array '{name}' of the saved state is {shown[0]}; expected {shown[1]}",
+            fix="load it with the family config, task and scan shape that it was saved with",
+        )
+
+    def check_validation(self, val: Scans) -> None:
+        """Refuse an empty validation split, by which nothing can be chosen."""
+        if not len(val):
+            raise FamilyError(
+                "family.no_validation",
+                f"{self.name}: there are no validation scans to choose by",
+                fix="give the split stage a validation share above 0",
+            )
+
     def check_classes(self, train: Scans) -> None:
         """Refuse training scans that hold one class only (each label, for multi-label)."""
         target = train.target if self.task.is_multi_label else train.target[:, None]

@@ -1,0 +1,107 @@
+"""Multinomial logistic regression on voxels: the family of highest bias."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from data_prep.progress import Progress, silent
+from data_prep.task import Task
+from pipeline.dataset import Scans
+from pipeline.families import logistic
+from pipeline.families.base import Family, FamilyParams, Fit, State
+from pipeline.families.logistic import Axes, Weights
+
+
+class LinearParams(FamilyParams):
+    """Parameters of ``linear``.
+
+    Attributes:
+        penalties: L2 penalties to choose from on validation. They are relative to the mean squared
+            length of a standardised scan, so that one grid serves every number of voxels.
+    """
+
+    penalties: tuple[PositiveFloat, ...] = Field(
+        default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
+        min_length=1,
+    )
+
+
+class Linear(Family[LinearParams]):
+    """L2-penalised logistic regression on standardised voxels.
+
+    Each voxel is centred and divided by its standard deviation over the training scans. The
+    penalty of least validation log loss is kept; of equals, the stronger. Multi-label tasks are
+    one logistic regression per label that share the penalty.
+    """
+
+    name: ClassVar[str] = "linear"
+    Params: ClassVar[type[FamilyParams]] = LinearParams
+
+    def __init__(
+        self, params: LinearParams, task: Task, scan_shape: tuple[int, ...], seed: int
+    ) -> None:
+        super().__init__(params, task, scan_shape, seed)
+        inputs = int(np.prod(scan_shape))
+        n_columns = 1 if task.kind == "binary" else task.n_classes
+        self._weights = Weights(np.zeros((inputs, n_columns)), np.zeros(n_columns))
+
+    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+        self.check_classes(train)
+        self.check_validation(val)
+        x = _flat(train.x)
+        mean, scale = _standard(x)
+        axes = Axes.of((x - mean) / scale)
+        wanted = logistic.columns(self.task, train.target)
+        val_wanted = logistic.columns(self.task, val.target)
+        val_projected = logistic.product((_flat(val.x) - mean) / scale, axes.back)
+        penalties = sorted(self.params.penalties, reverse=True)
+        solved: list[Weights] = []
+        val_losses: list[float] = []
+        for done, penalty in enumerate(penalties):
+            progress(done, len(penalties))
+            near = solved[-1] if solved else None
+            solved.append(logistic.solve(self.task, axes, wanted, penalty, near))
+            val_losses.append(
+                logistic.loss(self.task, solved[-1].logits(val_projected), val_wanted)
+            )
+        progress(len(penalties), len(penalties))
+        best = int(np.argmin(val_losses))  # the first of equals: the stronger penalty
+        weight = (axes.back @ solved[best].weight) / scale[:, None]
+        self._weights = Weights(weight, solved[best].bias - mean @ weight)
+        return Fit(chosen={"penalty": penalties[best], "val_log_loss": val_losses[best]})
+
+    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
+        return logistic.probability(self.task, self._weights.logits(_flat(x)))
+
+    def state(self) -> State:
+        return {"weight": self._weights.weight, "bias": self._weights.bias}
+
+    def load_state(self, state: State) -> None:
+        self.check_state(state, self.state())
+        self._weights = Weights(
+            state["weight"].astype(np.float64), state["bias"].astype(np.float64)
+        )
+
+
+def _flat(x: Tensor) -> NDArray[np.float32]:
+    flat: NDArray[np.float32] = x.reshape(len(x), -1).numpy()
+    return flat
+
+
+def _standard(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and scale of each voxel; scaled scans have a mean squared length of 1.
+
+    The deviation has a floor of 1 % of the largest: a voxel that hardly varies in training (a
+    corner of the background) would otherwise be blown up in a scan where it does.
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    deviation = x.std(axis=0, dtype=np.float64)
+    varying = max(1, int((deviation > 0).sum()))
+    floor = 0.01 * float(deviation.max()) or 1.0
+    scale = np.maximum(deviation, floor) * np.sqrt(varying)
+    return mean.astype(np.float32), scale.astype(np.float32)

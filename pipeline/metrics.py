@@ -1,0 +1,339 @@
+"""Scores of probabilities against targets, each with a patient-clustered bootstrap interval.
+
+Definitions, equal to scikit-learn's where it has the metric, and for ``auc`` and ``accuracy``
+equal to the MedMNIST evaluator's for every kind of task (Yang et al. 2023, ``getAUC``, ``getACC``):
+
+* ``auc``: area under the ROC curve of class 1 (binary); mean over classes of one against the rest
+  (multi-class, ordinal); mean over labels (multi-label). Always of probabilities, never of
+  decisions.
+* ``accuracy``: share of scans whose most probable class is right; for multi-label the mean over
+  labels of the share that is right at a threshold of 0.5.
+* ``balanced_accuracy``: mean recall of the classes that occur; mean over labels for multi-label.
+* ``brier``: mean over scans of the squared distance between probability row and one-hot target,
+  summed over classes (Brier 1950), so 0 to 2 for a binary task.
+* ``log_loss``: mean negative natural logarithm of the true class's probability, clipped to the
+  machine epsilon as scikit-learn does; for multi-label the mean over labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import ConfigError, nearest
+from data_prep.task import Task
+
+METRICS: Final = ("auc", "accuracy", "balanced_accuracy", "brier", "log_loss")
+
+_LOWER_IS_BETTER: Final = frozenset({"brier", "log_loss"})
+_BLOCK = 256  # resamples at a time: 2,000 patients take 4 MB, which stays in the cache
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric with its bootstrap interval.
+
+    Attributes:
+        value: The metric on all scans; NaN where it is undefined.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        resamples: Resamples in which the metric was defined, which is what the ends rest on.
+    """
+
+    value: float
+    low: float
+    high: float
+    resamples: int
+
+
+def higher_is_better(name: str) -> bool:
+    """True for a score, False for a loss.
+
+    Raises:
+        ConfigError: ``config.unknown_metric``.
+    """
+    if name not in METRICS:
+        raise ConfigError(
+            "config.unknown_metric",
+            f"no metric '{name}'{nearest(name, list(METRICS))}",
+            fix=f"use one of: {', '.join(METRICS)}",
+        )
+    return name not in _LOWER_IS_BETTER
+
+
+def score(task: Task, target: Labels, probability: Floats) -> dict[str, float]:
+    """Every metric of ``METRICS``.
+
+    Args:
+        task: What was predicted.
+        target: (N,) class indices, or (N, L) 0/1 for multi-label.
+        probability: (N, n_classes).
+
+    Returns:
+        Name -> value; NaN where undefined (``auc`` where a class does not occur, or is the only
+        one; ``balanced_accuracy`` where one class only occurs; everything where N is 0).
+
+    Raises:
+        ValueError: If the shapes do not fit, or a probability is NaN or infinite.
+    """
+    _check(task, target, probability)
+    weights = np.ones((len(target), 1))
+    groups = np.arange(len(target))
+    metrics = (_weighted(name, task, target, probability, groups) for name in METRICS)
+    return {name: float(of(weights)[0]) for name, of in zip(METRICS, metrics, strict=True)}
+
+
+def bootstrap(
+    task: Task,
+    target: Labels,
+    probability: Floats,
+    patient_ids: NDArray[np.str_],
+    *,
+    names: Sequence[str] = METRICS,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Percentile bootstrap that draws whole patients with replacement.
+
+    Scans of one patient resemble each other, so drawing scans would give intervals that are too
+    narrow (Field and Welsh 2007, "Bootstrapping clustered data"). A resample in which a metric is
+    undefined (a class was not drawn) is left out of that metric's interval, and
+    ``Interval.resamples`` says how many were left in; with none, the ends are NaN.
+
+    Args:
+        task: What was predicted.
+        target: (N,) class indices, or (N, L) 0/1 for multi-label.
+        probability: (N, n_classes).
+        patient_ids: (N,) patient of each scan.
+        names: Which metrics.
+        resamples: How many times the patients are drawn.
+        seed: Decides the draws; the same for every metric, so that intervals are paired.
+        level: Coverage that is aimed at.
+
+    Raises:
+        ConfigError: ``config.unknown_metric``.
+        ValueError: As ``score``.
+    """
+    _check(task, target, probability)
+    for name in names:
+        higher_is_better(name)
+    patients, patient = np.unique(patient_ids, return_inverse=True)
+    values = score(task, target, probability)
+    metrics = {name: _weighted(name, task, target, probability, patient) for name in names}
+    drawn: dict[str, list[Floats]] = {name: [] for name in names}
+    for weights in _draws(len(patients), resamples, seed):
+        for name, of in metrics.items():
+            drawn[name].append(of(weights))
+    return {
+        name: _interval(values[name], np.concatenate(blocks), level)
+        for name, blocks in drawn.items()
+    }
+
+
+def _check(task: Task, target: Labels, probability: Floats) -> None:
+    rows = (len(target), task.n_classes)
+    if probability.shape != rows or target.shape != (rows if task.is_multi_label else rows[:1]):
+        raise ValueError(
+            f"target {target.shape} and probability {probability.shape} do not fit a "
+            f"{task.kind} task of {task.n_classes} classes"
+        )
+    if not np.isfinite(probability).all():
+        raise ValueError("a probability is NaN or infinite")
+
+
+def _draws(n_patients: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """(n_patients, block) how often each patient is drawn, block after block."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, _BLOCK):
+        block = min(_BLOCK, resamples - start)
+        chosen = generator.integers(n_patients, size=(block, n_patients))
+        cell = chosen * block + np.arange(block)[:, None]
+        counts = np.bincount(cell.ravel(), minlength=n_patients * block)
+        yield counts.reshape(n_patients, block).astype(np.float64)
+
+
+def _interval(value: float, drawn: Floats, level: float) -> Interval:
+    defined = drawn[~np.isnan(drawn)]
+    if not defined.size:
+        return Interval(value, float("nan"), float("nan"), 0)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), int(defined.size))
+
+
+# Each metric as a function of weights (groups, R), how often each group (patient) counts in each of
+# R resamples. What does not depend on the weights is worked out once, when it is made.
+
+
+@dataclass(frozen=True)
+class _Ratios:
+    """Mean over terms of (weighted sum of ``part`` / weighted sum of ``whole``).
+
+    Attributes:
+        part: (terms, groups) numerator's sum over each group's scans.
+        whole: (terms, groups) denominator's.
+        needed: Terms whose denominator may not be zero; of the others, those are left out.
+    """
+
+    part: Floats
+    whole: Floats
+    needed: int
+
+    def __call__(self, weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratios = (self.part @ weights) / (self.whole @ weights)
+            present = ~np.isnan(ratios)
+            mean = np.where(present, ratios, 0).sum(axis=0) / present.sum(axis=0)
+        defined: Floats = np.where(present.sum(axis=0) < self.needed, np.nan, mean)
+        return defined
+
+
+@dataclass(frozen=True)
+class _Auc:
+    """Weighted area under the ROC curve as the Mann-Whitney statistic, ties counted one half.
+
+    Attributes:
+        negative: Group of each negative scan, by rising score.
+        positive: Group of each positive scan, by rising score.
+        below: For each positive scan, the number of negative scans that score less.
+        up_to: For each positive scan, the number of negative scans that score no more.
+    """
+
+    negative: Labels
+    positive: Labels
+    below: Labels
+    up_to: Labels
+
+    @classmethod
+    def of(cls, truth: NDArray[np.bool_], scores: Floats, groups: Labels) -> _Auc:
+        order = np.argsort(scores, kind="stable")
+        truth, scores, groups = truth[order], scores[order], groups[order]
+        negative, positive = scores[~truth], scores[truth]
+        return cls(
+            negative=groups[~truth],
+            positive=groups[truth],
+            below=np.searchsorted(negative, positive, side="left"),
+            up_to=np.searchsorted(negative, positive, side="right"),
+        )
+
+    def __call__(self, weights: Floats) -> Floats:
+        passed = np.zeros((len(self.negative) + 1, weights.shape[1]))
+        np.cumsum(weights[self.negative], axis=0, out=passed[1:])
+        positive = weights[self.positive]
+        won = np.einsum("ir,ir->r", positive, passed[self.below])
+        won_or_tied = np.einsum("ir,ir->r", positive, passed[self.up_to])
+        pairs = passed[-1] * positive.sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            area: Floats = (won + won_or_tied) / (2 * pairs)
+        return area
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """Mean of metrics; NaN where one of them is."""
+
+    parts: tuple[_Auc | _Ratios, ...]
+
+    def __call__(self, weights: Floats) -> Floats:
+        total: Floats = np.sum([part(weights) for part in self.parts], axis=0)
+        return total / len(self.parts)
+
+
+def _weighted(
+    name: str, task: Task, target: Labels, probability: Floats, groups: Labels
+) -> _Mean | _Ratios:
+    n_groups = int(groups.max()) + 1 if len(groups) else 0
+    if name == "auc":
+        return _Mean(
+            tuple(
+                _Auc.of(truth, scores, groups)
+                for truth, scores in _tests(task, target, probability)
+            )
+        )
+    if name == "balanced_accuracy":
+        return _Mean(
+            tuple(
+                _recalls(truth, decided, n_classes, groups, n_groups)
+                for truth, decided, n_classes in _decisions(task, target, probability)
+            )
+        )
+    per_scan = _PER_SCAN[name](task, target, probability)
+    return _Ratios(
+        part=_sums(groups, per_scan, n_groups)[None],
+        whole=_sums(groups, np.ones(len(groups)), n_groups)[None],
+        needed=1,
+    )
+
+
+def _tests(
+    task: Task, target: Labels, probability: Floats
+) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
+    """The yes-or-no questions that the AUC averages over, as (truth, score) of each scan."""
+    if task.kind == "binary":
+        yield target == 1, probability[:, 1]
+    else:
+        truth = task.one_hot(target).astype(bool)
+        yield from zip(truth.T, probability.T, strict=True)
+
+
+def _decisions(
+    task: Task, target: Labels, probability: Floats
+) -> Iterator[tuple[Labels, Labels, int]]:
+    """(truth, decision, number of classes) of the task, or of each label."""
+    if task.is_multi_label:
+        decided = (probability > 0.5).astype(np.int64)
+        yield from ((t, d, 2) for t, d in zip(target.T, decided.T, strict=True))
+    elif task.kind == "binary":
+        yield target, (probability[:, 1] > 0.5).astype(np.int64), 2
+    else:
+        yield target, np.argmax(probability, axis=1), task.n_classes
+
+
+def _recalls(
+    truth: Labels, decided: Labels, n_classes: int, groups: Labels, n_groups: int
+) -> _Ratios:
+    cell = truth * n_groups + groups
+    cells = n_classes * n_groups
+    hits = _sums(cell, (truth == decided).astype(np.float64), cells)
+    counts = _sums(cell, np.ones(len(cell)), cells)
+    shape = (n_classes, n_groups)
+    return _Ratios(part=hits.reshape(shape), whole=counts.reshape(shape), needed=2)
+
+
+def _sums(groups: Labels, values: Floats, n_groups: int) -> Floats:
+    return np.bincount(groups, weights=values, minlength=n_groups).astype(np.float64)
+
+
+def _hits(task: Task, target: Labels, probability: Floats) -> Floats:
+    right = [truth == decided for truth, decided, _ in _decisions(task, target, probability)]
+    hits: Floats = np.mean(right, axis=0)
+    return hits
+
+
+def _squared_distance(task: Task, target: Labels, probability: Floats) -> Floats:
+    distance: Floats = ((task.one_hot(target) - probability) ** 2).sum(axis=1)
+    return distance
+
+
+def _negative_log_likelihood(task: Task, target: Labels, probability: Floats) -> Floats:
+    epsilon = np.finfo(probability.dtype).eps
+    clipped = np.clip(probability, epsilon, 1 - epsilon)
+    truth = task.one_hot(target)
+    if task.is_multi_label:
+        loss: Floats = -np.log(np.where(truth == 1, clipped, 1 - clipped)).mean(axis=1)
+        return loss
+    return -np.log(clipped[np.arange(len(target)), target])
+
+
+_PER_SCAN: Final = {
+    "accuracy": _hits,
+    "brier": _squared_distance,
+    "log_loss": _negative_log_likelihood,
+}
