@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import SerializeAsAny, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from data_prep.config import Config, find_config, parse_config, read_yaml
 from data_prep.errors import nearest
@@ -18,6 +18,16 @@ FAMILIES: Final[dict[str, type[Family[Any]]]] = {
 }  # fmt: skip
 
 
+def _known(family: str) -> str:
+    if family not in FAMILIES:
+        names = list(FAMILIES)
+        raise ValueError(f"no such family{nearest(family, names)}; allowed: {', '.join(names)}")
+    return family
+
+
+FamilyName = Annotated[str, AfterValidator(_known)]
+
+
 class FamilyConfig(Config):
     """Which family, with which parameters: the content of ``configs/family/*.yaml``.
 
@@ -26,16 +36,8 @@ class FamilyConfig(Config):
         params: That family's own parameters, checked and with every default filled in.
     """
 
-    family: str
+    family: FamilyName
     params: SerializeAsAny[FamilyParams]
-
-    @field_validator("family")
-    @classmethod
-    def _known(cls, family: str) -> str:
-        if family not in FAMILIES:
-            names = list(FAMILIES)
-            raise ValueError(f"no such family{nearest(family, names)}; allowed: {', '.join(names)}")
-        return family
 
     @field_validator("params", mode="before")
     @classmethod
@@ -47,8 +49,8 @@ class FamilyConfig(Config):
 class _FamilyFile(Config):
     """A family's YAML file before its parameters are looked at."""
 
-    family: str
-    params: dict[str, Any] = {}
+    family: FamilyName
+    params: dict[str, Any] = Field(default_factory=dict)
 
 
 def load_family_config(name: str) -> FamilyConfig:
@@ -61,11 +63,9 @@ def load_family_config(name: str) -> FamilyConfig:
     path = find_config("family", name)
     content, lines = read_yaml(path)
     raw = parse_config(content, _FamilyFile, source=str(path), lines=lines)
-    bare = {"family": raw.family, "params": {}}
-    known = parse_config(bare, FamilyConfig, source=str(path), lines=lines)
-    schema = FAMILIES[known.family].Params
+    schema = FAMILIES[raw.family].Params
     params = parse_config(raw.params, schema, source=str(path), lines=lines, at="params")
-    return FamilyConfig(family=known.family, params=params)
+    return FamilyConfig(family=raw.family, params=params)
 
 
 def build_family(
