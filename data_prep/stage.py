@@ -50,8 +50,8 @@ def is_current(folder: Path, stage: str, inputs: Mapping[str, str], config: Any)
 def new_stage(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) -> Iterator[Path]:
     """Yield an empty folder to write into; on success it takes the place of ``folder``.
 
-    An exception or a kill leaves the previous folder as it was. A folder that no stage wrote is
-    never replaced.
+    An exception or a kill leaves the previous folder as it was. A folder that this stage did not
+    write is never replaced.
 
     Args:
         folder: Where the stage's output is to stand.
@@ -60,16 +60,16 @@ def new_stage(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) 
         config: JSON content that decides the result.
 
     Raises:
-        StageError: ``stage.not_ours`` if ``folder`` holds something that no stage wrote.
+        StageError: ``stage.not_ours`` if ``folder`` holds something that this stage did not write.
     """
-    refuse_foreign(folder)
+    refuse_foreign(folder, stage)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
         write_provenance(partial, stage, inputs, config)
-        _swap(partial, folder)
+        replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -97,8 +97,12 @@ def write_provenance(folder: Path, stage: str, inputs: Mapping[str, str], config
     )
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Refuse to write over a folder that holds something that no stage wrote.
+def refuse_foreign(folder: Path, stage: str = "") -> None:
+    """Refuse to write over a folder that holds something that no stage wrote, or another stage.
+
+    Args:
+        folder: Where a stage's output is to stand.
+        stage: Name of that stage; "" accepts the output of any stage.
 
     Raises:
         StageError: ``stage.not_ours``.
@@ -111,6 +115,28 @@ def refuse_foreign(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise StageError("stage.not_ours", f"{folder} is a file", fix="choose another --out")
+    if stage and (folder / PROVENANCE).is_file():
+        written_by = _provenance(folder).get("stage")
+        if written_by != stage:
+            raise StageError(
+                "stage.not_ours",
+                f"{folder} holds the output of stage '{written_by}', not of '{stage}'",
+                fix="choose another --out, or remove the folder yourself",
+            )
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Put the whole folder ``partial`` in the place of ``folder``; on failure the old one stays."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def medcurve_version() -> str:
@@ -133,19 +159,6 @@ def _provenance(folder: Path) -> dict[str, Any]:
         )
     record: dict[str, Any] = read_json(folder / PROVENANCE)
     return record
-
-
-def _swap(partial: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _package_version(name: str) -> str:

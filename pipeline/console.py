@@ -1,0 +1,111 @@
+"""What the command prints: progress bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress as Bar,
+    ProgressColumn,
+    Task as BarTask,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from data_prep.errors import MedcurveError
+from data_prep.progress import Progress
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_PLAIN_EVERY_S = 10.0
+
+
+class _Rate(ProgressColumn):
+    """Units a second, of the whole run so far (steadier than the momentary speed)."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: BarTask) -> Text:
+        """The rate, or nothing before the first unit is done."""
+        if not task.elapsed or not task.completed:
+            return Text("")
+        return Text(f"{rate(task.completed / task.elapsed)} {self._unit}/s", style="cyan")
+
+
+def rate(value: float) -> str:
+    """Three significant digits: 0.52, 7.31, 45.2, 1240."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+@contextmanager
+def progress(title: str, unit: str) -> Iterator[Progress]:
+    """Yield a function to call with (done, total).
+
+    In a terminal a bar with count, rate and time left; elsewhere (a log, CI) one plain line every
+    ten seconds and one at the end.
+    """
+    if not OUT.is_terminal:
+        with _plain(title, unit) as report:
+            yield report
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Bar(*columns, console=OUT) as bar:
+        task = bar.add_task(f"{title:<8}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _plain(title: str, unit: str) -> Iterator[Progress]:
+    start = last = time.monotonic()
+    seen = (0, 0)
+
+    def line() -> str:
+        seconds = time.monotonic() - start
+        speed = f", {rate(seen[0] / seconds)} {unit}/s" if seconds > 0 else ""
+        left = (seen[1] - seen[0]) * seconds / seen[0] if seen[0] else 0.0
+        return (
+            f"{title}: {seen[0]}/{seen[1]} {unit} in {seconds:.1f} s{speed}"
+            + (f", about {left:.0f} s left" if left >= 1 else "")
+        )
+
+    def report(done: int, total: int) -> None:
+        nonlocal seen, last
+        seen = (done, total)
+        if time.monotonic() - last >= _PLAIN_EVERY_S:
+            last = time.monotonic()
+            say(line())
+
+    yield report
+    if seen[1]:
+        say(line())
+
+
+def say(text: str, *, style: str = "") -> None:
+    """Print one line; the text is never read as markup (file names may hold brackets)."""
+    OUT.print(escape(text), style=style)
+
+
+def heading(text: str) -> None:
+    """Print the name of the step that begins."""
+    OUT.print(f"\n[bold]{escape(text)}[/bold]")
+
+
+def fail(error: MedcurveError) -> None:
+    """Print an error for the user on standard error."""
+    ERR.print(f"[bold red]error[/bold red] {escape(str(error))}")

@@ -1,0 +1,138 @@
+"""A config that is wrong is answered with file, line, field and the nearest valid name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from data_prep.config import MAX_CONFIG_BYTES, Config, find_config, read_config, read_yaml
+from data_prep.errors import ConfigError
+
+
+class Square(Config):
+    kind: Literal["square"]
+    side_mm: float = Field(gt=0)
+
+
+class Circle(Config):
+    kind: Literal["circle"]
+    radius_mm: float
+
+
+class Drawing(Config):
+    title: str
+    shapes: tuple[Annotated[Square | Circle, Field(discriminator="kind")], ...] = ()
+    colour: Literal["red", "green"] = "red"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "drawing.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def error_of(path: Path) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        read_config(path, Drawing)
+    return caught.value
+
+
+def test_a_good_config_is_a_frozen_object(tmp_path: Path) -> None:
+    drawing = read_config(
+        write(tmp_path, "title: a\nshapes:\n  - {kind: square, side_mm: 2}\n"), Drawing
+    )
+    assert drawing.shapes == (Square(kind="square", side_mm=2.0),)
+    with pytest.raises(ValueError, match="frozen"):
+        drawing.title = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("title: a\ncolor: red\n", ["drawing.yaml:2", "unknown field 'color'", "'colour'"]),
+        ("title: a\n\ncolour: gren\n", ["drawing.yaml:3", "'colour' = 'gren'", "did you mean 'green'"]),
+        ("colour: red\n", ["field 'title' is required"]),
+        ("title: [1]\n", ["drawing.yaml:1", "field 'title' = a list"]),
+        (
+            "title: a\nshapes:\n  - kind: square\n    side_mm: -1\n",
+            ["drawing.yaml:4", "shapes.0.side_mm", "greater than 0"],
+        ),
+        (
+            "title: a\nshapes:\n  - kind: square\n    side_mm: 1\n    sid: 2\n",
+            ["drawing.yaml:5", "unknown field 'shapes.0.sid'", "did you mean 'side_mm'"],
+        ),
+        ("title: a\nshapes:\n  - kind: circel\n", ["drawing.yaml:3", "shapes.0", "circle"]),
+        ("title: a\nshapes:\n  - kind: circle\n", ["drawing.yaml:3", "shapes.0.radius_mm", "required"]),
+        ("title: a\nshapes:\n  - {kind: circle, radius_mm: .nan}\n", ["shapes.0.radius_mm"]),
+    ],
+)
+def test_an_invalid_field_is_named(tmp_path: Path, text: str, expected: list[str]) -> None:
+    error = error_of(write(tmp_path, text))
+    assert error.code == "config.invalid"
+    for part in expected:
+        assert part in str(error)
+
+
+def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
+    message = str(error_of(write(tmp_path, "titel: a\ncolour: blue\n")))
+    assert "titel" in message
+    assert "colour" in message
+    assert "field 'title' is required" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "expected"),
+    [
+        ("title: a\ntitle: b\n", "config.bad_yaml", "drawing.yaml:2: duplicate key 'title'"),
+        ("title: &a [1]\nshapes: *a\n", "config.bad_yaml", "aliases"),
+        ("title: !!python/object:os.system {}\n", "config.bad_yaml", "drawing.yaml:1"),
+        ("title: [\n", "config.bad_yaml", "drawing.yaml:2"),
+        ("- 1\n", "config.not_a_mapping", "a list"),
+        ("", "config.not_a_mapping", "empty"),
+        ("? [a]\n: 1\n", "config.bad_yaml", "a field name must be a word"),
+        ("a: " + "[" * 5000, "config.bad_yaml", "nested too deeply"),
+        ("#" * (MAX_CONFIG_BYTES + 1), "config.too_large", "at most"),
+    ],
+)
+def test_what_is_not_a_plain_mapping_is_refused(
+    tmp_path: Path, text: str, code: str, expected: str
+) -> None:
+    error = error_of(write(tmp_path, text))
+    assert error.code == code
+    assert expected in str(error)
+
+
+def test_text_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.yaml"
+    path.write_bytes(b"title: a\ncolour: \xff\n")
+    error = error_of(path)
+    assert error.code == "config.not_utf8"
+    assert "drawing.yaml:2" in str(error)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "title: a\n")
+    assert "did you mean 'drawing.yaml'" in str(error_of(tmp_path / "drawings.yaml"))
+    assert "does not exist" in str(error_of(tmp_path / "nowhere" / "drawing.yaml"))
+
+
+def test_a_name_is_found_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    (tmp_path / "data" / "breast.yaml").touch()
+    (tmp_path / "data" / "sub" / "lung.yaml").touch()
+    assert find_config("data", "breast", tmp_path) == tmp_path / "data" / "breast.yaml"
+    assert find_config("data", "elsewhere/x.yaml", tmp_path) == Path("elsewhere/x.yaml")
+    with pytest.raises(ConfigError) as caught:
+        find_config("data", "brest", tmp_path)
+    assert "did you mean 'breast'" in str(caught.value)
+    assert "sub/lung" in str(caught.value)
+
+
+def test_lines_are_known_for_every_field(tmp_path: Path) -> None:
+    _, lines = read_yaml(write(tmp_path, "a:\n  b: 1\n  c:\n    - 2\n    - 3\n"))
+    assert lines[("a", "b")] == 2
+    assert lines[("a", "c")] == 3
+    assert lines[("a", "c", 1)] == 5
