@@ -122,20 +122,45 @@ def bootstrap(
         ConfigError: ``config.unknown_metric``.
         ValueError: As ``score``.
     """
+    values = score(task, target, probability)
+    drawn = resample(
+        task, target, probability, patient_ids, names=names, resamples=resamples, seed=seed
+    )
+    return {name: _interval(values[name], drawn[name], level) for name in names}
+
+
+def resample(
+    task: Task,
+    target: Labels,
+    probability: Floats,
+    patient_ids: NDArray[np.str_],
+    *,
+    names: Sequence[str] = METRICS,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """Each metric in each bootstrap resample of the patients: what ``bootstrap`` rests on.
+
+    The draws depend on ``seed`` and the number of patients only, so that two classifiers on the
+    same scans are compared draw by draw.
+
+    Returns:
+        Name -> (resamples,); NaN where undefined.
+
+    Raises:
+        ConfigError: ``config.unknown_metric``.
+        ValueError: As ``score``.
+    """
     _check(task, target, probability)
     for name in names:
         higher_is_better(name)
     patients, patient = np.unique(patient_ids, return_inverse=True)
-    values = score(task, target, probability)
     metrics = {name: _weighted(name, task, target, probability, patient) for name in names}
     drawn: dict[str, list[Floats]] = {name: [] for name in names}
     for weights in _draws(len(patients), resamples, seed):
         for name, of in metrics.items():
             drawn[name].append(of(weights))
-    return {
-        name: _interval(values[name], np.concatenate(blocks), level)
-        for name, blocks in drawn.items()
-    }
+    return {name: np.concatenate(blocks) for name, blocks in drawn.items()}
 
 
 def _check(task: Task, target: Labels, probability: Floats) -> None:
