@@ -1,0 +1,107 @@
+"""One cell: fit one family on one subset with one seed and predict validation and test scans.
+
+This is the only place where a study trains. Every engine and the release call it, so that the
+same cell gives the same bits wherever it is computed.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from threadpoolctl import threadpool_limits
+
+from data_prep.store import Store
+from data_prep.task import Task
+from pipeline.dataset import Scans, load_split
+from pipeline.families import FamilyConfig
+from pipeline.families.base import Family
+from pipeline.study.grid import PlannedCell
+from pipeline.study.journal import CellResult
+
+BuildFamily = Callable[[FamilyConfig, Task, tuple[int, ...], int], Family[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The three splits of a store in memory, raw or prepared by a family."""
+
+    train: Scans
+    val: Scans
+    test: Scans
+
+    @classmethod
+    def load(cls, store: Store) -> Splits:
+        """Read a store.
+
+        Raises:
+            StageError: ``store.empty_split``.
+        """
+        return cls(*(load_split(store, name) for name in ("train", "val", "test")))
+
+    def prepared_by(self, family: Family[Any], threads: int) -> Splits:
+        """The splits with ``x`` prepared by this family."""
+        with pinned_threads(threads):
+            return Splits(*(scans.with_x(family.prepare(scans.x)) for scans in vars(self).values()))
+
+
+def arithmetic(threads: int) -> dict[str, str]:
+    """What decides the last bits of a result, for the key of a cell."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": device,
+        "threads": str(threads),
+    }
+
+
+@contextmanager
+def pinned_threads(threads: int) -> Iterator[None]:
+    """Run a block with this many threads in torch, BLAS and OpenMP alike."""
+    before = torch.get_num_threads()
+    with threadpool_limits(limits=threads):
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def fit_cell(
+    planned: PlannedCell, family: Family[Any], prepared: Splits, threads: int
+) -> CellResult:
+    """Fit ``family`` on the cell's patients and predict every validation and test scan.
+
+    Args:
+        planned: Which scans to train and choose on.
+        family: Unfitted, built with the cell's seed; fitted afterwards.
+        prepared: All scans, with ``x`` prepared by this family.
+        threads: Threads to compute with.
+
+    Raises:
+        FamilyError: If the family refuses these scans.
+    """
+    with pinned_threads(threads):
+        start = time.monotonic()
+        fit = family.fit(prepared.train.take(planned.train), prepared.val.take(planned.val))
+        fitted = time.monotonic()
+        val, test = (family.predict_proba(scans.x) for scans in (prepared.val, prepared.test))
+        predicted = time.monotonic()
+    return CellResult(
+        val=val,
+        test=test,
+        history=fit.history,
+        chosen=fit.chosen,
+        seconds={"fit": fitted - start, "predict": predicted - fitted},
+    )

@@ -1,0 +1,83 @@
+"""What a study varies and how it decides: ``configs/study/*.yaml``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, field_validator
+
+from data_prep.config import Config
+
+MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
+METRIC_WORDS: Final[dict[str, str]] = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+}
+Size = Annotated[int, Field(ge=4)] | Literal["all"]
+
+
+class ReleaseRule(Config):
+    """How the family to release is chosen, by validation scores at the largest size only.
+
+    Attributes:
+        rule: ``best`` takes the best mean. ``one_standard_error`` takes the simplest family whose
+            mean is within one standard error of the best (Breiman et al. 1984, section 3.4.3);
+            "simplest" is the first in the order of ``StudyConfig.families``.
+        metric: Which metric; the study's own if not given.
+    """
+
+    rule: Literal["best", "one_standard_error"] = "best"
+    metric: MetricName | None = None
+
+
+class StudyConfig(Config):
+    """A grid of families x sizes x subsets x seeds, and what is asked of it.
+
+    Attributes:
+        families: Names of ``configs/family`` (or paths of YAML files), simplest first: the order
+            decides ties of the release rule and the order of every table.
+        sizes: Numbers of training patients, or ``all`` for every one there is.
+        subsets: Replicates: independent nested draws of training patients.
+        seeds: Repetitions of each subset with other initial weights and batch orders.
+        seed: Base of all randomness: replicate r draws its patients from (seed, r), and the
+            families get the seeds seed, seed + 1, ...
+        metric: The headline metric.
+        validation: ``all``: every validation patient is used at each size, as the release will
+            be; ``proportional``: at size n as large a share of the validation patients as n is
+            of the training patients, so that a small study is small in both.
+        threads: Threads of one cell. Sums over threads differ in the last bits, so the number is
+            part of the cell's key and does not follow the machine.
+        targets: Scores of ``metric`` whose first size is reported.
+        release: How the family to release is chosen.
+        resamples: Bootstrap resamples of every interval.
+        level: Coverage that intervals aim at.
+    """
+
+    families: Annotated[tuple[str, ...], Field(min_length=1)]
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
+    subsets: Annotated[int, Field(ge=1, le=1000)] = 3
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    metric: MetricName = "auc"
+    validation: Literal["all", "proportional"] = "all"
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    targets: tuple[float, ...] = ()
+    release: ReleaseRule = ReleaseRule()
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @field_validator("families", "sizes")
+    @classmethod
+    def _differ(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        twice = next((value for n, value in enumerate(values) if value in values[:n]), None)
+        if twice is not None:
+            raise ValueError(f"'{twice}' is listed twice")
+        return values
+
+    @property
+    def release_metric(self) -> str:
+        """The metric that the release rule looks at."""
+        return self.release.metric or self.metric

@@ -1,0 +1,92 @@
+"""Features that do not depend on the training set: worked out once per family and seed.
+
+They are kept on disk while a study runs, so that every worker and every resumed run shares them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_prep.files import digest, read_json, sha256_bytes, sha256_file, write_bytes, write_json
+from data_prep.stage import medcurve_version
+from pipeline.families import FAMILIES, FamilyConfig
+from pipeline.families.base import Family
+from pipeline.study.cell import Splits
+from pipeline.study.grid import RESULT_VERSION
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The work of ``Family.prepare`` for one family and seed.
+
+    Attributes:
+        family: Name of the family's config.
+        seed: Its seed.
+        key: Digest of everything that decides the features.
+    """
+
+    family: str
+    seed: int
+    key: str
+
+    def compute(self, folder: Path, family: Family[Any], raw: Splits, threads: int) -> None:
+        """Prepare all scans and keep the features; their digests are written last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        digests = {}
+        for split, scans in vars(raw.prepared_by(family, threads)).items():
+            features = scans.x.numpy()
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(features), allow_pickle=False)
+            data = buffer.getvalue()
+            write_bytes(self._features(folder, split), data)
+            digests[split] = sha256_bytes(data)
+        write_json(self._record(folder), digests)
+
+    def load(self, folder: Path, raw: Splits) -> Splits | None:
+        """The splits with prepared ``x``, mapped into memory; None where absent or damaged."""
+        if not self._record(folder).is_file():
+            return None
+        digests = read_json(self._record(folder))
+        loaded = {}
+        for split, scans in vars(raw).items():
+            path = self._features(folder, split)
+            if not path.is_file() or sha256_file(path) != digests[split]:
+                return None
+            # Mode "c": torch wants memory that may be written; what is written stays private.
+            features = np.load(path, mmap_mode="c", allow_pickle=False)
+            loaded[split] = scans.with_x(torch.from_numpy(features))
+        return Splits(**loaded)
+
+    def _features(self, folder: Path, split: str) -> Path:
+        return folder / f"{self.key}-{split}.npy"
+
+    def _record(self, folder: Path) -> Path:
+        return folder / f"{self.key}.json"
+
+
+def preparation(
+    name: str,
+    config: FamilyConfig,
+    seed: int,
+    store_digest: str,
+    arithmetic: Mapping[str, str],
+) -> Preparation | None:
+    """The preparation that a family with this seed needs; None where it takes raw scans."""
+    if FAMILIES[config.family].prepare is Family.prepare:
+        return None
+    content = {
+        "version": RESULT_VERSION,
+        "medcurve": medcurve_version(),
+        "family": config.model_dump(mode="json"),
+        "seed": seed,
+        "store": store_digest,
+        "arithmetic": dict(arithmetic),
+    }
+    return Preparation(name, seed, digest(content))

@@ -1,0 +1,268 @@
+"""From a study's config to its cells: which patients each cell is trained on, and its key.
+
+Subsets of one replicate are nested (the first n of one order of the patients), so that a learning
+curve is paired with itself; replicates are independent orders. Each prefix is stratified by class
+and holds at least two patients of each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import CohortError
+from data_prep.files import digest
+from data_prep.stage import medcurve_version
+from data_prep.store import IndexRow, Store
+from data_prep.task import Task
+from pipeline.families import FamilyConfig
+from pipeline.study.config import StudyConfig
+
+# To be raised whenever the same cell would give other numbers: old journals are then recomputed.
+RESULT_VERSION: Final = 1
+PATIENTS_PER_CLASS: Final = 2
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One point of the grid.
+
+    Attributes:
+        family: Name of the family's config.
+        size: Number of training patients.
+        subset: Replicate: which draw of patients.
+        seed: The family's seed.
+    """
+
+    family: str
+    size: int
+    subset: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.family}, {self.size} patients, subset {self.subset}, seed {self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedCell:
+    """A cell with the scans that it is trained and chosen on.
+
+    Attributes:
+        cell: The point of the grid.
+        key: Digest of everything that decides the result.
+        train: Positions in the store's train split, ascending.
+        val: Positions in its val split, ascending.
+    """
+
+    cell: Cell
+    key: str
+    train: Positions
+    val: Positions
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A study laid out on one store.
+
+    Attributes:
+        config: What was asked.
+        families: Config of each family, by name, in the study's order.
+        task: What is predicted.
+        store_digest: Digest of the store.
+        sizes: Numbers of training patients, ascending, ``all`` resolved.
+        train_patients: Training patients that there are.
+        arithmetic: Versions and instructions that decide the last bits of a result.
+        cells: Every cell, in the order in which they are best computed: small sizes first.
+    """
+
+    config: StudyConfig
+    families: Mapping[str, FamilyConfig]
+    task: Task
+    store_digest: str
+    sizes: tuple[int, ...]
+    train_patients: int
+    arithmetic: Mapping[str, str]
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that the families get."""
+        return tuple(self.config.seed + repeat for repeat in range(self.config.seeds))
+
+    @property
+    def digest(self) -> str:
+        """Identity of the study: its settings and the keys of its cells."""
+        return digest([self.config.model_dump(mode="json"), sorted(c.key for c in self.cells)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Patients:
+    """The patients of one split: ``of_scan`` is each scan's patient, ``labels`` is (P, K) bool."""
+
+    of_scan: Positions
+    labels: NDArray[np.bool_]
+
+    @property
+    def count(self) -> int:
+        return len(self.labels)
+
+    def scans_of(self, patients: Positions) -> Positions:
+        return np.flatnonzero(np.isin(self.of_scan, patients))
+
+
+def make_plan(
+    config: StudyConfig,
+    families: Mapping[str, FamilyConfig],
+    store: Store,
+    arithmetic: Mapping[str, str],
+) -> Plan:
+    """Lay out every cell of a study.
+
+    At the size that takes every patient there is nothing to draw: it has one subset, and only the
+    seeds vary.
+
+    Raises:
+        CohortError: ``study.size_too_large``, ``study.size_too_small`` or ``study.small_class``.
+    """
+    split = {name: tuple(store.rows(name)) for name in ("train", "val")}
+    train, val = (_patients(store.task, split[name]) for name in ("train", "val"))
+    sizes = _sizes(config, train.count)
+    draws: dict[tuple[int, int], tuple[Positions, Positions]] = {}
+    for subset in range(config.subsets):
+        order, at_least = nested_order(train.labels, [config.seed, subset])
+        _refuse_small(sizes[0], at_least, train.labels, store.task)
+        for size in sizes:
+            if size < train.count or subset == 0:
+                chosen = train.scans_of(order[:size])
+                draws[size, subset] = (chosen, _validation(config, val, size / train.count, subset))
+    ids = [np.array([row.scan_id for row in split[name]]) for name in ("train", "val")]
+    drawn = {
+        at: [digest(names[chosen].tolist()) for names, chosen in zip(ids, draw, strict=True)]
+        for at, draw in draws.items()
+    }
+    common = {
+        "version": RESULT_VERSION,
+        "medcurve": medcurve_version(),
+        "store": store.digest,
+        "arithmetic": dict(arithmetic),
+    }
+    cells = []
+    for size, family, (subset, repeat) in product(
+        sizes, families, product(range(config.subsets), range(config.seeds))
+    ):
+        if (size, subset) not in draws:
+            continue
+        cell = Cell(family, size, subset, config.seed + repeat)
+        settings = {"family": families[family].model_dump(mode="json"), "seed": cell.seed}
+        key = digest({**common, **settings, "scans": drawn[size, subset]})
+        cells.append(PlannedCell(cell, key, *draws[size, subset]))
+    return Plan(
+        config=config,
+        families=dict(families),
+        task=store.task,
+        store_digest=store.digest,
+        sizes=sizes,
+        train_patients=train.count,
+        arithmetic=dict(arithmetic),
+        cells=tuple(cells),
+    )
+
+
+def nested_order(labels: NDArray[np.bool_], seed: Sequence[int]) -> tuple[Positions, int]:
+    """A random order of patients whose every prefix is stratified.
+
+    Within a stratum (patients with the same labels) the order is random; the k-th of N patients
+    stands at (k + u) / N with one uniform u per stratum, and strata are merged by that position:
+    systematic sampling (Madow and Madow 1944), which keeps each stratum's share of a prefix within
+    one patient. The first two with and without each label are then moved to the front.
+
+    Args:
+        labels: (P, K) which patient has which class or label.
+        seed: Decides the order.
+
+    Returns:
+        (P,) patients in order, and how many of them stand in front for the sake of rare classes:
+        the smallest size that holds two patients of each class.
+    """
+    rng = np.random.default_rng(list(seed))
+    _, stratum = np.unique(labels, axis=0, return_inverse=True)
+    position = np.empty(len(labels))
+    for name in range(int(stratum.max(initial=-1)) + 1):
+        members = rng.permutation(np.flatnonzero(stratum == name))
+        position[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    order = np.argsort(position, kind="stable")
+    front = np.zeros(len(labels), dtype=bool)
+    for column in labels[order].T:
+        front[np.flatnonzero(column)[:PATIENTS_PER_CLASS]] = True
+        front[np.flatnonzero(~column)[:PATIENTS_PER_CLASS]] = True
+    return np.concatenate([order[front], order[~front]]), int(front.sum())
+
+
+def _patients(task: Task, rows: Sequence[IndexRow]) -> _Patients:
+    names, of_scan = np.unique([row.patient_id for row in rows], return_inverse=True)
+    target = np.array([row.target for row in rows], dtype=np.int64)
+    scans = task.one_hot(target if task.is_multi_label else target[:, 0])
+    counts = np.zeros((len(names), task.n_classes))
+    np.add.at(counts, of_scan, scans)
+    return _Patients(of_scan=of_scan, labels=_patient_labels(task, counts))
+
+
+def _patient_labels(task: Task, counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """A patient's class from the number of scans of each: (P, K) -> (P, K) bool.
+
+    Binary: positive if any scan is. Multi-label: each label that any scan has. Else the commonest
+    class, ties to the later one (the higher grade of an ordinal task).
+    """
+    if task.is_multi_label:
+        return counts > 0
+    if task.kind == "binary":
+        chosen = (counts[:, 1] > 0).astype(np.int64)
+    else:
+        chosen = task.n_classes - 1 - np.argmax(counts[:, ::-1], axis=1)
+    return np.eye(task.n_classes, dtype=bool)[chosen]
+
+
+def _sizes(config: StudyConfig, available: int) -> tuple[int, ...]:
+    sizes = sorted({available if size == "all" else size for size in config.sizes})
+    if sizes[-1] > available:
+        raise CohortError(
+            "study.size_too_large",
+            f"size {sizes[-1]}: the store has {available} training patients",
+            fix=f"use sizes up to {available}, or 'all'",
+        )
+    return tuple(sizes)
+
+
+def _refuse_small(size: int, at_least: int, labels: NDArray[np.bool_], task: Task) -> None:
+    having = labels.sum(axis=0)
+    for name, count in zip(task.class_names, having, strict=True):
+        fewest = min(count, len(labels) - count) if task.is_multi_label else count
+        if fewest < PATIENTS_PER_CLASS:
+            raise CohortError(
+                "study.small_class",
+                f"class '{name}' has {count} of {len(labels)} training patients; at least "
+                f"{PATIENTS_PER_CLASS} with and {PATIENTS_PER_CLASS} without it are needed",
+                fix="add patients of this class, merge it with another, or leave it out",
+            )
+    if size < at_least:
+        raise CohortError(
+            "study.size_too_small",
+            f"size {size} cannot hold {PATIENTS_PER_CLASS} patients of each of "
+            f"{task.n_classes} classes",
+            fix=f"use sizes from {at_least} patients",
+        )
+
+
+def _validation(config: StudyConfig, val: _Patients, share: float, subset: int) -> Positions:
+    """Scans to choose on: all of them, or a nested draw of the same share as the training set."""
+    if config.validation == "all":
+        return np.arange(len(val.of_scan))
+    order, at_least = nested_order(val.labels, [config.seed, subset, 1])
+    return val.scans_of(order[: max(at_least, round(share * val.count))])

@@ -1,0 +1,211 @@
+"""Score against the number of training patients, with honest intervals.
+
+A cell's score varies for three reasons: which patients are tested, which are trained on, and the
+seed. The mean over the cells of one family and size gets one interval for all three, by a
+bootstrap that resamples test patients, subsets and seeds independently of each other (the
+pigeonhole bootstrap: McCullagh 2000, Owen 2007). In resample b,
+
+    value_b = mean_b + sqrt(D / (D - 1)) (mean over drawn subsets_b - mean_b)
+                     + sqrt(S / (S - 1)) (mean over drawn seeds_b - mean_b)
+
+where mean_b is over all D subsets and S seeds on the resampled test patients. The factors undo the
+bootstrap's shrinkage of a variance estimated from few replicates (Davison and Hinkley 1997, p. 71);
+with one subset (or seed) its term is absent and the interval does not cover that choice.
+
+All families and sizes share the draws, so differences between them are paired.
+
+What the intervals leave out: subsets are drawn from the training patients of one cohort, so near
+the full size they overlap and resemble each other more than draws of new patients would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics import METRICS
+
+_STREAM: Final = 0xC0DE  # keeps these draws apart from those of patients into subsets
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a score is of: a family at a size, on ``val`` or ``test``, by a metric."""
+
+    family: str
+    size: int
+    split: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a learning curve.
+
+    Attributes:
+        family, size, split, metric: What it is of.
+        mean: Over all cells; NaN where the metric is undefined.
+        low, high: Ends of the interval of the mean.
+        sd_subsets: Standard deviation between subsets (means over seeds); NaN with one subset.
+        sd_seeds: Standard deviation between seeds within a subset; NaN with one seed.
+        subsets, seeds, cells: How many there are; fewer cells than subsets x seeds if some failed.
+    """
+
+    family: str
+    size: int
+    split: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    sd_subsets: float
+    sd_seeds: float
+    subsets: int
+    seeds: int
+    cells: int
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """The cells of one family and size under one metric.
+
+    Attributes:
+        values: (D, S) score of each cell; NaN where it failed or is undefined.
+        resampled: (D, S, R) the same on each resample of the test patients.
+    """
+
+    values: Floats
+    resampled: Floats
+
+    @property
+    def mean(self) -> float:
+        """Over the cells that there are."""
+        return float(_mean(self.values, axis=None))
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """(R, n) uniform numbers that decide which replicates each resample takes."""
+
+    subsets: Floats
+    seeds: Floats
+
+    @classmethod
+    def of(cls, n_subsets: int, n_seeds: int, resamples: int, seed: int) -> Draws:
+        """Draw for a study of that many subsets and seeds."""
+        rng = np.random.default_rng([seed, _STREAM])
+        return cls(rng.random((resamples, n_subsets)), rng.random((resamples, n_seeds)))
+
+
+def distribution(replicates: Replicates, draws: Draws) -> Floats:
+    """(R,) bootstrap values of the mean; NaN where no cell is defined."""
+    subsets = _rows(_mean(replicates.resampled, axis=1))
+    seeds = _rows(_mean(replicates.resampled, axis=0))
+    middle = _mean(replicates.resampled.reshape(-1, replicates.resampled.shape[-1]), axis=0)
+    value: Floats = middle + _deviation(subsets, draws.subsets) + _deviation(seeds, draws.seeds)
+    return value
+
+
+def point(where: Where, replicates: Replicates, drawn: Floats, level: float) -> Point:
+    """Summarise the cells of one family and size; ``drawn`` is their ``distribution``."""
+    low, high = interval(drawn, level)
+    values = replicates.values
+    return Point(
+        **vars(where),
+        mean=replicates.mean,
+        low=low,
+        high=high,
+        sd_subsets=_sd(_rows(_mean(values, axis=1)[:, None])[:, 0]),
+        sd_seeds=float(np.sqrt(_mean(np.array([_sd(row) ** 2 for row in values]), axis=None))),
+        subsets=int((~np.isnan(values)).any(axis=1).sum()),
+        seeds=int((~np.isnan(values)).any(axis=0).sum()),
+        cells=int((~np.isnan(values)).sum()),
+    )
+
+
+def interval(drawn: Floats, level: float) -> tuple[float, float]:
+    """Percentile interval of the resamples in which the value is defined."""
+    defined = drawn[~np.isnan(drawn)]
+    if not defined.size:
+        return math.nan, math.nan
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Every point of a study, and the resamples that comparisons rest on.
+
+    Attributes:
+        points: Family by family, size by size.
+        drawn: Resamples of the mean at each place, paired across places.
+    """
+
+    points: Mapping[Where, Point]
+    drawn: Mapping[Where, Floats]
+
+    def curve(self, family: str, metric: str, split: str = "test") -> list[Point]:
+        """The points of one curve, by rising size."""
+        found = [
+            point
+            for point in self.points.values()
+            if (point.family, point.metric, point.split) == (family, metric, split)
+        ]
+        return sorted(found, key=lambda point: point.size)
+
+
+def curves(replicates: Mapping[Where, Replicates], draws: Draws, level: float) -> Curves:
+    """Points and resamples of all places."""
+    drawn = {where: distribution(cells, draws) for where, cells in replicates.items()}
+    points = {
+        where: point(where, cells, drawn[where], level) for where, cells in replicates.items()
+    }
+    return Curves(points=points, drawn=drawn)
+
+
+def places(families: Sequence[str], sizes: Sequence[int]) -> list[Where]:
+    """Every place of a study, in the order of its tables."""
+    return [
+        Where(family, size, split, metric)
+        for family in families
+        for size in sizes
+        for split in ("val", "test")
+        for metric in METRICS
+    ]
+
+
+def _deviation(rows: Floats, uniform: Floats) -> Floats | float:
+    """(R,) deviation of the mean of drawn rows from the mean of all; 0 with one row."""
+    n = len(rows)
+    if n < 2:
+        return 0.0
+    chosen = np.minimum((uniform[:, :n] * n).astype(np.int64), n - 1)
+    drawn = _mean(rows[chosen, np.arange(rows.shape[1])[:, None]], axis=1)
+    deviation: Floats = math.sqrt(n / (n - 1)) * (drawn - _mean(rows, axis=0))
+    return deviation
+
+
+def _rows(rows: Floats) -> Floats:
+    """Rows that hold any number: replicates of which at least one cell is done."""
+    return rows[~np.isnan(rows).all(axis=1)]
+
+
+def _mean(values: Floats, axis: int | None) -> Floats:
+    """Mean of what is not NaN; NaN where nothing is."""
+    present = ~np.isnan(values)
+    count = present.sum(axis=axis)
+    total = np.where(present, values, 0).sum(axis=axis)
+    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
+
+
+def _sd(values: Floats) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan

@@ -1,0 +1,195 @@
+"""What a study found, in plain words; never a winner where the difference is within noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations, groupby
+from typing import Final
+
+from pipeline.metrics import higher_is_better
+from pipeline.study.comparison import Difference, Trend
+from pipeline.study.config import METRIC_WORDS, StudyConfig
+from pipeline.study.learning_curve import Curves, Point, Where
+from pipeline.study.selection import Choice
+
+# Above this, pairs that never part are not told one by one: the table has them.
+MANY_FAMILIES: Final = 4
+
+
+def best_sentence(
+    curves: Curves, families: Sequence[str], size: int, metric: str, pairs: Sequence[Difference]
+) -> str:
+    """Which family leads at the largest size, if any does beyond noise."""
+    sign = 1 if higher_is_better(metric) else -1
+    points = [curves.points[Where(family, size, "test", metric)] for family in families]
+    ranked = sorted(
+        (point for point in points if not math.isnan(point.mean)),
+        key=lambda point: -sign * point.mean,
+    )
+    words = METRIC_WORDS[metric]
+    if not ranked:
+        return f"At {size} patients no family has a test {words}."
+    leader, *others = ranked
+    shown = f"test {words} {interval_text(leader)}"
+    if not others:
+        return f"At {size} patients {leader.family} has a {shown}."
+    beaten = {
+        ({pair.first, pair.second} - {leader.family}).pop()
+        for pair in pairs
+        if pair.size == size and pair.winner == leader.family
+    }
+    level = [point for point in others if point.family not in beaten]
+    if not level:
+        return f"At {size} patients {leader.family} is best: {shown}."
+    rest = listed([f"{point.family} ({interval_text(point)})" for point in level])
+    text = (
+        f"At {size} patients no single family is best: {leader.family} ({shown}) and {rest} are "
+        "within noise of each other"
+    )
+    if beaten:
+        text += f"; {listed([p.family for p in others if p.family in beaten])} score lower"
+    return f"{text}."
+
+
+def pair_sentences(
+    families: Sequence[str], sizes: Sequence[int], metric: str, pairs: Sequence[Difference]
+) -> Iterator[str]:
+    """For each pair of families, who is better at which sizes."""
+    for first, second in combinations(families, 2):
+        found = [
+            pair
+            for pair in pairs
+            if (pair.first, pair.second) == (first, second) and not math.isnan(pair.gain)
+        ]
+        winners = {pair.winner for pair in found} - {""}
+        if not found or (len(families) > MANY_FAMILIES and len(winners) < 2):
+            continue
+        if not winners:
+            where = "at every size" if len(found) > 1 else f"at {found[0].size} patients"
+            yield f"{first} and {second} are within noise of each other {where}."
+            continue
+        runs = [
+            _run(winner, list(run), sizes, metric)
+            for winner, run in groupby(found, key=lambda pair: pair.winner)
+        ]
+        yield "; ".join(runs) + "."
+
+
+def trend_sentence(trends: Sequence[Trend], metric: str) -> str:
+    """Whether more patients still help; "" where there is one size only."""
+    if not trends:
+        return ""
+    start, end = trends[0].start, trends[0].end
+    words = {
+        "rising": "still rising",
+        "falling": "falling",
+        "flat": "flat",
+        "open": "not settled",
+    }
+    parts = [
+        f"{trend.family} is {words[trend.verdict]} "
+        f"({METRIC_WORDS[metric]} gain {signed(trend.gain, trend.low, trend.high)})"
+        for trend in trends
+        if not math.isnan(trend.gain)
+    ]
+    return f"From {start} to {end} patients {listed(parts)}." if parts else ""
+
+
+def target_sentences(curves: Curves, families: Sequence[str], config: StudyConfig) -> Iterator[str]:
+    """Which family first reaches each target, and whether beyond noise."""
+    metric = config.metric
+    sign = 1 if higher_is_better(metric) else -1
+    words = METRIC_WORDS[metric]
+    points = sorted(
+        (point for family in families for point in curves.curve(family, metric)),
+        key=lambda point: point.size,
+    )
+    for target in config.targets:
+        reached = [point for point in points if sign * (point.mean - target) >= 0]
+        sure = [p for p in reached if sign * ((p.low if sign > 0 else p.high) - target) >= 0]
+        if sure:
+            smallest = [point for point in sure if point.size == sure[0].size]
+            who = listed([f"{point.family} ({interval_text(point)})" for point in smallest])
+            size = sure[0].size
+            yield f"Test {words} {target:g} is reached beyond noise at {size} patients: {who}."
+        elif reached:
+            first = reached[0]
+            yield (
+                f"Test {words} {target:g} is reached on average by {first.family} at {first.size} "
+                f"patients ({interval_text(first)}), but not beyond noise."
+            )
+        else:
+            yield f"Test {words} {target:g} is not reached at the sizes tried."
+
+
+def caveats(config: StudyConfig, sizes: Sequence[int], available: int) -> Iterator[str]:
+    """What the intervals do not cover in this study."""
+    if config.subsets == 1:
+        yield (
+            "There is one subset per size, so the intervals do not cover the choice of training "
+            "patients."
+        )
+    elif sizes[-1] == available:
+        yield (
+            f"At {available} patients every training patient is used: there the intervals cover "
+            "test patients" + (" and seeds" if config.seeds > 1 else "") + " only."
+        )
+    if config.validation == "all" and len(sizes) > 1:
+        yield ("Every validation patient was used for choosing at each size, also at the smallest.")
+
+
+def headline(
+    config: StudyConfig,
+    families: Sequence[str],
+    sizes: Sequence[int],
+    curves: Curves,
+    pairs: Sequence[Difference],
+    trends: Sequence[Trend],
+    choice: Choice | None,
+) -> list[str]:
+    """The whole summary, most important first."""
+    metric = config.metric
+    found = [best_sentence(curves, families, sizes[-1], metric, pairs)]
+    found += pair_sentences(families, sizes, metric, pairs)
+    found.append(trend_sentence(trends, metric))
+    found += target_sentences(curves, families, config)
+    found.append(choice.reason if choice else "No cell can be released: no validation score.")
+    return [sentence for sentence in found if sentence]
+
+
+def interval_text(point: Point) -> str:
+    """``0.912 [0.871, 0.944]``."""
+    return f"{point.mean:.3f} [{point.low:.3f}, {point.high:.3f}]"
+
+
+def signed(value: float, low: float, high: float) -> str:
+    """``+0.031 [+0.004, +0.060]``."""
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def listed(items: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _run(winner: str, run: Sequence[Difference], sizes: Sequence[int], metric: str) -> str:
+    """One stretch of sizes with the same winner."""
+    where = _stretch(run[0].size, run[-1].size, sizes)
+    if not winner:
+        return f"within noise {where}"
+    last = run[-1]
+    loser = last.second if winner == last.first else last.first
+    ends = (last.low, last.high) if winner == last.first else (-last.high, -last.low)
+    gain = signed(abs(last.gain), *ends)
+    return f"{winner} beats {loser} {where} ({METRIC_WORDS[metric]} {gain} at {last.size})"
+
+
+def _stretch(first: int, last: int, sizes: Sequence[int]) -> str:
+    if len(sizes) > 1 and (first, last) == (sizes[0], sizes[-1]):
+        return "at every size"
+    if first == last:
+        return f"at {first} patients"
+    if first == sizes[0]:
+        return f"up to {last} patients"
+    return f"from {first} patients" if last == sizes[-1] else f"from {first} to {last} patients"

@@ -1,0 +1,145 @@
+"""The process that computes cells: it holds the store in memory and takes one job at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import MedcurveError
+from data_prep.store import Store
+from pipeline.families import FamilyConfig, build_family
+from pipeline.families.base import Family
+from pipeline.study.cell import BuildFamily, Splits, fit_cell
+from pipeline.study.features import Preparation
+from pipeline.study.grid import PlannedCell
+from pipeline.study.journal import CellResult, Failure
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker must know before its first job.
+
+    Attributes:
+        store: Folder of the store.
+        features: Folder that keeps prepared scans.
+        families: Config of each family by name.
+        threads: Threads of one cell.
+        build: Makes a family from its config.
+    """
+
+    store: Path
+    features: Path
+    families: Mapping[str, FamilyConfig]
+    threads: int
+    build: BuildFamily = build_family
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A cell to fit, or (``planned`` is None) scans to prepare.
+
+    Attributes:
+        planned: The cell.
+        needs: Prepared scans that the cell takes; None where it takes raw scans.
+    """
+
+    planned: PlannedCell | None
+    needs: Preparation | None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker's first message: the store is loaded."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Answer to a job that prepares scans."""
+
+
+Answer = CellResult | Failure | Prepared
+
+
+@dataclass
+class Worker:
+    """Computes jobs on one store; the work of the process, without the process."""
+
+    setup: Setup
+    raw: Splits
+    store: Store
+    _prepared: dict[str, Splits] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, setup: Setup) -> Worker:
+        """Load the store; its digests were checked by whoever started the workers."""
+        store = Store.open(setup.store, verify=False)
+        return cls(setup=setup, raw=Splits.load(store), store=store)
+
+    def answer(self, job: Job) -> Answer:
+        """Do a job; an error becomes a ``Failure``, so that the other cells go on."""
+        try:
+            if job.planned is None:
+                assert job.needs is not None
+                self._splits(job.needs)
+                return Prepared()
+            cell = job.planned.cell
+            prepared = self._splits(job.needs) if job.needs else self.raw
+            family = self._build(cell.family, cell.seed)
+            return fit_cell(job.planned, family, prepared, self.setup.threads)
+        except MedcurveError as error:
+            return Failure(error.code, f"{error.message} {error.fix}".strip())
+        except Exception as error:  # a fault of one family must not end a night's study
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(where.filename).name}:{where.lineno}"
+            message = f"{type(error).__name__} at {place}: {error}"
+            return Failure("study.cell_crashed", message, passing=True)
+
+    def _build(self, name: str, seed: int) -> Family[Any]:
+        shape = self.raw.train.scan_shape
+        return self.setup.build(self.setup.families[name], self.store.task, shape, seed)
+
+    def _splits(self, needs: Preparation) -> Splits:
+        if needs.key not in self._prepared:
+            folder = self.setup.features
+            splits = needs.load(folder, self.raw)
+            if splits is None:
+                family = self._build(needs.family, needs.seed)
+                needs.compute(folder, family, self.raw, self.setup.threads)
+                splits = needs.load(folder, self.raw)
+                assert splits is not None
+            self._prepared[needs.key] = splits
+        return self._prepared[needs.key]
+
+
+def work(setup: Setup, pipe: Connection) -> None:
+    """Entry point of a worker process: answer jobs until the pipe closes.
+
+    The first message is ``Ready``, or the error that kept the store from being opened.
+    """
+    # A terminal sends Ctrl-C to every process of the group; the parent decides what happens.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        worker = Worker.open(setup)
+    except MedcurveError as error:
+        pipe.send(error)
+        return
+    pipe.send(Ready())
+    while (job := pipe.recv()) is not None:
+        pipe.send(worker.answer(job))
+
+
+def _die_with_parent() -> None:
+    """Leave no orphan behind a killed study: its cells belong to the run that resumes it."""
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
