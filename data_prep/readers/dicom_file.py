@@ -1,0 +1,136 @@
+"""A DICOM file -> pydicom data set, with limits and without trust.
+
+pydicom reads on through damage and inflates without limit; both are stopped here, and its
+warnings and logs, which can quote a patient's tags, are silenced.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from data_prep.errors import ScanError
+from data_prep.readers.access import open_regular, read_bytes
+
+# An inflated data set larger than this is refused; PS3.5 A.5 sets no limit.
+MAX_INFLATED_BYTES: Final = 1 << 30
+_META_BYTES: Final = 1 << 16
+_LONG_VRS: Final = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT")
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silence pydicom's warnings and logs: they can hold values of a patient's tags."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def read_header_dataset(root: Path, path: str, tags: Sequence[str | int]) -> Dataset:
+    """Read only ``tags`` (none of them pixels) of a file.
+
+    Raises:
+        ScanError: ``dicom.malformed``, ``dicom.no_transfer_syntax`` or ``file.*``.
+    """
+    with os.fdopen(open_regular(root, path), "rb") as file:
+        return _parse(file, path, tags)
+
+
+def read_whole_dataset(root: Path, path: str) -> Dataset:
+    """Read a whole file, pixels included.
+
+    Raises:
+        ScanError: As ``read_header_dataset``.
+    """
+    return _parse(io.BytesIO(read_bytes(root, path)), path, None)
+
+
+def _parse(file: BinaryIO, path: str, tags: Sequence[str | int] | None) -> Dataset:
+    try:
+        head = file.read(_META_BYTES)
+        syntax, start = _file_meta(head)
+        if syntax == DeflatedExplicitVRLittleEndian:
+            _check_inflated_size(file, start, path)
+        file.seek(0)
+        with quiet_pydicom():
+            dataset = pydicom.dcmread(
+                file,
+                force=head[128:132] != b"DICM",
+                specific_tags=None if tags is None else list(tags),  # type: ignore[arg-type]
+                stop_before_pixels=tags is not None,
+            )
+    except ScanError:
+        raise
+    except RecursionError:
+        raise ScanError("dicom.malformed", f"{path}: sequences are nested too deeply") from None
+    except Exception as error:
+        # pydicom raises a dozen types on damaged structure; all of them mean the same here
+        raise ScanError(
+            "dicom.malformed", f"{path}: not a well-formed data set ({type(error).__name__})"
+        ) from error
+    if not syntax:
+        raise ScanError(
+            "dicom.no_transfer_syntax",
+            f"{path}: the file meta information states no Transfer Syntax UID",
+            fix="export the file again as DICOM Part 10",
+        )
+    return dataset
+
+
+def _file_meta(head: bytes) -> tuple[str, int]:
+    """Transfer Syntax UID ("" if not stated) and where the data set starts (PS3.10 7.1).
+
+    File meta information is Explicit VR Little Endian, in every file.
+    """
+    syntax = ""
+    position = 132 if head[128:132] == b"DICM" else 0
+    while position + 8 <= len(head):
+        group, element = struct.unpack_from("<HH", head, position)
+        if group != 0x0002:
+            break
+        if head[position + 4 : position + 6] in _LONG_VRS:
+            if position + 12 > len(head):
+                break
+            length, value = struct.unpack_from("<I", head, position + 8)[0], position + 12
+        else:
+            length, value = struct.unpack_from("<H", head, position + 6)[0], position + 8
+        if element == 0x0010:
+            syntax = head[value : value + length].rstrip(b"\0 ").decode("ascii", "replace")
+        position = value + length
+    return syntax, position
+
+
+def _check_inflated_size(file: BinaryIO, start: int, path: str) -> None:
+    """Inflate block by block, keeping nothing, before pydicom inflates without a limit."""
+    file.seek(start)
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    total, rest = 0, b""
+    while not stream.eof:
+        block = rest or file.read(1 << 20)
+        if not block:
+            raise ScanError("dicom.malformed", f"{path}: the deflated data set is cut off")
+        total += len(stream.decompress(block, 1 << 20))
+        rest = stream.unconsumed_tail
+        if total > MAX_INFLATED_BYTES:
+            raise ScanError(
+                "file.too_large",
+                f"{path}: the deflated data set holds more than {MAX_INFLATED_BYTES} bytes",
+            )

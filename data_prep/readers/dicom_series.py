@@ -1,0 +1,325 @@
+"""DICOM headers -> scans: which files belong together, and which cannot be a scan.
+
+The policy, in the order in which it is applied:
+
+1. Objects that hold no image (reports, structure sets, segmentations, PDF) are skipped.
+2. Copies: files of one SOP Instance UID are the same image; equal bytes count once, different
+   bytes make the series unusable.
+3. A mosaic and a multi-frame object are scans of their own.
+4. The other images are grouped by Series Instance UID, SOP class and patient.
+5. Images of a group that place themselves in the patient are stacked; projections (X-ray,
+   ultrasound, photographs) without geometry are one scan each.
+6. A localizer in a group with other images is left out.
+7. Where several images lie at each position, the group holds several volumes (time points,
+   echoes, diffusion directions): each is a scan of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from pydicom.uid import UID
+
+from data_prep.errors import ScanError
+from data_prep.readers.dicom_header import SliceHeader
+from data_prep.readers.dicom_stack import (
+    ORIENTATION_TOLERANCE,
+    SAME_POSITION_MM,
+    along_normal,
+    build_stack,
+    has_geometry,
+    unit_normal,
+)
+from data_prep.readers.policy import ReadPolicy
+from data_prep.readers.source import Rejected, ScanSource, Skipped
+
+_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+# Slices of these modalities mean nothing without their place in the stack.
+_TOMOGRAPHIC: Final = frozenset(("CT", "MR", "PT"))
+
+# (path, path) -> whether two files hold the same bytes, or the same pixels.
+SameContent = Callable[[str, str], bool]
+
+
+@dataclass
+class Grouped:
+    """What became of a set of DICOM files."""
+
+    sources: list[ScanSource] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def reject(self, headers: Iterable[SliceHeader], error: ScanError) -> None:
+        """Put the files of ``headers`` down as rejected."""
+        paths = tuple(dict.fromkeys(header.path for header in headers))
+        self.rejected.append(Rejected(paths, error.code, error.message))
+
+
+def group_files(
+    files: Sequence[tuple[SliceHeader, ...]],
+    policy: ReadPolicy,
+    same_bytes: SameContent,
+    same_pixels: SameContent,
+) -> Grouped:
+    """Group the headers of DICOM files (one tuple a file) into scans.
+
+    ``same_bytes`` and ``same_pixels`` are asked only about files that claim to be one image.
+    """
+    grouped = Grouped()
+    images = [file for file in files if not _skip_non_image(file[0], grouped)]
+    images, conflicting = _drop_copies(images, same_bytes, grouped)
+    groups: dict[tuple[str, ...], list[SliceHeader]] = defaultdict(list)
+    for frames in images:
+        first = frames[0]
+        if first.mosaic:
+            grouped.sources.append(_source(frames, ("mosaic",)))
+        elif first.frames > 1 or len(frames) > 1:
+            _add_multi_frame(frames, policy, grouped)
+        else:
+            own = "" if first.series_uid else first.path
+            groups[(first.series_uid, first.sop_class, first.patient_id, own)].append(first)
+    for headers in groups.values():
+        clash = [header.sop_instance for header in headers if header.sop_instance in conflicting]
+        try:
+            if clash:
+                raise ScanError(
+                    "dicom.duplicate_instance",
+                    f"{headers[0].path}: {len(set(clash))} SOP Instance UIDs of its series stand "
+                    "in files that differ",
+                    fix="remove the wrong copies",
+                )
+            _add_series(headers, policy, same_pixels, grouped)
+        except ScanError as error:
+            grouped.reject(headers, error)
+    return grouped
+
+
+def split_volumes(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
+    """Split images of one orientation into volumes that hold each position once.
+
+    The images are parted by each of ``TIME_KEYS`` in turn, wherever every part then still covers
+    all positions. If that leaves repeats, and the header states as many time points as there are
+    images at each position, the instance number orders them.
+
+    Returns:
+        Volumes in order of the keys; one with repeats in it if they cannot be told apart.
+    """
+    place = _positions(headers)
+    if len(set(place)) == len(headers):
+        return [list(headers)]
+    everywhere = set(place)
+    parts = [list(range(len(headers)))]
+    for key in range(len(headers[0].time_key)):
+        finer: list[list[int]] = []
+        for part in parts:
+            by_value: dict[str, list[int]] = defaultdict(list)
+            for n in part:
+                by_value[headers[n].time_key[key]].append(n)
+            whole = all({place[n] for n in half} == everywhere for half in by_value.values())
+            finer += [by_value[v] for v in sorted(by_value, key=_natural)] if whole else [part]
+        parts = finer
+    repeats = {len(part) / len(everywhere) for part in parts}
+    if repeats != {1.0} and repeats == {float(headers[0].time_points or 0) / len(parts)}:
+        parts = [point for part in parts for point in _by_instance(part, place, headers)]
+    return [[headers[n] for n in part] for part in parts]
+
+
+def _by_instance(
+    part: list[int], place: list[int], headers: Sequence[SliceHeader]
+) -> list[list[int]]:
+    """The t-th image at each position, by instance number, makes volume t."""
+    at: dict[int, list[int]] = defaultdict(list)
+    for n in sorted(part, key=lambda n: headers[n].instance_number):
+        at[place[n]].append(n)
+    if len({len(images) for images in at.values()}) != 1:
+        return [part]
+    return [list(volume) for volume in zip(*at.values(), strict=True)]
+
+
+def _positions(headers: Sequence[SliceHeader]) -> list[int]:
+    """Number of the distinct position, along the normal, of each image."""
+    distance = along_normal(headers)
+    order = np.argsort(distance, kind="stable")
+    steps = np.diff(distance[order], prepend=distance[order[0]]) > SAME_POSITION_MM
+    place = np.empty(len(headers), dtype=np.int64)
+    place[order] = np.cumsum(steps)
+    return [int(p) for p in place]
+
+
+def _natural(value: str) -> tuple[float, str]:
+    try:
+        return (float(value), value)
+    except ValueError:
+        return (0.0, value)
+
+
+def _skip_non_image(header: SliceHeader, grouped: Grouped) -> bool:
+    name = UID(header.sop_class).name
+    known = name != header.sop_class
+    is_image = "Image Storage" in name or "Parametric Map" in name
+    if (known and not is_image) or (not known and not header.rows):
+        grouped.skipped.append(Skipped(header.path, f"DICOM without an image: {name or 'unknown'}"))
+        return True
+    return False
+
+
+def _drop_copies(
+    files: list[tuple[SliceHeader, ...]], same_bytes: SameContent, grouped: Grouped
+) -> tuple[list[tuple[SliceHeader, ...]], set[str]]:
+    """Keep one of files with equal bytes; name the SOP Instance UIDs whose files differ."""
+    kept: list[tuple[SliceHeader, ...]] = []
+    first: dict[str, str] = {}
+    conflicting: set[str] = set()
+    for file in files:
+        uid, path = file[0].sop_instance, file[0].path
+        if uid and uid in first:
+            if same_bytes(first[uid], path):
+                grouped.skipped.append(Skipped(path, f"an identical copy of {first[uid]}"))
+                continue
+            conflicting.add(uid)
+        first.setdefault(uid, path)
+        kept.append(file)
+    return kept, conflicting
+
+
+def _add_multi_frame(frames: tuple[SliceHeader, ...], policy: ReadPolicy, grouped: Grouped) -> None:
+    try:
+        if len(frames) == frames[0].frames and all(map(has_geometry, frames)):
+            _check_same_grid(frames)
+            volumes = split_volumes(frames)
+            flags: tuple[str, ...]
+            for number, volume in enumerate(volumes):
+                _check_no_repeats(volume)
+                flags = ("time_point",) if len(volumes) > 1 else ()
+                if len(volume) > 1:
+                    flags += build_stack(volume, policy).flags
+                item = f"volume/{number}" if len(volumes) > 1 else ""
+                grouped.sources.append(_source(volume, flags, item=item))
+        elif policy.cine == "refuse":
+            raise ScanError(
+                "dicom.multi_frame",
+                f"{frames[0].path}: {frames[0].frames} frames that do not form a volume",
+                fix="set cine: first or middle to take one frame",
+            )
+        else:
+            grouped.sources.append(_source(frames, ("cine_frame",)))
+    except ScanError as error:
+        grouped.reject(frames, error)
+
+
+def _add_series(
+    headers: list[SliceHeader], policy: ReadPolicy, same_pixels: SameContent, grouped: Grouped
+) -> None:
+    """Turn the images of one series into sources.
+
+    Raises:
+        ScanError: If they cannot be scans.
+    """
+    capture = headers[0].sop_class.startswith(_SECONDARY_CAPTURE)
+    if capture and policy.secondary_capture == "refuse":
+        raise ScanError("dicom.secondary_capture", f"{headers[0].path}: a screen capture")
+    flags: tuple[str, ...] = ("secondary_capture",) if capture else ()
+    if len(headers) == 1:
+        grouped.sources.append(_source(headers, flags))
+        return
+    placed = [header for header in headers if has_geometry(header)]
+    if not placed and (capture or headers[0].modality not in _TOMOGRAPHIC):
+        grouped.sources += [_source([header], flags) for header in headers]
+        return
+    if len(placed) < len(headers):
+        raise ScanError(
+            "dicom.no_geometry",
+            f"{headers[0].path}: {len(headers) - len(placed)} of the {len(headers)} images of its "
+            "series state no position, orientation or pixel spacing",
+        )
+    localizers = [header for header in headers if "LOCALIZER" in header.image_type]
+    if localizers and len(localizers) < len(headers):
+        headers = [header for header in headers if "LOCALIZER" not in header.image_type]
+        flags = (*flags, "localizer_removed")
+    else:
+        localizers = []
+    _check_same_grid(headers)
+    volumes = split_volumes(headers)
+    copies: list[Skipped] = []
+    if len(volumes) == 1:
+        kept, copies = _drop_repeats(headers, same_pixels)
+        volumes = [kept]
+    flags = (*flags, *(["duplicate_dropped"] if copies else []))
+    flags = (*flags, *(["time_point"] if len(volumes) > 1 else []))
+    found = []
+    for volume in volumes:
+        _check_no_repeats(volume)
+        if len(volume) > 1:
+            stack = build_stack(volume, policy)
+            found.append(_source(stack.slices, (*flags, *stack.flags)))
+        else:
+            found.append(_source(volume, flags))
+    grouped.sources += found
+    grouped.skipped += copies
+    grouped.skipped += [
+        Skipped(header.path, "a localizer within another series") for header in localizers
+    ]
+
+
+def _check_same_grid(headers: Sequence[SliceHeader]) -> None:
+    first = headers[0]
+    matrices = {(header.rows, header.columns) for header in headers}
+    if len(matrices) > 1:
+        raise ScanError(
+            "dicom.mixed_matrix", f"{first.path}: its series has matrices {sorted(matrices)}"
+        )
+    spacings = np.array([header.pixel_spacing for header in headers])
+    if np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min():
+        raise ScanError("dicom.mixed_matrix", f"{first.path}: pixel spacing differs in its series")
+    orientations = np.array([header.orientation for header in headers])
+    turned = np.abs(orientations - orientations[0]).max(axis=1) > ORIENTATION_TOLERANCE
+    if turned.any():
+        raise ScanError(
+            "dicom.mixed_orientation",
+            f"{first.path}: {int(turned.sum())} of {len(headers)} slices of its series are turned "
+            "against the first one",
+        )
+    assert unit_normal(first) is not None
+
+
+def _drop_repeats(
+    headers: list[SliceHeader], same_pixels: SameContent
+) -> tuple[list[SliceHeader], list[Skipped]]:
+    """Keep one of images with the same position and the same pixels."""
+    first: dict[int, SliceHeader] = {}
+    kept: list[SliceHeader] = []
+    copies: list[Skipped] = []
+    for header, place in zip(headers, _positions(headers), strict=True):
+        other = first.setdefault(place, header)
+        if other is not header and same_pixels(other.path, header.path):
+            copies.append(Skipped(header.path, f"the same slice as {other.path}"))
+        else:
+            kept.append(header)
+    return kept, copies
+
+
+def _check_no_repeats(headers: Sequence[SliceHeader]) -> None:
+    repeats = len(headers) - len(set(_positions(headers)))
+    if repeats:
+        raise ScanError(
+            "dicom.duplicate_slices",
+            f"{headers[0].path}: {repeats} of the {len(headers)} images of its series lie where "
+            "another one lies, and nothing in their headers tells them apart",
+        )
+
+
+def _source(headers: Sequence[SliceHeader], flags: tuple[str, ...], item: str = "") -> ScanSource:
+    first = headers[0]
+    seen = (flag for header in headers for flag in header.flags)
+    return ScanSource(
+        format="dicom",
+        paths=tuple(dict.fromkeys(header.path for header in headers)),
+        item=item,
+        series_uid=first.series_uid,
+        patient_key=first.patient_id,
+        flags=tuple(dict.fromkeys((*flags, *seen))),
+    )
