@@ -74,5 +74,5 @@ def choose(
     ]
     winner = min(candidates, key=lambda scored: (-sign * scored.val[metric], scored.cell))
     value = curves.points[places[chosen]].mean
-    reason = f"{chosen} is released: {why}, {value:.3f} (seed {winner.cell.seed})."
+    reason = f"{chosen} is released: {why}, {value:.2f} (seed {winner.cell.seed})."
     return Choice(cell=winner.cell, key=winner.key, reason=reason)

@@ -48,7 +48,8 @@ def best_sentence(
         "within noise of each other"
     )
     if beaten:
-        text += f"; {listed([p.family for p in others if p.family in beaten])} score lower"
+        lower = listed([point.family for point in others if point.family in beaten])
+        text += f"; {leader.family} beats {lower}"
     return f"{text}."
 
 
@@ -73,7 +74,8 @@ def pair_sentences(
             _run(winner, list(run), sizes, metric)
             for winner, run in groupby(found, key=lambda pair: pair.winner)
         ]
-        yield "; ".join(runs) + "."
+        subject = "" if found[0].winner else f"{first} and {second} are "
+        yield subject + "; ".join(runs) + "."
 
 
 def trend_sentence(trends: Sequence[Trend], metric: str) -> str:
@@ -85,15 +87,19 @@ def trend_sentence(trends: Sequence[Trend], metric: str) -> str:
         "rising": "still rising",
         "falling": "falling",
         "flat": "flat",
-        "open": "not settled",
+        "open": "not settled (within noise)",
     }
-    parts = [
-        f"{trend.family} is {words[trend.verdict]} "
-        f"({METRIC_WORDS[metric]} gain {signed(trend.gain, trend.low, trend.high)})"
-        for trend in trends
-        if not math.isnan(trend.gain)
-    ]
-    return f"From {start} to {end} patients {listed(parts)}." if parts else ""
+    parts = []
+    for verdict, word in words.items():
+        who = [
+            f"{trend.family} ({signed(trend.gain, trend.low, trend.high)})"
+            for trend in trends
+            if trend.verdict == verdict and not math.isnan(trend.gain)
+        ]
+        if who:
+            parts.append(f"{word}: {listed(who)}")
+    gain = f"{METRIC_WORDS[metric]} gained from {start} to {end} patients"
+    return f"{gain}: {'; '.join(parts)}." if parts else ""
 
 
 def target_sentences(curves: Curves, families: Sequence[str], config: StudyConfig) -> Iterator[str]:
@@ -159,8 +165,8 @@ def headline(
 
 
 def interval_text(point: Point) -> str:
-    """``0.912 [0.871, 0.944]``."""
-    return f"{point.mean:.3f} [{point.low:.3f}, {point.high:.3f}]"
+    """``0.91 [0.87, 0.94]``."""
+    return f"{point.mean:.2f} [{point.low:.2f}, {point.high:.2f}]"
 
 
 def signed(value: float, low: float, high: float) -> str:
