@@ -18,6 +18,7 @@ import sklearn
 import torch
 from threadpoolctl import threadpool_limits
 
+from data_prep.progress import Progress, silent
 from data_prep.store import Store
 from data_prep.task import Task
 from pipeline.dataset import Scans, load_split
@@ -79,7 +80,11 @@ def pinned_threads(threads: int) -> Iterator[None]:
 
 
 def fit_cell(
-    planned: PlannedCell, family: Family[Any], prepared: Splits, threads: int
+    planned: PlannedCell,
+    family: Family[Any],
+    prepared: Splits,
+    threads: int,
+    progress: Progress = silent,
 ) -> CellResult:
     """Fit ``family`` on the cell's patients and predict every validation and test scan.
 
@@ -88,13 +93,15 @@ def fit_cell(
         family: Unfitted, built with the cell's seed; fitted afterwards.
         prepared: All scans, with ``x`` prepared by this family.
         threads: Threads to compute with.
+        progress: Told (epochs done, epochs in all).
 
     Raises:
         FamilyError: If the family refuses these scans.
     """
     with pinned_threads(threads):
         start = time.monotonic()
-        fit = family.fit(prepared.train.take(planned.train), prepared.val.take(planned.val))
+        train, chosen_on = prepared.train.take(planned.train), prepared.val.take(planned.val)
+        fit = family.fit(train, chosen_on, progress)
         fitted = time.monotonic()
         val, test = (family.predict_proba(scans.x) for scans in (prepared.val, prepared.test))
         predicted = time.monotonic()

@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_prep.errors import ConfigError
+from data_prep.progress import Progress, silent
 from data_prep.store import Store
 from pipeline.families import FamilyConfig, build_family, load_family_config
 from pipeline.families.base import Family
 from pipeline.study.cell import Splits, arithmetic, fit_cell
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
-from pipeline.study.grid import Plan, make_plan
-from pipeline.study.journal import CELLS, CellResult, Journal
+from pipeline.study.grid import Plan, PlannedCell, make_plan
+from pipeline.study.journal import CELLS, CellResult, Floats, Journal
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """A cell of a study, fitted again.
+
+    Attributes:
+        planned: The cell and the scans that it was fitted on.
+        family: Fitted.
+        result: What it predicts.
+        journaled: Its validation and test probabilities as the journal has them.
+    """
+
+    planned: PlannedCell
+    family: Family[Any]
+    result: CellResult
+    journaled: tuple[Floats, Floats]
+
+    @property
+    def same(self) -> bool:
+        """True where the probabilities are the journal's, bit for bit."""
+        now = self.result.val, self.result.test
+        pairs = zip(now, self.journaled, strict=True)
+        return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of a probability from the journal's."""
+        now = self.result.val, self.result.test
+        return max(float(np.abs(a - b).max()) for a, b in zip(now, self.journaled, strict=True))
 
 
 def open_plan(config: StudyConfig, store_folder: Path) -> tuple[Plan, Store]:
@@ -26,23 +61,31 @@ def open_plan(config: StudyConfig, store_folder: Path) -> tuple[Plan, Store]:
     """
     families = _families(config)
     config = config.model_copy(update={"families": tuple(families)})
-    store = Store.open(store_folder)
-    return make_plan(config, families, store, arithmetic(config.threads)), store
+    return _lay_out(config, families, store_folder)
 
 
 def refit(
-    config: StudyConfig, store_folder: Path, out: Path, key: str
-) -> tuple[Family[Any], CellResult, bool]:
+    config: StudyConfig,
+    families: Mapping[str, FamilyConfig],
+    store_folder: Path,
+    out: Path,
+    key: str,
+    progress: Progress = silent,
+) -> Refit:
     """Fit one cell of a finished study again, as its engine did.
 
-    Returns:
-        The fitted family, what it predicts, and whether these are the journal's probabilities bit
-        for bit.
+    Args:
+        config: As the study's results record it.
+        families: Likewise: the files in ``configs/family`` may have changed since.
+        store_folder: What prep wrote.
+        out: Folder of the study.
+        key: The cell's key.
+        progress: Told (epochs done, epochs in all).
 
     Raises:
         StudyError: ``study.no_cell`` if the study has no finished cell of that key here.
     """
-    plan, store = open_plan(config, store_folder)
+    plan, store = _lay_out(config, families, store_folder)
     journal = Journal(out / CELLS)
     planned = next((planned for planned in plan.cells if planned.key == key), None)
     entry = journal.read(key)
@@ -55,10 +98,16 @@ def refit(
     raw = Splits.load(store)
     cell = planned.cell
     family = build_family(plan.families[cell.family], store.task, raw.train.scan_shape, cell.seed)
-    result = fit_cell(planned, family, raw.prepared_by(family, config.threads), config.threads)
-    val, test = journal.probabilities(entry)
-    same = result.val.tobytes() == val.tobytes() and result.test.tobytes() == test.tobytes()
-    return family, result, same
+    prepared = raw.prepared_by(family, config.threads)
+    result = fit_cell(planned, family, prepared, config.threads, progress)
+    return Refit(planned, family, result, journal.probabilities(entry))
+
+
+def _lay_out(
+    config: StudyConfig, families: Mapping[str, FamilyConfig], store_folder: Path
+) -> tuple[Plan, Store]:
+    store = Store.open(store_folder)
+    return make_plan(config, families, store, arithmetic(config.threads)), store
 
 
 def _families(config: StudyConfig) -> dict[str, FamilyConfig]:
