@@ -115,6 +115,8 @@ SCAN_CODES: Final[dict[str, str]] = {
     "raster.unsupported_mode": "a colour mode that is not supported",
     # npz
     "npz.malformed": "not a MedMNIST npz: an array is missing, of objects or of the wrong shape",
+    # the model
+    "model.not_finite": "the model's answer for this scan is NaN or infinite",
     # labels
     "label.missing": "the scan has no row in the label table",
 }

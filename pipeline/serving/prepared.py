@@ -1,0 +1,42 @@
+"""What a decode child does with a volume before it hands it over.
+
+Kept apart from the model: a child imports this file, and must not pay for torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.preprocess import PrepRecipe
+from data_prep.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """One scan as the model takes it.
+
+    Attributes:
+        array: (C, I, J[, K]) float32.
+        flags: What was accepted while reading.
+    """
+
+    array: NDArray[np.float32]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PrepareScan:
+    """Applies a recipe to a volume; picklable, so that it can run in a child."""
+
+    recipe: PrepRecipe
+
+    def __call__(self, volume: Volume) -> PreparedScan:
+        """Prepare one scan.
+
+        Raises:
+            ScanError: As ``PrepRecipe.apply``.
+        """
+        return PreparedScan(self.recipe.apply(volume), volume.flags)

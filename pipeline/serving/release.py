@@ -1,0 +1,130 @@
+"""From a finished study to a model package: the cell that validation chose, and one test.
+
+Which cell is decided by the rule that the study declared before it ran (``study.selection``); the
+test split is looked at once, here, for the chosen cell only.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.errors import MedcurveError
+from data_prep.files import read_json
+from data_prep.prep import RECIPE
+from data_prep.preprocess import PrepRecipe
+from data_prep.progress import Progress, silent
+from data_prep.stage import stage_digest
+from data_prep.store import Store
+from pipeline.dataset import targets
+from pipeline.families import FamilyConfig
+from pipeline.metrics import METRICS, bootstrap
+from pipeline.serving.package import (
+    MetricInterval,
+    ModelPackage,
+    TestRecord,
+    TrainingRecord,
+    save_package,
+)
+from pipeline.study.config import StudyConfig
+from pipeline.study.journal import Floats
+from pipeline.study.plan import Refit, refit
+from pipeline.study.results import RESULTS
+
+
+class ReleaseError(MedcurveError):
+    """A study from which no model can be released."""
+
+
+def release(study: Path, store: Path, out: Path, *, progress: Progress = silent) -> ModelPackage:
+    """Fit the chosen cell again, check that it is the same model, and package it.
+
+    Args:
+        study: Folder of a finished study.
+        store: The store that it ran on.
+        out: Folder of the package; an earlier package there is replaced.
+        progress: Told (epochs done, epochs in all) while the cell is fitted.
+
+    Raises:
+        ReleaseError: ``release.nothing_chosen``, ``release.other_store`` or
+            ``release.not_reproduced``.
+        StageError: The study is not finished, or a folder is missing or damaged.
+        StudyError: ``study.no_cell`` where versions or machine differ from the study's.
+    """
+    results = _results(study, store)
+    choice, config = results["release"], StudyConfig.model_validate(results["config"])
+    families = {n: FamilyConfig.model_validate(f) for n, f in results["families"].items()}
+    fitted = refit(config, families, store, study, choice["key"], progress)
+    _refuse_another_model(fitted)
+    cell = fitted.planned.cell
+    training = TrainingRecord(
+        data=results["cohort"],
+        store=results["store"],
+        study=results["study"],
+        cell=choice["key"],
+        patients=cell.size,
+        scans=len(fitted.planned.train),
+        chosen=choice["reason"],
+    )
+    opened = Store.open(store, verify=False)  # refit has just verified it
+    test = _evaluate(opened, config, fitted.result.test)
+    recipe = PrepRecipe.from_json(read_json(store / RECIPE))
+    return save_package(out, fitted.family, families[cell.family], recipe, training, test)
+
+
+def _results(study: Path, store: Path) -> dict[str, Any]:
+    stage_digest(study)  # refuses what is not a whole study
+    results: dict[str, Any] = read_json(study / RESULTS)
+    if not results["release"]:
+        raise ReleaseError(
+            "release.nothing_chosen",
+            f"{study}: no cell of the largest size has a validation score to choose by",
+            fix="see the failed cells in the study's report",
+        )
+    if (found := stage_digest(store)) != results["store"]:
+        raise ReleaseError(
+            "release.other_store",
+            f"{store} has digest {found[:12]}; the study ran on {results['store'][:12]}",
+            fix="name the store that the study ran on, or run the study again",
+        )
+    return results
+
+
+def _refuse_another_model(fitted: Refit) -> None:
+    if not fitted.same:
+        raise ReleaseError(
+            "release.not_reproduced",
+            f"{fitted.planned.cell}: fitted again, its probabilities differ from the journal's by "
+            f"up to {fitted.difference:.2g}, so this is not the model that the study measured",
+            fix="run the study again on this machine; if this stays, the family is not "
+            "deterministic: report it",
+        )
+
+
+def _evaluate(store: Store, config: StudyConfig, probability: Floats) -> TestRecord:
+    rows = store.rows("test")
+    patients = [row.patient_id for row in rows]
+    found = bootstrap(
+        store.task,
+        targets(store.task, [row.target for row in rows]),
+        probability,
+        np.array(patients, dtype=np.str_),
+        names=METRICS,
+        resamples=config.resamples,
+        seed=config.seed,
+        level=config.level,
+    )
+    return TestRecord(
+        patients=len(set(patients)),
+        scans=len(rows),
+        resamples=config.resamples,
+        level=config.level,
+        metrics={
+            name: MetricInterval(value=i.value, low=i.low, high=i.high)
+            for name, i in found.items()
+            if all(isfinite(v) for v in (i.value, i.low, i.high))
+        },
+    )

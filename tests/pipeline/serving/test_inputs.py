@@ -1,0 +1,155 @@
+"""Files and folders become scans, each named once, and inputs and outputs never overlap."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
+from pipeline.serving import inputs as module
+from pipeline.serving.inputs import InputError, find_inputs, readable
+
+
+def nifti(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.eye(4)), path)
+    return path
+
+
+def names(*paths: Path, out: Path) -> list[str]:
+    return [scan.name for folder in find_inputs(paths, out) for scan in folder.scans]
+
+
+def refusal(*paths: Path, out: Path) -> InputError:
+    with pytest.raises(InputError) as caught:
+        find_inputs(paths, out)
+    return caught.value
+
+
+def test_a_folder_is_searched_and_names_are_relative_to_it(tmp_path):
+    nifti(tmp_path / "in" / "b" / "two.nii.gz")
+    nifti(tmp_path / "in" / "one.nii")
+    assert names(tmp_path / "in", out=tmp_path / "out") == ["b/two.nii.gz", "one.nii"]
+
+
+def test_a_single_file_is_named_by_itself(tmp_path):
+    nifti(tmp_path / "in" / "other.nii")
+    one = nifti(tmp_path / "in" / "one.nii")
+    assert names(one, out=tmp_path / "out") == ["one.nii"]
+
+
+def test_several_inputs_keep_their_folders_apart(tmp_path):
+    nifti(tmp_path / "x" / "scan.nii")
+    nifti(tmp_path / "y" / "deep" / "scan.nii")
+    lone = nifti(tmp_path / "lone.nii")
+    found = names(tmp_path / "y", tmp_path / "x", lone, out=tmp_path / "out")
+    assert sorted(found) == ["lone.nii", "x/scan.nii", "y/deep/scan.nii"]
+
+
+def test_what_is_given_twice_counts_once(tmp_path, monkeypatch):
+    file = nifti(tmp_path / "in" / "sub" / "scan.nii")
+    monkeypatch.chdir(tmp_path)
+    again = (tmp_path / "in", tmp_path / "in" / "sub", file, file, Path("in/../in"))
+    assert names(*again, out=tmp_path / "out") == ["sub/scan.nii"]
+
+
+def test_files_of_one_folder_are_looked_at_together(tmp_path):
+    files = [nifti(tmp_path / "in" / f"{n}.nii") for n in range(3)]
+    nifti(tmp_path / "in" / "not-asked-for.nii")
+    folders = find_inputs(files, tmp_path / "out")
+    assert len(folders) == 1
+    assert [scan.name for scan in folders[0].scans] == ["0.nii", "1.nii", "2.nii"]
+
+
+def test_a_missing_path_is_named(tmp_path):
+    error = refusal(tmp_path / "typo", out=tmp_path / "out")
+    assert error.code == "predict.not_found"
+    assert "typo" in error.message
+
+
+@pytest.mark.parametrize("content", [None, "labels.csv"])
+def test_a_folder_without_scans_is_a_clear_error(tmp_path, content):
+    (tmp_path / "in").mkdir()
+    if content:
+        (tmp_path / "in" / content).write_text("scan,label\n")
+    error = refusal(tmp_path / "in", out=tmp_path / "out")
+    assert error.code == "predict.no_scans"
+    assert ("skipped: 1 x" in error.message) == (content is not None)
+
+
+@pytest.mark.parametrize("out", ["in", "in/out", ".", "in/sub"])
+def test_inputs_and_outputs_may_not_lie_in_each_other(tmp_path, out):
+    nifti(tmp_path / "in" / "sub" / "scan.nii")
+    assert refusal(tmp_path / "in", out=tmp_path / out).code == "predict.out_in_input"
+
+
+def test_an_output_beside_a_file_is_fine_but_not_above_it(tmp_path):
+    file = nifti(tmp_path / "in" / "scan.nii")
+    assert names(file, out=tmp_path / "in" / "out") == ["scan.nii"]
+    assert refusal(file, out=tmp_path).code == "predict.out_in_input"
+
+
+def test_a_link_to_the_input_does_not_hide_that_out_lies_in_it(tmp_path):
+    nifti(tmp_path / "in" / "scan.nii")
+    (tmp_path / "alias").symlink_to(tmp_path / "in")
+    error = refusal(tmp_path / "in", out=tmp_path / "alias" / "out")
+    assert error.code == "predict.out_in_input"
+
+
+def dicom(*paths: str, item: str = "") -> ScanSource:
+    return ScanSource("dicom", paths, item)
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        # one series in its folder is named by the folder
+        ([dicom("a/1", "a/2")], ["a"]),
+        ([dicom("1", "2")], ["in"]),
+        ([dicom("a/1", "a/2"), dicom("b/1", "b/2")], ["a", "b"]),
+        # two series in one folder, or one over two folders, by their first files
+        ([dicom("a/1", "a/2"), dicom("a/3", "a/4")], ["a/1", "a/3"]),
+        ([dicom("a/1", "b/1")], ["a/1"]),
+        ([dicom("a/1", "b/1"), dicom("b/2", "b/3")], ["a/1", "b/2"]),
+        # single files by themselves, also beside a series
+        ([dicom("a/1", "a/2"), dicom("a/3")], ["a", "a/3"]),
+        # several volumes in one file by their item
+        ([dicom("a/1", item="t0"), dicom("a/1", item="t1")], ["a/1#t0", "a/1#t1"]),
+        # a pair of files of another format is no series
+        ([ScanSource("nifti", ("a/x.hdr", "a/x.img"))], ["a/x.hdr"]),
+    ],
+)
+def test_scans_are_named_by_file_or_series_folder(tmp_path, monkeypatch, sources, expected):
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr(module, "discover", lambda root, files: Found(tuple(sources)))
+    assert names(tmp_path / "in", out=tmp_path / "out") == expected
+
+
+def test_a_rejected_series_is_named_by_its_folder_and_blocks_no_other_name(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    found = Found(
+        sources=(dicom("a/1", "a/2"), dicom("c/1", "c/2")),
+        rejected=(
+            Rejected(("b/1", "b/2"), "dicom.missing_slices", "gap"),
+            Rejected(("c/3", "c/4"), "dicom.missing_slices", "gap"),
+            Rejected(("d/1",), "file.empty", "empty"),
+        ),
+        skipped=(Skipped("x.csv", "a table"),),
+    )
+    monkeypatch.setattr(module, "discover", lambda root, files: found)
+    (folder,) = find_inputs([tmp_path / "in"], tmp_path / "out")
+    assert [scan.name for scan in folder.scans] == ["a", "c/1"]
+    assert [rejected.name for rejected in folder.rejected] == ["b", "c/3", "d/1"]
+    assert folder.skipped == found.skipped
+
+
+def test_names_that_are_not_utf8_stay_readable(tmp_path):
+    path = nifti(tmp_path / "in" / "scan.nii")
+    path.rename(path.with_name(os.fsdecode(b"\xff=x\n.nii")))
+    (name,) = names(tmp_path / "in", out=tmp_path / "out")
+    assert name == "\\xff=x\n.nii"
+    assert readable("na\u00efve.nii") == "na\u00efve.nii"
