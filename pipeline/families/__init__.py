@@ -11,10 +11,11 @@ from data_prep.errors import nearest
 from data_prep.task import Task
 from pipeline.families.base import Family, FamilyParams
 from pipeline.families.linear import Linear
+from pipeline.families.random_features import RandomFeatures
 
 FAMILIES: Final[dict[str, type[Family[Any]]]] = {
     family.name: family
-    for family in (Linear,)
+    for family in (Linear, RandomFeatures)
 }  # fmt: skip
 
 

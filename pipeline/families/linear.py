@@ -13,8 +13,9 @@ from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.dataset import Scans
 from pipeline.families import logistic
+from pipeline.families.axes import Axes
 from pipeline.families.base import Family, FamilyParams, Fit, State
-from pipeline.families.logistic import Axes, Weights
+from pipeline.families.logistic import Weights
 
 
 class LinearParams(FamilyParams):
@@ -47,7 +48,7 @@ class Linear(Family[LinearParams]):
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
         inputs = int(np.prod(scan_shape))
-        n_columns = 1 if task.kind == "binary" else task.n_classes
+        n_columns = logistic.n_columns(task)
         self._weights = Weights(np.zeros((inputs, n_columns)), np.zeros(n_columns))
 
     def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
@@ -58,7 +59,7 @@ class Linear(Family[LinearParams]):
         axes = Axes.of((x - mean) / scale)
         wanted = logistic.columns(self.task, train.target)
         val_wanted = logistic.columns(self.task, val.target)
-        val_projected = logistic.product((_flat(val.x) - mean) / scale, axes.back)
+        val_projected = axes.project((_flat(val.x) - mean) / scale)
         penalties = sorted(self.params.penalties, reverse=True)
         solved: list[Weights] = []
         val_losses: list[float] = []
@@ -71,8 +72,8 @@ class Linear(Family[LinearParams]):
             )
         progress(len(penalties), len(penalties))
         best = int(np.argmin(val_losses))  # the first of equals: the stronger penalty
-        weight = (axes.back @ solved[best].weight) / scale[:, None]
-        self._weights = Weights(weight, solved[best].bias - mean @ weight)
+        on_inputs = Weights(axes.unproject(solved[best].weight), solved[best].bias)
+        self._weights = on_inputs.on_raw(mean, scale)
         return Fit(chosen={"penalty": penalties[best], "val_log_loss": val_losses[best]})
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:

@@ -1,11 +1,4 @@
-"""L2-penalised logistic regression, every penalty from one decomposition of the inputs.
-
-The best weights lie in the span of the training rows, and an L2 norm does not change when the axes
-turn (Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression arrays"). So
-the inputs are turned once onto their principal axes, at most ``min(scans, inputs)`` of them, and
-each penalty is solved there, exactly. On those axes the Hessian is almost diagonal, and scaling by
-its diagonal lets L-BFGS converge in a few dozen steps.
-"""
+"""Logits, probabilities and L2-penalised logistic regression, for every kind of task."""
 
 from __future__ import annotations
 
@@ -17,10 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 from data_prep.task import Task
-
-Floats = NDArray[np.float64]
-
-_BLOCK = 4096  # rows or columns turned into float64 at a time
+from pipeline.families.axes import Axes, Floats, Inputs, product
 
 
 def columns(task: Task, target: NDArray[np.int64]) -> Floats:
@@ -29,11 +19,15 @@ def columns(task: Task, target: NDArray[np.int64]) -> Floats:
     return wanted[:, 1:] if task.kind == "binary" else wanted
 
 
+def n_columns(task: Task) -> int:
+    """How many logits a scan has."""
+    return 1 if task.kind == "binary" else task.n_classes
+
+
 def probability(task: Task, logits: Floats) -> Floats:
-    """(N, 1) logits of a binary task, or (N, n_classes) -> probabilities (N, n_classes)."""
+    """(N, columns) logits -> (N, n_classes) probabilities."""
     if task.kind == "binary":
-        positive = expit(logits[:, 0])
-        return np.stack([expit(-logits[:, 0]), positive], axis=1)
+        return np.concatenate([expit(-logits), expit(logits)], axis=1)
     found: Floats = expit(logits) if task.is_multi_label else softmax(logits, axis=1)
     return found
 
@@ -45,50 +39,15 @@ def loss(task: Task, logits: Floats, wanted: Floats) -> float:
     return float(-(wanted * log_softmax(logits, axis=1)).sum(axis=1).mean())
 
 
-@dataclass(frozen=True)
-class Axes:
-    """Inputs on their principal axes.
-
-    Attributes:
-        projected: (N, R) inputs on the axes.
-        squares: (R,) sum of squares along each axis.
-        back: (D, R), so that weights on the axes ``a`` are ``back @ a`` on the inputs.
-    """
-
-    projected: Floats
-    squares: Floats
-    back: Floats
-
-    @classmethod
-    def of(cls, x: NDArray[np.float32]) -> Axes:
-        """Turn centred inputs (N, D) onto their principal axes."""
-        n, d = x.shape
-        gram = np.zeros((min(n, d), min(n, d)))
-        wide = x.T if d >= n else x  # (longer, shorter)
-        for start in range(0, len(wide), _BLOCK):
-            block = wide[start : start + _BLOCK].astype(np.float64)
-            gram += block.T @ block
-        squares, turned = np.linalg.eigh(gram)
-        kept = squares > squares[-1] * 1e-10
-        squares, turned = squares[kept], turned[:, kept]
-        if (
-            d >= n
-        ):  # gram = X X': rows are turned * sqrt(squares), axes are X' turned / sqrt(squares)
-            lengths = np.sqrt(squares)
-            back = product(x.T, turned / lengths)
-            return cls(projected=turned * lengths, squares=squares, back=back)
-        return cls(projected=product(x, turned), squares=squares, back=turned)
+def loss_slope(task: Task, logits: Floats, wanted: Floats) -> Floats:
+    """Derivative of ``loss`` by the logits, for target columns that sum as one-hot ones do."""
+    predicted = probability(task, logits)
+    if task.kind == "binary":
+        predicted = predicted[:, 1:]
+    return (predicted - wanted) / len(wanted)
 
 
-def product(x: NDArray[np.float32] | Floats, y: Floats) -> Floats:
-    """``x @ y`` in float64, without a float64 copy of all of ``x``."""
-    out = np.empty((len(x), y.shape[1]))
-    for start in range(0, len(x), _BLOCK):
-        out[start : start + _BLOCK] = x[start : start + _BLOCK].astype(np.float64) @ y
-    return out
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """Logits are ``inputs @ weight + bias``.
 
@@ -100,24 +59,32 @@ class Weights:
     weight: Floats
     bias: Floats
 
-    def logits(self, inputs: NDArray[np.float32] | Floats) -> Floats:
+    def logits(self, inputs: Inputs) -> Floats:
         """(N, D) inputs -> (N, columns)."""
         return product(inputs, self.weight) + self.bias
 
+    def on_raw(self, mean: NDArray[np.float32], scale: NDArray[np.float32]) -> Weights:
+        """The same model for inputs before ``(inputs - mean) / scale``."""
+        weight = self.weight / scale.astype(np.float64)[:, None]
+        return Weights(weight, self.bias - mean.astype(np.float64) @ weight)
+
 
 def solve(task: Task, axes: Axes, wanted: Floats, penalty: float, start: Weights | None) -> Weights:
-    """Weights on the axes that minimise ``loss + penalty / 2 * ||weight||^2``.
+    """Weights on the axes that minimise ``loss + penalty / 2 * ||weight||^2``; the bias is free.
+
+    On principal axes the Hessian is almost diagonal: scaled by that diagonal, L-BFGS converges in
+    a few dozen steps whatever the penalty.
 
     Args:
-        task: Decides between logistic and multinomial loss.
+        task: Decides between logistic (binary, each label) and multinomial loss.
         axes: The training inputs.
         wanted: (N, columns) targets, or soft targets.
-        penalty: Of the squared weights; the bias is free.
+        penalty: Of the squared weights.
         start: Where to begin (the solution of a near penalty), or None.
     """
     n, k = wanted.shape
     r = len(axes.squares)
-    # p (1 - p) is at most 1/4: the curvature that the scaling assumes.
+    # p (1 - p) is at most 1/4, which is the curvature that the scaling assumes.
     scale = 1 / np.sqrt(0.25 * axes.squares / n + penalty)[:, None]
     bias_scale = 2.0
 
@@ -126,9 +93,9 @@ def solve(task: Task, axes: Axes, wanted: Floats, penalty: float, start: Weights
 
     def objective(flat: Floats) -> tuple[float, Floats]:
         now = unpack(flat)
-        logits = axes.projected @ now.weight + now.bias  # a hot line: no copy
+        logits = axes.projected @ now.weight + now.bias
         value = loss(task, logits, wanted) + penalty / 2 * float((now.weight**2).sum())
-        inner = (_predicted(task, logits) - wanted) / n
+        inner = loss_slope(task, logits, wanted)
         slope = (axes.projected.T @ inner + penalty * now.weight) * scale
         return value, np.concatenate([slope.ravel(), inner.sum(axis=0) * bias_scale])
 
@@ -137,8 +104,3 @@ def solve(task: Task, axes: Axes, wanted: Floats, penalty: float, start: Weights
         first = np.concatenate([(start.weight / scale).ravel(), start.bias / bias_scale])
     options = {"maxiter": 1000, "maxcor": 20, "gtol": 1e-7, "ftol": 1e-14}
     return unpack(minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x)
-
-
-def _predicted(task: Task, logits: Floats) -> Floats:
-    """Probability of each column (class 1 only for binary)."""
-    return probability(task, logits)[:, 1:] if task.kind == "binary" else probability(task, logits)

@@ -1,0 +1,246 @@
+"""Random convolutions, rectified and pooled, under a closed-form ridge classifier.
+
+Saxe et al. 2011, "On random weights and unsupervised feature learning": most of what a small
+convolutional network does, its architecture does before any training. Coates and Ng 2012,
+"Learning feature representations with k-means": many filters and pooling over quadrants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+from torch.nn import functional
+
+from data_prep.progress import Progress, silent
+from data_prep.task import Task
+from pipeline.dataset import Scans
+from pipeline.families import logistic, ridge
+from pipeline.families.axes import Axes
+from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
+from pipeline.families.logistic import Weights
+
+# Activations of one chunk of scans: small enough for a processor's cache, and for any memory.
+_CHUNK_BYTES = 16 << 20
+# Positions of a filter along an axis that "auto" stride keeps at most: (2D, 3D).
+_POSITIONS = (32, 16)
+
+
+class RandomFeaturesParams(FamilyParams):
+    """Parameters of ``random_features``.
+
+    Attributes:
+        filters: Number of filters in all, shared evenly between the sizes.
+        sizes: Edge lengths of the filters in voxels.
+        stride: Step of the filters in voxels, or ``auto``: the least with at most 32 positions
+            along an axis in 2D, 16 in 3D.
+        padding: ``valid`` (filters stay inside the scan) or ``zero`` (as many positions as voxels).
+        rectify: ``relu``, ``absolute`` or ``square`` of the filter's response.
+        threshold_sd: Standard deviation of the random threshold that is added to a filter's
+            response; the response to noise of unit variance has a standard deviation of 1.
+        pyramid: Cells along each axis into which responses are pooled; several are joined.
+        pooling: What is taken of the responses in each cell.
+        penalties: Ridge penalties to choose from, relative to the mean squared length of a
+            standardised feature row.
+    """
+
+    filters: PositiveInt = 1024
+    sizes: tuple[PositiveInt, ...] = Field(default=(5, 7, 9), min_length=1)
+    stride: PositiveInt | Literal["auto"] = "auto"
+    padding: Literal["valid", "zero"] = "valid"
+    rectify: Literal["relu", "absolute", "square"] = "relu"
+    threshold_sd: NonNegativeFloat = 0.5
+    pyramid: tuple[PositiveInt, ...] = Field(default=(2,), min_length=1)
+    pooling: tuple[Literal["average", "max"], ...] = Field(default=("average", "max"), min_length=1)
+    penalties: tuple[PositiveFloat, ...] = Field(
+        default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
+        min_length=1,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> RandomFeaturesParams:
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ValueError("sizes must differ from each other")
+        if self.filters < len(self.sizes):
+            raise ValueError(f"{self.filters} filters cannot have {len(self.sizes)} sizes")
+        return self
+
+
+class RandomFeatures(Family[RandomFeaturesParams]):
+    """Frozen random features; only a ridge classifier on them is fitted.
+
+    The filters are Gaussian, of zero mean (blind to brightness) and unit length; ``seed`` draws
+    them. ``prepare`` is the whole of the convolution, so a study pays for it once per seed. The
+    penalty is the one of least squared error over left-out patients, and Platt scaling on the same
+    left-out scores turns scores into probabilities: neither needs the validation scans, which stay
+    untouched.
+    """
+
+    name: ClassVar[str] = "random_features"
+    Params: ClassVar[type[FamilyParams]] = RandomFeaturesParams
+
+    def __init__(
+        self, params: RandomFeaturesParams, task: Task, scan_shape: tuple[int, ...], seed: int
+    ) -> None:
+        super().__init__(params, task, scan_shape, seed)
+        self._refuse_small_scans()
+        self._bank = _draw_bank(params, channels=scan_shape[0], ndim=len(scan_shape) - 1, seed=seed)
+        features = params.filters * len(params.pooling) * sum(c**self._ndim for c in params.pyramid)
+        columns = logistic.n_columns(task)
+        self._weights = Weights(np.zeros((features, columns)), np.zeros(columns))
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """(N, C, I, J[, K]) -> features (N, filters x pooled cells x kinds of pooling) float32."""
+        chunk = max(1, _CHUNK_BYTES // self._activation_bytes())
+        with torch.inference_mode():
+            starts = range(0, len(x), chunk)
+            return torch.cat([self._features(x[start : start + chunk]) for start in starts])
+
+    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+        self.check_classes(train)
+        if len(np.unique(train.patient_ids)) < 2:
+            raise FamilyError(
+                "family.one_patient",
+                f"{self.name}: all {len(train)} training scans are of one patient",
+                fix="add patients: the penalty is chosen by leaving patients out",
+            )
+        progress(0, 1)
+        features: NDArray[np.float32] = train.x.numpy()
+        mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        scale = _scale(features)
+        axes = Axes.of((features - mean) / scale)
+        wanted = logistic.columns(self.task, train.target)
+        solved = ridge.solve(axes, wanted, train.patient_ids, self.params.penalties)
+        to_logits = ridge.calibrate(self.task, solved.left_out, wanted)
+        on_features = Weights(
+            axes.unproject(solved.weights.weight @ to_logits.weight),
+            solved.weights.bias @ to_logits.weight + to_logits.bias,
+        )
+        self._weights = on_features.on_raw(mean, scale)
+        progress(1, 1)
+        return Fit(chosen={"penalty": solved.penalty, "left_out_error": solved.left_out_error})
+
+    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
+        return logistic.probability(self.task, self._weights.logits(x.numpy()))
+
+    def state(self) -> State:
+        # The filters could be drawn again, but then a saved model would hang on the random number
+        # generator of one version of torch.
+        bank: State = {
+            f"{kind}_{size}": tensor.numpy()
+            for size, pair in self._bank.items()
+            for kind, tensor in zip(("filters", "thresholds"), pair, strict=True)
+        }
+        return bank | {"weight": self._weights.weight, "bias": self._weights.bias}
+
+    def load_state(self, state: State) -> None:
+        self.check_state(state, self.state())
+        self._bank = {
+            size: (
+                torch.from_numpy(state[f"filters_{size}"].copy()),
+                torch.from_numpy(state[f"thresholds_{size}"].copy()),
+            )
+            for size in self._bank
+        }
+        self._weights = Weights(
+            state["weight"].astype(np.float64), state["bias"].astype(np.float64)
+        )
+
+    @property
+    def _ndim(self) -> int:
+        return len(self.scan_shape) - 1
+
+    def _padding(self, size: int) -> int:
+        return size // 2 if self.params.padding == "zero" else 0
+
+    def _positions(self, size: int) -> tuple[int, ...]:
+        """Places of a filter along each axis at stride 1."""
+        added = 2 * self._padding(size)
+        return tuple(edge + added - size + 1 for edge in self.scan_shape[1:])
+
+    def _stride(self, size: int) -> int:
+        if self.params.stride != "auto":
+            return self.params.stride
+        most = _POSITIONS[self._ndim - 2]
+        return -(-max(self._positions(size)) // most)
+
+    def _strided(self, size: int) -> tuple[int, ...]:
+        return tuple(-(-places // self._stride(size)) for places in self._positions(size))
+
+    def _refuse_small_scans(self) -> None:
+        for size in self.params.sizes:
+            places = min(self._strided(size)) if min(self._positions(size)) > 0 else 0
+            if places < max(self.params.pyramid):
+                raise FamilyError(
+                    "family.scan_too_small",
+                    f"{self.name}: filters of size {size} have {places} places along the shortest "
+                    f"axis of a scan of shape {self.scan_shape}, and are pooled into "
+                    f"{max(self.params.pyramid)} cells",
+                    fix="choose smaller params.sizes, a smaller params.pyramid or stride, "
+                    "params.padding: zero, or larger scans in the prep config",
+                )
+
+    def _activation_bytes(self) -> int:
+        """Of one scan, for the filter size that needs most."""
+        places = max(int(np.prod(self._strided(size))) for size in self.params.sizes)
+        return 4 * places * -(-self.params.filters // len(self.params.sizes))
+
+    def _features(self, x: Tensor) -> Tensor:
+        convolve = functional.conv2d if self._ndim == 2 else functional.conv3d
+        pooled: list[Tensor] = []
+        for size, (filters, thresholds) in self._bank.items():
+            response = convolve(
+                x, filters, thresholds, stride=self._stride(size), padding=self._padding(size)
+            )
+            response = _RECTIFY[self.params.rectify](response)
+            pooled += [
+                _POOL[self._ndim, kind](response, cells).flatten(1)
+                for cells in self.params.pyramid
+                for kind in self.params.pooling
+            ]
+        return torch.cat(pooled, dim=1)
+
+
+_RECTIFY: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "relu": torch.relu_,
+    "absolute": torch.abs_,
+    "square": torch.square_,
+}
+_POOL: Final[dict[tuple[int, str], Callable[[Tensor, int], Tensor]]] = {
+    (2, "average"): functional.adaptive_avg_pool2d,
+    (2, "max"): functional.adaptive_max_pool2d,
+    (3, "average"): functional.adaptive_avg_pool3d,
+    (3, "max"): functional.adaptive_max_pool3d,
+}
+
+
+def _draw_bank(
+    params: RandomFeaturesParams, *, channels: int, ndim: int, seed: int
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Size -> (filters (n, C, size, size[, size]), thresholds (n,)); float32."""
+    generator = torch.Generator().manual_seed(seed)
+    bank: dict[int, tuple[Tensor, Tensor]] = {}
+    for position, size in enumerate(params.sizes):
+        count = (params.filters + position) // len(params.sizes)
+        flat = torch.randn((count, channels * size**ndim), generator=generator)
+        flat = flat - flat.mean(dim=1, keepdim=True)
+        flat = flat / flat.norm(dim=1, keepdim=True)
+        thresholds = params.threshold_sd * torch.randn(count, generator=generator)
+        bank[size] = (flat.reshape((count, channels) + (size,) * ndim), thresholds)
+    return bank
+
+
+def _scale(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divisors that give each feature unit variance and each row a mean squared length of 1.
+
+    A feature that does not vary over the training scans is left as it is: its weight is 0.
+    """
+    deviation = features.std(axis=0, dtype=np.float64)
+    deviation[deviation <= 1e-6 * deviation.max()] = max(float(deviation.max()), 1e-6)
+    scale: NDArray[np.float32] = (deviation * np.sqrt(features.shape[1])).astype(np.float32)
+    return scale

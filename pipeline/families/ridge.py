@@ -1,0 +1,127 @@
+"""Ridge regression on one-hot targets, its penalty by exact leave-one-patient-out.
+
+All penalties come from one decomposition, and leaving a patient out costs no refit: with the hat
+matrix H, the residual of the left-out scans g is (I - H_gg)^-1 e_g (Allen 1974, "PRESS", for one
+scan; Cook and Weisberg 1982 for a group). Whole patients are left out, because a scan is no test of
+a model that saw the same patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from data_prep.task import Task
+from pipeline.families import logistic
+from pipeline.families.axes import Axes, Floats
+from pipeline.families.logistic import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """A solved ridge regression.
+
+    Attributes:
+        weights: On the axes; their outputs are scores, not yet logits.
+        penalty: The chosen one.
+        left_out: (N, columns) score of each training scan by the model fitted without its patient.
+        left_out_error: Mean squared error of ``left_out``.
+    """
+
+    weights: Weights
+    penalty: float
+    left_out: Floats
+    left_out_error: float
+
+
+def solve(
+    axes: Axes, wanted: Floats, patient_ids: NDArray[np.str_], penalties: Sequence[float]
+) -> Ridge:
+    """Minimise ``mean squared error + penalty * ||weight||^2`` (bias free), for the best penalty.
+
+    Args:
+        axes: The centred training inputs.
+        wanted: (N, columns) targets.
+        patient_ids: (N,) patient of each training scan.
+        penalties: To choose from by the left-out squared error; of equals, the strongest.
+    """
+    n = len(wanted)
+    mean = wanted.mean(axis=0)
+    rows = axes.projected / np.sqrt(axes.squares)  # orthonormal columns
+    along = rows.T @ (wanted - mean)
+    groups = _groups(patient_ids)
+    best: Ridge | None = None
+    for penalty in sorted(penalties, reverse=True):
+        shrunk = axes.squares / (axes.squares + n * penalty)
+        residual = wanted - mean - rows @ (shrunk[:, None] * along)
+        left_out = wanted - _left_out_residual(rows, shrunk, residual, groups)
+        error = float(((wanted - left_out) ** 2).mean())
+        if best is None or error < best.left_out_error:
+            weight = (shrunk / np.sqrt(axes.squares))[:, None] * along
+            best = Ridge(Weights(weight, mean), penalty, left_out, error)
+    assert best is not None  # a config has at least one penalty
+    return best
+
+
+def _groups(patient_ids: NDArray[np.str_]) -> list[NDArray[np.int64]]:
+    """Scans of each patient that has several; patients of one scan need no list."""
+    _, patient, count = np.unique(patient_ids, return_inverse=True, return_counts=True)
+    return [np.flatnonzero(patient == p) for p in np.flatnonzero(count > 1)]
+
+
+def _left_out_residual(
+    rows: Floats, shrunk: Floats, residual: Floats, groups: list[NDArray[np.int64]]
+) -> Floats:
+    n = len(residual)
+    leverage = 1 / n + (rows**2) @ shrunk  # diagonal of H; 1/n is the free bias's share
+    left_out = residual / (1 - leverage)[:, None]
+    for group in groups:
+        hat = 1 / n + (rows[group] * shrunk) @ rows[group].T
+        left_out[group] = np.linalg.solve(np.eye(len(group)) - hat, residual[group])
+    return left_out
+
+
+def calibrate(task: Task, scores: Floats, wanted: Floats) -> Weights:
+    """Slope and bias that turn scores into logits, by the log loss of left-out scores.
+
+    Platt's scaling (Platt 1999) for binary tasks and each label; for several classes one slope for
+    all (a temperature) and one bias a class. Targets are smoothed as Platt has it, (N_k + 1) /
+    (N_k + K), so that a few scans that are perfectly separated do not give endless confidence. The
+    slope stays positive: the order of the scores is ridge's, not the calibration's.
+
+    Returns:
+        ``weight`` (1 or columns, columns) is the diagonal matrix of slopes.
+    """
+    k = wanted.shape[1]
+    soft = _smoothed(task, wanted)
+    shared = not (task.kind == "binary" or task.is_multi_label)
+    n_slopes = 1 if shared else k
+
+    def objective(flat: Floats) -> tuple[float, Floats]:
+        logits = scores * flat[:n_slopes] + flat[n_slopes:]
+        inner = logistic.loss_slope(task, logits, soft)
+        slopes = (scores * inner).sum(axis=0)
+        by_slope = slopes.sum(keepdims=True) if shared else slopes
+        return logistic.loss(task, logits, soft), np.concatenate([by_slope, inner.sum(axis=0)])
+
+    first = np.concatenate([np.ones(n_slopes), np.zeros(k)])
+    bounds = [(1e-3, None)] * n_slopes + [(None, None)] * k
+    options = {"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-14}
+    found = minimize(
+        objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    ).x
+    return Weights(np.diag(np.broadcast_to(found[:n_slopes], k)), found[n_slopes:])
+
+
+def _smoothed(task: Task, wanted: Floats) -> Floats:
+    if task.kind == "binary" or task.is_multi_label:
+        positive = wanted.sum(axis=0)
+        negative = len(wanted) - positive
+        soft: Floats = np.where(wanted == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+        return soft
+    own = wanted.sum(axis=0)[wanted.argmax(axis=1)][:, None]  # N_k of each scan's own class
+    return np.asarray((wanted * own + 1) / (own + wanted.shape[1]))
