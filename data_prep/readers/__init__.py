@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.readers.discovery import discover
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
 from data_prep.volume import Volume
@@ -19,6 +19,28 @@ __all__ = [
     "discover",
     "read_scan",
 ]
+
+
+def discover(
+    root: Path, paths: Iterable[Path] | None = None, policy: ReadPolicy = DEFAULT_POLICY
+) -> Found:
+    """Find every scan under ``root``: one source a volume or image.
+
+    Content decides what a file is; names do not. Only headers are read.
+
+    Args:
+        root: The input folder.
+        paths: Only these files and folders; default: all.
+        policy: Decides what is refused.
+
+    Returns:
+        Sources, rejected files with a code and a reason, and skipped files with a reason; each
+        in a stable order, every file in exactly one of them.
+    """
+    # A decode child reads and never searches: it should not pay for this import.
+    from data_prep.readers.discovery import find_scans
+
+    return find_scans(root, paths, policy)
 
 
 def read_scan(root: Path, source: ScanSource, policy: ReadPolicy = DEFAULT_POLICY) -> Volume:

@@ -13,7 +13,7 @@ from data_prep.readers.access import read_bytes, read_head
 from data_prep.readers.dicom_file import read_whole_dataset
 from data_prep.readers.dicom_header import SliceHeader, read_headers
 from data_prep.readers.dicom_series import group_files
-from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
+from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.sniff import HEAD_BYTES, is_text, sniff
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
 from data_prep.readers.walk import walk
@@ -28,22 +28,8 @@ _NAMED_OTHERWISE: Final = re.compile(
 )
 
 
-def discover(
-    root: Path, paths: Iterable[Path] | None = None, policy: ReadPolicy = DEFAULT_POLICY
-) -> Found:
-    """Find every scan under ``root``: one source a volume or image.
-
-    Content decides what a file is; names do not. Only headers are read. The order is stable:
-    by the first path of each source.
-
-    Args:
-        root: The input folder.
-        paths: Only these files and folders; default: all.
-        policy: Decides what is refused.
-
-    Returns:
-        Sources, rejected files with a code and a reason, and skipped files with a reason.
-    """
+def find_scans(root: Path, paths: Iterable[Path] | None, policy: ReadPolicy) -> Found:
+    """See ``data_prep.readers.discover``."""
     sources: list[ScanSource] = []
     rejected: list[Rejected] = []
     skipped: list[Skipped] = []

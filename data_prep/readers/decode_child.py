@@ -1,0 +1,162 @@
+"""The process that decodes: one job after another, under limits, until its parent is gone.
+
+A job is a list of sources; each is answered in turn, so that the parent knows which one killed
+the child. Nothing that this process does can reach the parent but data (see ``wire``).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from data_prep.errors import ScanError
+from data_prep.readers import ScanSource, read_scan
+from data_prep.readers.policy import ReadPolicy
+from data_prep.readers.wire import send
+from data_prep.volume import Volume
+
+# A whole scan takes a small multiple of its files; a bomb is a small file that takes gigabytes.
+_BYTES_PER_FILE_BYTE: Final = 16
+# The child ends itself this long after the parent should have ended it.
+_ORPHAN_S: Final = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to read: sent by the parent, as a pickle, which it alone may send.
+
+    Attributes:
+        root: Folder of the sources.
+        sources: Scans, each answered in turn.
+        transform: Pickled callable from Volume to what is to be handed over; empty for none.
+        policy: How to read.
+        memory_bytes: What one source may take, on top of a multiple of its files' size.
+        timeout_s: What one source may take.
+    """
+
+    root: Path
+    sources: tuple[ScanSource, ...]
+    transform: bytes
+    policy: ReadPolicy
+    memory_bytes: int
+    timeout_s: float
+
+
+def main(descriptor: int) -> None:
+    """Serve jobs from a socket until it closes."""
+    connection = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    send(connection, ("ready",))
+    transform: Callable[[Volume], Any] | None = None
+    loaded = b""
+    while True:
+        try:
+            job = pickle.loads(_receive_job(connection))  # noqa: S301 - from the parent
+            if job.transform != loaded:
+                transform, loaded = pickle.loads(job.transform), job.transform  # noqa: S301
+        except (EOFError, ConnectionError):
+            return
+        except Exception:
+            send(connection, ("failed", traceback.format_exc()))
+            return
+        for source in job.sources:
+            _limit(job, source)
+            answer = _answer(job, source, transform if loaded else None)
+            _unlimit()
+            try:
+                send(connection, answer)
+            except TypeError as error:
+                send(connection, ("failed", str(error)))
+            except ConnectionError:
+                return
+
+
+def send_job(connection: socket.socket, job: Job) -> None:
+    """Send a job (the parent's side)."""
+    data = pickle.dumps(job)
+    connection.sendall(len(data).to_bytes(8, "little") + data)
+
+
+def _receive_job(connection: socket.socket) -> bytes:
+    connection.settimeout(None)
+    with connection.makefile("rb", buffering=0) as file:
+        size = int.from_bytes(_read_all(file, 8), "little")
+        return _read_all(file, size)
+
+
+def _read_all(file: Any, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        block = file.read(count - len(data))
+        if not block:
+            raise EOFError
+        data += block
+    return bytes(data)
+
+
+def _answer(
+    job: Job, source: ScanSource, transform: Callable[[Volume], Any] | None
+) -> tuple[Any, ...]:
+    """("scan", result), ("refused", code, message, fix) or ("failed", traceback)."""
+    try:
+        volume = read_scan(job.root, source, job.policy)
+    except ScanError as error:
+        return ("refused", error.code, error.message, error.fix)
+    except BaseException as error:  # decoders written in Rust panic past Exception
+        return _crash(source, error)
+    if transform is None:
+        return ("scan", volume)
+    try:
+        return ("scan", transform(volume))
+    except ScanError as error:
+        return ("refused", error.code, error.message, error.fix)
+    except MemoryError as error:
+        return _crash(source, error)
+    except Exception:
+        return ("failed", traceback.format_exc())
+
+
+def _crash(source: ScanSource, error: BaseException) -> tuple[Any, ...]:
+    what = "ran out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    return ("refused", "file.crashed", f"{source.paths[0]}: the decoder failed ({what})", "")
+
+
+def _limit(job: Job, source: ScanSource) -> None:
+    """Cap the memory that may be added for this source, and the time, should the parent die."""
+    size = sum(_size(job.root / path) for path in source.paths)
+    budget = job.memory_bytes + _BYTES_PER_FILE_BYTE * size
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_virtual_bytes() + budget, hard))
+    signal.setitimer(signal.ITIMER_REAL, job.timeout_s + _ORPHAN_S)
+
+
+def _unlimit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _virtual_bytes() -> int:
+    """Address space in use; macOS has no /proc, and does not enforce RLIMIT_AS either."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return 1 << 36
+    return pages * os.sysconf("SC_PAGESIZE")

@@ -1,0 +1,367 @@
+"""Decoding in child processes: a crash, a hang or a bomb costs one file, and reading is parallel.
+
+One thread of the parent waits for each child. Results come in the order of the sources, and only
+a few are held before their turn, so that memory stays flat.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeVar, overload
+
+from data_prep.errors import MedcurveError, ScanError
+from data_prep.readers.decode_child import Job, send_job
+from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
+from data_prep.readers.source import ScanSource
+from data_prep.readers.wire import receive
+from data_prep.volume import Volume
+
+T = TypeVar("T")
+
+MEMORY_BYTES: Final = 3 << 29  # 1.5 GiB
+TIMEOUT_S: Final = 60.0
+_START_S: Final = 120.0
+# Small files go to a child several at a time, so that the way there and back weighs little.
+_CHUNK_FILES: Final = 32
+_CHUNK_BYTES: Final = 1 << 19
+_CHUNKS_AHEAD: Final = 2  # for each child
+# Results that were read before their turn may hold this much.
+_HELD_BYTES: Final = 1 << 28
+
+_START: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from data_prep.readers.decode_child import main; main(int(sys.argv[1]))"
+)
+# The pool is what runs in parallel: one thread in each child.
+_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+class DecodeError(MedcurveError):
+    """Decoding in children does not work at all, or the transform has a defect."""
+
+    exit_code = 1
+
+
+class DecodePool:
+    """Child processes that read scans; a context manager, which ends them.
+
+    Args:
+        root: Folder that the sources' paths are relative to.
+        workers: Number of children.
+        memory_bytes: What one scan may take in a child, on top of 16 times its files' size.
+        timeout_s: What one scan may take.
+        policy: How to read.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        workers: int = 1,
+        memory_bytes: int = MEMORY_BYTES,
+        timeout_s: float = TIMEOUT_S,
+        policy: ReadPolicy = DEFAULT_POLICY,
+    ) -> None:
+        self._job = Job(root.absolute(), (), b"", policy, memory_bytes, timeout_s)
+        self._workers = max(1, workers)
+        self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        self._lock = threading.Lock()
+        self._alive: set[_Child] = set()
+        self._idle: list[_Child] = []
+        self._closed = False
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all children; reading that is under way breaks off."""
+        with self._lock:
+            self._closed = True
+            alive = tuple(self._alive)
+        for child in alive:
+            child.end()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    @overload
+    def read(
+        self, sources: Iterable[ScanSource], transform: None = None
+    ) -> Iterator[tuple[ScanSource, Volume | ScanError]]: ...
+
+    @overload
+    def read(
+        self, sources: Iterable[ScanSource], transform: Callable[[Volume], T] | None
+    ) -> Iterator[tuple[ScanSource, T | ScanError]]: ...
+
+    def read(
+        self, sources: Iterable[ScanSource], transform: Callable[[Volume], Any] | None = None
+    ) -> Iterator[tuple[ScanSource, Any]]:
+        """Read scans, in order; a scan that cannot be read gives its ScanError.
+
+        Args:
+            sources: What to read; taken a few at a time.
+            transform: Applied in the child; must pickle, and return numbers, text, lists, tuples,
+                dicts, arrays or dataclasses of them. A ScanError it raises is that scan's result.
+
+        Raises:
+            DecodeError: ``decode.no_child`` if children cannot be started, ``decode.failed`` if
+                the transform raises anything but a ScanError.
+        """
+        job = replace(self._job, transform=pickle.dumps(transform) if transform else b"")
+        held = _Held()
+        ahead: deque[list[_Task]] = deque()
+        numbers = itertools.count()
+        try:
+            for chunk in _chunks(job.root, sources):
+                tasks = [_Task(source, next(numbers)) for source in chunk]
+                ahead.append(tasks)
+                self._threads.submit(self._serve, job, deque(tasks), held)
+                if len(ahead) > self._workers * _CHUNKS_AHEAD:
+                    yield from _take(ahead.popleft(), held)
+            while ahead:
+                yield from _take(ahead.popleft(), held)
+        finally:
+            held.abandon()
+
+    def _serve(self, job: Job, tasks: deque[_Task], held: _Held) -> None:
+        """Have one child read a chunk.
+
+        A source that ends the child, or outlasts it, is refused; the others go on in a new child.
+        """
+        child: _Child | None = None
+        try:
+            while tasks and not held.abandoned:
+                child = self._borrow()
+                sources = tuple(task.source for task in tasks)
+                if not child.send(replace(job, sources=sources)):
+                    self._discard(child)  # it died while idle: nobody's fault
+                    continue
+                while tasks:
+                    held.wait_for_room(tasks[0].number)
+                    answer, size = child.answer(tasks[0].source, job.timeout_s)
+                    tasks.popleft().settle(answer, size, held)
+                    if child.ended or held.abandoned:
+                        break
+                self._give_back(child, reusable=not tasks)
+        except BaseException as error:
+            if child is not None:
+                self._discard(child)
+            for task in tasks:
+                task.outcome.set_exception(error)
+
+    def _borrow(self) -> _Child:
+        with self._lock:
+            if self._closed:
+                raise DecodeError("decode.closed", "the decode pool was closed while it read")
+            child = self._idle.pop() if self._idle else _Child()
+            self._alive.add(child)
+        child.wait_until_ready()
+        return child
+
+    def _give_back(self, child: _Child, *, reusable: bool) -> None:
+        if not reusable or child.ended:
+            self._discard(child)
+            return
+        with self._lock:
+            self._idle.append(child)
+
+    def _discard(self, child: _Child) -> None:
+        child.end()
+        with self._lock:
+            self._alive.discard(child)
+
+
+class _Child:
+    """One decode process, and the socket to it."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(sys.path)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        self._ready = False
+        self.ended = False
+
+    def wait_until_ready(self) -> None:
+        """Wait for a new process to have started.
+
+        Raises:
+            DecodeError: ``decode.no_child``.
+        """
+        if self._ready:
+            return
+        try:
+            receive(self._socket, time.monotonic() + _START_S)
+        except (OSError, EOFError, ValueError) as error:
+            reason = self._exit()
+            self.end()
+            raise DecodeError(
+                "decode.no_child",
+                f"a decode process could not be started ({reason})",
+                fix='run `python -c "import data_prep.readers.decode_child"` to see why',
+            ) from error
+        self._ready = True
+
+    def send(self, job: Job) -> bool:
+        """Send a job; False if the process is gone."""
+        try:
+            self._socket.settimeout(None)
+            send_job(self._socket, job)
+        except OSError:
+            return False
+        return True
+
+    def answer(self, source: ScanSource, timeout_s: float) -> tuple[Any, int]:
+        """What became of a source (a value, a ScanError or a DecodeError), and its bytes."""
+        name = source.paths[0]
+        try:
+            message, size = receive(self._socket, time.monotonic() + timeout_s)
+            return _outcome(message), size
+        except ScanError as error:  # the parent checks a Volume again while it builds it
+            return error, 0
+        except TimeoutError:
+            self.end()
+            reason = f"{name}: not decoded within {timeout_s:g} s"
+            return ScanError("file.timeout", reason), 0
+        except Exception:
+            # Whatever else arrives, or does not: the process is dead or no longer to be trusted.
+            reason = f"{name}: the decoder died ({self._exit()})"
+            self.end()
+            return ScanError("file.crashed", reason), 0
+
+    def end(self) -> None:
+        """Kill the process."""
+        self.ended = True
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+
+    def _exit(self) -> str:
+        """How the process ended; one that lives on after closing its socket is killed."""
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+@dataclass(eq=False)
+class _Task:
+    source: ScanSource
+    number: int
+    outcome: Future[Any] = field(default_factory=Future)
+    size: int = 0
+
+    def settle(self, answer: Any, size: int, held: _Held) -> None:
+        self.size = size
+        held.add(size)
+        if isinstance(answer, DecodeError):
+            self.outcome.set_exception(answer)
+        else:
+            self.outcome.set_result(answer)
+
+
+class _Held:
+    """Counts the bytes of results that wait for their turn, and makes threads wait for room."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._bytes = 0
+        self._next = 0
+        self.abandoned = False
+
+    def wait_for_room(self, number: int) -> None:
+        """Wait until there is room for result ``number``, or it is the one that is asked for."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.abandoned or self._bytes < _HELD_BYTES or number <= self._next
+            )
+
+    def add(self, size: int) -> None:
+        with self._changed:
+            self._bytes += size
+
+    def take(self, number: int, size: int) -> None:
+        """Result ``number`` was handed on."""
+        with self._changed:
+            self._bytes -= size
+            self._next = number + 1
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Nobody takes results any more."""
+        with self._changed:
+            self.abandoned = True
+            self._changed.notify_all()
+
+
+def _take(tasks: list[_Task], held: _Held) -> Iterator[tuple[ScanSource, Any]]:
+    tasks.reverse()
+    while tasks:  # popped one by one, so that a result is freed when the caller is done with it
+        task = tasks.pop()
+        result = task.outcome.result()
+        held.take(task.number, task.size)
+        yield task.source, result
+
+
+def _outcome(message: Any) -> Any:
+    kind, *rest = message
+    if kind == "scan":
+        return rest[0]
+    if kind == "refused":
+        code, text, fix = rest
+        return ScanError(code, text, fix=fix)
+    return DecodeError("decode.failed", f"the transform failed in a decode process:\n{rest[0]}")
+
+
+def _chunks(root: Path, sources: Iterable[ScanSource]) -> Iterator[list[ScanSource]]:
+    """Cut sources into chunks; a series of many files is a chunk of its own."""
+    chunk: list[ScanSource] = []
+    size = 0
+    for source in sources:
+        chunk.append(source)
+        size += _CHUNK_BYTES if len(source.paths) > 1 else _file_size(root / source.paths[0])
+        if size >= _CHUNK_BYTES or len(chunk) == _CHUNK_FILES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
