@@ -1,0 +1,23 @@
+"""MLflow as a view of the journal; no other module of medcurve imports mlflow.
+
+MLflow takes about a second to import, so it is imported when a function first needs it.
+"""
+
+from pipeline.tracking.client import TrackingError, default_uri, prepare_store
+from pipeline.tracking.predictions import log_predictions
+from pipeline.tracking.registry import Registered, download_model, register_package
+from pipeline.tracking.sync import SyncReport, sync_study
+from pipeline.tracking.ui import serve_ui
+
+__all__ = [
+    "Registered",
+    "SyncReport",
+    "TrackingError",
+    "default_uri",
+    "download_model",
+    "log_predictions",
+    "prepare_store",
+    "register_package",
+    "serve_ui",
+    "sync_study",
+]

@@ -1,0 +1,165 @@
+"""The way to an MLflow store: made ready once, telemetry off, its failures in our words."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from data_prep.errors import MedcurveError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ARTIFACTS: Final = "mlartifacts"
+
+# MLflow reads these when it is imported, so they are set before any function can import it. What
+# the user has set stays.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+# A server that is down is noticed within seconds, not after MLflow's seven retries.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+
+class TrackingError(MedcurveError):
+    """MLflow cannot be reached or refuses; the study's journal is not touched by that."""
+
+
+def default_uri(runs: Path) -> str:
+    """The SQLite store of a ``runs`` folder."""
+    return f"sqlite:///{runs / 'mlflow.db'}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite URI, as SQLAlchemy has it; None for any other store."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///"))
+
+
+def prepare_store(uri: str) -> None:
+    """Make a store ready for use: a SQLite file is created, or migrated, by one process only.
+
+    Processes that first touch one fresh SQLite file together would each try to create its tables,
+    and all but one would fail. An older schema is migrated after a copy of the file is kept beside
+    it (``mlflow.db.before-upgrade``).
+
+    Raises:
+        TrackingError: ``tracking.unreachable`` or ``tracking.bad_uri``.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        if "://" not in uri:
+            raise TrackingError(
+                "tracking.bad_uri",
+                f"'{uri}' is not a tracking URI",
+                fix="use sqlite:///PATH, http(s)://HOST:PORT or postgresql://...",
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            with answering(uri):
+                _open(uri)
+        except TrackingError as error:
+            if "database schema" not in error.message:
+                raise
+            _upgrade(path, uri)
+            with answering(uri):
+                _open(uri)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of a store that is ready.
+
+    Raises:
+        TrackingError: As ``prepare_store``.
+    """
+    prepare_store(uri)
+    return _import_client()(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into a ``TrackingError``."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:  # requests' errors are OSErrors
+        first = str(error).strip().splitlines()[0][:300]
+        raise TrackingError(
+            "tracking.unreachable",
+            f"{public(uri)}: MLflow does not answer as it should ({first})",
+            fix="nothing is lost: the journal holds every result; run `medcurve sync` once the "
+            "store is back",
+        ) from error
+
+
+def public(uri: str) -> str:
+    """A URI without the password that it may hold."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def experiment(client: MlflowClient, uri: str, name: str) -> str:
+    """Id of the experiment of that name, created if there is none.
+
+    Artifacts of a SQLite store lie in ``mlartifacts`` beside the file; a server decides itself.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    path = sqlite_path(uri)
+    where = (path.parent / ARTIFACTS / name).resolve().as_uri() if path else None
+    try:
+        return client.create_experiment(name, artifact_location=where)
+    except MlflowException:  # another process was faster
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _import_client() -> type[MlflowClient]:
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient
+
+
+def _open(uri: str) -> None:
+    """Let MLflow create its tables where there are none, or find that they are of another age."""
+    MlflowClient = _import_client()
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+
+
+def _upgrade(path: Path, uri: str) -> None:
+    """Migrate a SQLite file that an older MLflow wrote, by MLflow's own command."""
+    backup = path.with_name(f"{path.name}.before-upgrade")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
+    done = subprocess.run(  # noqa: S603 - fixed program
+        command, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TrackingError(
+            "tracking.not_upgraded",
+            f"{path}: MLflow could not bring this file to its present schema ({last})",
+            fix=f"it was copied to {backup.name} first; give another --tracking-uri, or use the "
+            "version of MLflow that wrote it",
+        )

@@ -1,0 +1,222 @@
+"""What of a study is shown in MLflow, as plain records: numbers, settings and digests.
+
+Never a patient's or a scan's id, never a path: everything is taken from ``results.json`` and the
+journal, which hold none, and tags are taken from a list of allowed names.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from data_prep.errors import MedcurveError
+from data_prep.files import digest, read_json
+from pipeline.tracking.client import TrackingError
+
+KEY: Final = "medcurve.key"
+CONTENT: Final = "medcurve.content"
+STUDY: Final = "medcurve.study"
+CELL: Final = "medcurve.cell"
+KIND: Final = "medcurve.kind"
+CODE: Final = "medcurve.code"
+PARENT: Final = "mlflow.parentRunId"
+NOTE: Final = "mlflow.note.content"
+TAGS: Final = frozenset({KEY, CONTENT, STUDY, CELL, KIND, CODE, PARENT, NOTE, "mlflow.runName"})
+
+ARTIFACTS: Final = ("report.html", "results.json", "curves.csv", "costs.csv", "study.json")
+_MAX_PARAM: Final = 6000  # characters, MLflow's limit
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One value of a metric; ``step`` is the number of training patients, or the epoch."""
+
+    name: str
+    value: float
+    step: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as it should stand in MLflow.
+
+    Attributes:
+        key: Identity: two runs with one key are the same run.
+        name: What the UI shows.
+        tags, params, metrics: Its content.
+        failed: True for a cell without a result.
+        start_ms, end_ms: When it ran, in milliseconds since 1970.
+        children: Runs nested in it.
+    """
+
+    key: str
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: tuple[MetricPoint, ...]
+    failed: bool
+    start_ms: int
+    end_ms: int
+    children: tuple[RunRecord, ...] = field(default=())
+
+    @property
+    def content(self) -> str:
+        """Digest of what it shows: another content under the same key replaces the run."""
+        points = [[point.name, point.value, point.step] for point in self.metrics]
+        return digest([self.name, dict(self.tags), dict(self.params), points, self.failed])
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        """This run and all below it."""
+        yield self
+        for child in self.children:
+            yield from child
+
+
+def read_study(folder: Path) -> tuple[Mapping[str, Any], RunRecord]:
+    """``results.json`` of a finished study, and its runs: study > families > cells.
+
+    Raises:
+        TrackingError: ``tracking.no_results`` if the study has not finished.
+    """
+    if not (folder / "results.json").is_file():
+        raise TrackingError(
+            "tracking.no_results",
+            f"{folder} has no results.json: the study has not finished",
+            fix="run `medcurve study` first; it goes on where it stopped",
+        )
+    results = read_json(folder / "results.json")
+    journal = {cell["key"]: _journal_entry(folder, cell["key"]) for cell in results["cells"]}
+    families = tuple(_family_run(results, journal, name) for name in results["families"])
+    config, patients = results["config"], results["patients"]
+    params = {
+        **flat({name: value for name, value in config.items() if name != "families"}),
+        "families": ", ".join(results["families"]),
+        "task": results["task"]["kind"],
+        "classes": ", ".join(results["task"]["class_names"]),
+        "store": results["store"][:16],
+        **{f"patients.{split}": str(count) for split, count in patients.items()},
+        **flat(results["arithmetic"], "arithmetic."),
+    }
+    spent = sum(sum(entry.get("seconds", {}).values()) for entry in journal.values())
+    counts = {
+        "cells": len(results["cells"]),
+        "cells_failed": sum(cell["status"] == "failed" for cell in results["cells"]),
+        "compute_seconds": spent,
+    }
+    study = RunRecord(
+        key=results["study"],
+        name=folder.name,
+        tags=_tags(results, "study", {NOTE: "\n".join(f"- {s}" for s in results["sentences"])}),
+        params=_short(params),
+        metrics=tuple(MetricPoint(name, float(value), 0) for name, value in counts.items()),
+        failed=False,
+        start_ms=min(run.start_ms for run in families),
+        end_ms=max(run.end_ms for run in families),
+        children=families,
+    )
+    return results, study
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted names with text values."""
+    rows: dict[str, str] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            rows |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            rows[f"{prefix}{name}"] = ", ".join(map(str, value))
+        else:
+            rows[f"{prefix}{name}"] = str(value)
+    return rows
+
+
+def _family_run(
+    results: Mapping[str, Any], journal: Mapping[str, Mapping[str, Any]], family: str
+) -> RunRecord:
+    """A family's learning curves: every metric with step = number of training patients."""
+    mine = [cell for cell in results["cells"] if cell["family"] == family]
+    cells = tuple(_cell_run(results, cell, journal[cell["key"]]) for cell in mine)
+    metrics = []
+    for point in results["points"]:
+        if point["family"] == family:
+            name = f"{point['split']}_{point['metric']}"
+            shown = {name: "mean", f"{name}_low": "low", f"{name}_high": "high"}
+            shown[f"{name}_sd_subsets"] = "sd_subsets"
+            metrics += [
+                MetricPoint(metric, point[attribute], point["size"])
+                for metric, attribute in shown.items()
+                if point[attribute] is not None
+            ]
+    fits = defaultdict(list)
+    for cell in mine:
+        if cell["status"] == "done":
+            fits[cell["size"]].append(journal[cell["key"]]["seconds"]["fit"])
+    metrics += [MetricPoint("fit_seconds", median(fits[size]), size) for size in sorted(fits)]
+    return RunRecord(
+        key=digest([results["study"], "family", family]),
+        name=family,
+        tags=_tags(results, "family"),
+        params=_short(flat(results["families"][family])),
+        metrics=tuple(metrics),
+        failed=all(cell.failed for cell in cells),
+        start_ms=min(cell.start_ms for cell in cells),
+        end_ms=max(cell.end_ms for cell in cells),
+        children=cells,
+    )
+
+
+def _cell_run(
+    results: Mapping[str, Any], cell: Mapping[str, Any], entry: Mapping[str, Any]
+) -> RunRecord:
+    size, done = cell["size"], cell["status"] == "done"
+    values: dict[str, float | None] = {}
+    if done:
+        for split in ("test", "val"):
+            values |= {f"{split}_{metric}": value for metric, value in cell[split].items()}
+        values |= {f"{name}_seconds": value for name, value in entry["seconds"].items()}
+        values |= {f"chosen_{name}": value for name, value in cell["chosen"].items()}
+    metrics = [MetricPoint(name, v, size) for name, v in values.items() if v is not None]
+    for name, epochs in entry.get("history", {}).items():
+        metrics += [
+            MetricPoint(f"history/{name}", value, epoch)
+            for epoch, value in enumerate(epochs, start=1)
+            if value is not None
+        ]
+    seconds = sum(entry["seconds"].values()) if done else 0.0
+    place = {name: str(cell[name]) for name in ("family", "size", "subset", "seed")}
+    return RunRecord(
+        key=digest([results["study"], "cell", cell["key"]]),
+        name=f"{cell['family']}-{size}-subset{cell['subset']}-seed{cell['seed']}",
+        tags=_tags(results, "cell", {CELL: cell["key"]} | ({} if done else {CODE: cell["code"]})),
+        params=place,
+        metrics=tuple(metrics),
+        failed=not done,
+        start_ms=entry["finished_ms"] - round(1000 * seconds),
+        end_ms=entry["finished_ms"],
+    )
+
+
+def _journal_entry(folder: Path, key: str) -> Mapping[str, Any]:
+    try:
+        entry: dict[str, Any] = read_json(folder / "cells" / f"{key}.json")
+        return entry
+    except MedcurveError as error:
+        raise TrackingError(
+            "tracking.damaged_journal", error.message, fix="run the study again: it is mended"
+        ) from error
+
+
+def _tags(
+    results: Mapping[str, Any], kind: str, more: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    tags = {KIND: kind, STUDY: results["study"], **(more or {})}
+    assert tags.keys() <= TAGS
+    return tags
+
+
+def _short(params: Mapping[str, str]) -> dict[str, str]:
+    return {name: value[:_MAX_PARAM] for name, value in params.items()}

@@ -1,0 +1,190 @@
+"""Bring MLflow up to date with a study: every run once, every metric point once."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from data_prep.files import digest, sha256_file
+from data_prep.progress import Progress, silent
+from pipeline.tracking.client import answering, connect, experiment
+from pipeline.tracking.records import (
+    ARTIFACTS,
+    CONTENT,
+    KEY,
+    PARENT,
+    STUDY,
+    RunRecord,
+    read_study,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+REPORTED: Final = "medcurve.artifacts"  # digest of the artifacts that were logged
+_METRICS_PER_CALL: Final = 1000  # MLflow's limits
+_PARAMS_PER_CALL: Final = 100
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync did.
+
+    Attributes:
+        experiment_id: Experiment of the cohort.
+        run_id: The study's run.
+        created: Runs that were made.
+        unchanged: Runs that stood already.
+    """
+
+    experiment_id: str
+    run_id: str
+    created: int
+    unchanged: int
+
+
+def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncReport:
+    """Show a finished study in MLflow: experiment (cohort) > study > families > cells.
+
+    A run is known by its tag ``medcurve.key``, so that syncing again adds nothing, completes what
+    a broken sync left, and replaces what has changed.
+
+    Args:
+        folder: What ``run_study`` wrote.
+        uri: Any tracking URI.
+        progress: Told (runs done, runs in all).
+
+    Raises:
+        TrackingError: The study has not finished, or MLflow does not answer: the journal is safe
+            and the sync can be repeated.
+    """
+    results, study = read_study(folder)
+    client = connect(uri)
+    with _locked(folder), answering(uri):
+        experiment_id = experiment(client, uri, results["cohort"])
+        known = _known_runs(client, experiment_id, results["study"])
+        sync = _Sync(client, experiment_id, known, progress, total=sum(1 for _ in study))
+        run_id = sync.put(study, parent="")
+        _log_dataset(client, run_id, results)
+        _log_artifacts(client, run_id, folder)
+    return SyncReport(experiment_id, run_id, sync.created, sync.unchanged)
+
+
+@dataclass
+class _Sync:
+    """One pass over a study's runs."""
+
+    client: MlflowClient
+    experiment_id: str
+    known: Mapping[str, Run]
+    progress: Progress
+    total: int
+    created: int = 0
+    unchanged: int = 0
+
+    def put(self, record: RunRecord, parent: str) -> str:
+        """Make the run and those below it stand as recorded; returns its id.
+
+        A run is finished only after its children are, so that an interrupted study shows.
+        """
+        run = self.known.get(record.key)
+        if run is not None and run.data.tags.get(CONTENT) != record.content:
+            self.client.delete_run(run.info.run_id)
+            run = None
+        if run is None:
+            run_id = self._create(record, parent)
+            self.created += 1
+        else:
+            run_id = run.info.run_id
+            self.unchanged += 1
+            if parent and run.data.tags.get(PARENT) != parent:
+                self.client.set_tag(run_id, PARENT, parent)
+        for child in record.children:
+            self.put(child, run_id)
+        if run is None or run.info.status == "RUNNING":
+            self._fill(run_id, record)
+        self.progress(self.created + self.unchanged, self.total)
+        return run_id
+
+    def _create(self, record: RunRecord, parent: str) -> str:
+        tags = {**record.tags, KEY: record.key, CONTENT: record.content}
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=record.start_ms,
+            tags=tags | ({PARENT: parent} if parent else {}),
+            run_name=record.name,
+        )
+        return str(run.info.run_id)
+
+    def _fill(self, run_id: str, record: RunRecord) -> None:
+        """Log what the record holds; the same points again are no new points for MLflow."""
+        from mlflow.entities import Metric, Param
+
+        metrics = [Metric(m.name, m.value, record.end_ms, m.step) for m in record.metrics]
+        params = [Param(name, value) for name, value in record.params.items()]
+        calls = max(-(-len(metrics) // _METRICS_PER_CALL), -(-len(params) // _PARAMS_PER_CALL))
+        for call in range(calls):
+            self.client.log_batch(
+                run_id,
+                metrics=metrics[call * _METRICS_PER_CALL : (call + 1) * _METRICS_PER_CALL],
+                params=params[call * _PARAMS_PER_CALL : (call + 1) * _PARAMS_PER_CALL],
+            )
+        status = "FAILED" if record.failed else "FINISHED"
+        self.client.set_terminated(run_id, status, end_time=record.end_ms)
+
+
+def _known_runs(client: MlflowClient, experiment_id: str, study: str) -> dict[str, Run]:
+    """The study's runs by key; should one stand twice, the later one is removed."""
+    known: dict[str, Run] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{STUDY}` = '{study}'",
+            max_results=_PAGE,
+            order_by=["attributes.created ASC"],
+            page_token=token,
+        )
+        for run in page:
+            if known.setdefault(run.data.tags[KEY], run) is not run:
+                client.delete_run(run.info.run_id)
+        token = page.token
+        if not token:
+            return known
+
+
+def _log_dataset(client: MlflowClient, run_id: str, results: Mapping[str, Any]) -> None:
+    from mlflow.entities import Dataset, DatasetInput
+
+    data = Dataset(
+        name=results["cohort"],
+        digest=results["store"][:16],
+        source_type="medcurve",
+        source="store",
+    )
+    client.log_inputs(run_id, datasets=[DatasetInput(data)])
+
+
+def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
+    """Log report, results and tables, unless these very files stand there already."""
+    files = [folder / name for name in ARTIFACTS if (folder / name).is_file()]
+    stand = digest({path.name: sha256_file(path) for path in files})
+    if client.get_run(run_id).data.tags.get(REPORTED) == stand:
+        return
+    for path in files:
+        client.log_artifact(run_id, str(path))
+    client.set_tag(run_id, REPORTED, stand)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One sync of a study at a time: two would both find a run missing and both make it."""
+    with (folder / "results.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
