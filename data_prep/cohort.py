@@ -1,24 +1,19 @@
 """What a cohort is: where its scans lie, what their labels mean, and how it is to be split.
 
-One YAML under ``configs/data/`` describes one cohort; ``labels.csv`` is read here.
+One YAML under ``configs/data/`` describes one cohort.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from data_prep.config import Config
-from data_prep.errors import CohortError, nearest
 from data_prep.phantom import PhantomConfig
-from data_prep.task import Task, TaskKind
+from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
+from data_prep.task import TaskKind
 
 
 class FolderSource(Config):
@@ -135,9 +130,9 @@ class SplitConfig(Config):
         accept_duplicates: Go on although identical images stand in two splits; recorded.
     """
 
-    val: float = Field(0.15, gt=0, lt=0.5)
-    test: float = Field(0.25, gt=0, lt=0.8)
-    folds: int = Field(5, ge=2, le=20)
+    val: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
+    test: Annotated[float, Field(gt=0, lt=0.8)] = 0.25
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
     seed: int = 0
     accept_duplicates: bool = False
 
@@ -152,6 +147,7 @@ class CohortConfig(Config):
         patient: Where patient ids come from (MedMNIST: each image counts as one patient).
         split: How patients are divided.
         prep: Name of the prep config that suits this cohort.
+        read: What the readers may do with input that has no single right reading.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -160,6 +156,7 @@ class CohortConfig(Config):
     patient: PatientRule = PatientFromColumn()
     split: SplitConfig = SplitConfig()
     prep: str
+    read: ReadPolicy = DEFAULT_POLICY
 
     @model_validator(mode="after")
     def _check(self) -> CohortConfig:
@@ -169,206 +166,3 @@ class CohortConfig(Config):
                 "{kind: path, pattern: ...}"
             )
         return self
-
-
-@dataclass(frozen=True)
-class LabelRow:
-    """One row of a label table.
-
-    Attributes:
-        scan: What the scan column holds, as a POSIX path or a SeriesInstanceUID.
-        patient_id: Text, exactly as written; "" where it comes from elsewhere.
-        labels: Class names (one; any number for multi-label); () where the cell is empty.
-        split: Official split, or "".
-        bayes: True class probabilities of a phantom, or ().
-        line: Line in the file, for messages.
-    """
-
-    scan: str
-    patient_id: str
-    labels: tuple[str, ...]
-    split: str
-    bayes: tuple[float, ...]
-    line: int
-
-
-_TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
-_SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
-
-
-def read_labels(
-    path: Path, rule: TableLabels, patient: PatientRule
-) -> tuple[list[LabelRow], list[str]]:
-    """Read a label table; ids stay text.
-
-    Returns:
-        The rows, without exact repetitions, and a note for each thing that was accepted.
-
-    Raises:
-        CohortError: ``labels.*`` naming file, line and column.
-    """
-    header, lines = _read_csv(path)
-    patient_column = patient.column if isinstance(patient, PatientFromColumn) else None
-    wanted = [rule.scan, *rule.targets, *filter(None, [patient_column, rule.split])]
-    for column in wanted:
-        if column not in header:
-            raise CohortError(
-                "labels.missing_column",
-                f"{path}: no column '{column}'{nearest(column, header)}; found: "
-                f"{', '.join(header)}",
-                fix="name your columns in the data config: labels.scan, labels.targets, "
-                "labels.split, patient.column",
-            )
-    bayes = _bayes_columns(header, rule)
-    rows: dict[str, LabelRow] = {}
-    notes: list[str] = []
-    for number, cells in lines:
-        if not cells[rule.scan]:
-            raise CohortError(
-                "labels.empty_cell", f"{path}:{number}: column '{rule.scan}' is empty"
-            )
-        row = LabelRow(
-            scan=cells[rule.scan].replace("\\", "/").removeprefix("./").rstrip("/"),
-            patient_id=cells[patient_column] if patient_column else "",
-            labels=_labels(path, number, cells, rule),
-            split=_split(path, number, cells[rule.split]) if rule.split else "",
-            bayes=tuple(float(cells[column]) for column in bayes),
-            line=number,
-        )
-        if patient_column and not row.patient_id:
-            raise CohortError(
-                "labels.empty_cell", f"{path}:{number}: column '{patient_column}' is empty"
-            )
-        first = rows.setdefault(row.scan, row)
-        if first is not row:
-            _same_or_stop(path, first, row)
-            notes.append(f"line {number} repeats line {first.line}: used once")
-    _check_ids(path, [row.patient_id for row in rows.values()])
-    return list(rows.values()), notes
-
-
-def infer_task(rule: LabelRule, labels: list[tuple[str, ...]], *, where: str) -> Task:
-    """The task that a rule and the labels found define.
-
-    Raises:
-        CohortError: ``labels.class_count`` or ``labels.unknown_class``.
-    """
-    if isinstance(rule, TableLabels) and rule.task == "multi-label":
-        return Task(kind="multi-label", class_names=rule.targets)
-    found = sorted({name for names in labels for name in names})
-    classes = rule.classes or tuple(found)
-    if (rule.task == "binary" and len(classes) != 2) or len(classes) < 2:
-        raise CohortError(
-            "labels.class_count",
-            f"{where}: a {rule.task} task, but {len(classes)} classes: {', '.join(classes[:10])}",
-            fix="check labels.task and the label column",
-        )
-    task = Task(kind=rule.task, class_names=classes)
-    for names in labels:
-        if names:
-            task.encode(names)
-    return task
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CohortError(
-            "labels.not_found",
-            f"{path}: cannot be read ({error.strerror})",
-            fix="write a labels.csv with the columns scan, patient_id, label; or set labels.file",
-        ) from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise CohortError(
-            "labels.not_utf8", f"{path}:{line}: not UTF-8 text", fix="save the table as UTF-8"
-        ) from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        body = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise CohortError("labels.bad_csv", f"{path}:{reader.line_num}: {error}") from error
-    if not header or not body:
-        raise CohortError("labels.empty", f"{path}: no {'rows' if header else 'header'}")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise CohortError("labels.duplicate_header", f"{path}:1: column '{twice[0]}' stands twice")
-    lines = []
-    for number, row in body:
-        if len(row) != len(header):
-            raise CohortError(
-                "labels.bad_csv",
-                f"{path}:{number}: {len(row)} cells, but the header has {len(header)}",
-                fix="quote cells that hold a comma",
-            )
-        lines.append((number, {n: c.strip() for n, c in zip(header, row, strict=True)}))
-    return header, lines
-
-
-def _bayes_columns(header: list[str], rule: TableLabels) -> list[str]:
-    columns = [name for name in header if name.startswith("bayes_")]
-    if rule.task == "multi-label":
-        return [f"bayes_{name}" for name in rule.targets if f"bayes_{name}" in columns]
-    order = [f"bayes_{name}" for name in rule.classes] if rule.classes else sorted(columns)
-    return [name for name in order if name in columns]
-
-
-def _labels(path: Path, line: int, cells: Mapping[str, str], rule: TableLabels) -> tuple[str, ...]:
-    if rule.task != "multi-label":
-        name = cells[rule.targets[0]]
-        if name and rule.classes and name not in rule.classes:
-            raise CohortError(
-                "labels.unknown_class",
-                f"{path}:{line}: label '{name}'{nearest(name, list(rule.classes))}; "
-                f"allowed: {', '.join(rule.classes)}",
-            )
-        return (name,) if name else ()
-    present = []
-    for column in rule.targets:
-        value = cells[column].lower()
-        if value not in _TRUE | _FALSE:
-            raise CohortError(
-                "labels.not_binary",
-                f"{path}:{line}: column '{column}' = '{cells[column]}'; allowed: 0 or 1",
-            )
-        if value in _TRUE:
-            present.append(column)
-    return tuple(present)
-
-
-def _split(path: Path, line: int, value: str) -> str:
-    if value.lower() not in _SPLITS:
-        raise CohortError(
-            "labels.unknown_split",
-            f"{path}:{line}: split '{value}'; allowed: train, val, test",
-        )
-    return _SPLITS[value.lower()]
-
-
-def _same_or_stop(path: Path, first: LabelRow, again: LabelRow) -> None:
-    for name in ("patient_id", "labels", "split"):
-        if getattr(first, name) != getattr(again, name):
-            raise CohortError(
-                "labels.conflict",
-                f"{path}: lines {first.line} and {again.line} give one scan a different "
-                f"{name.replace('labels', 'label')}",
-                fix="keep the right one",
-            )
-
-
-def _check_ids(path: Path, ids: list[str]) -> None:
-    """Stop where two ids differ only in case or leading zeros: a spreadsheet has changed one."""
-    seen: dict[str, str] = {}
-    for name in ids:
-        folded = name.casefold().lstrip("0")
-        if seen.setdefault(folded, name) != name:
-            raise CohortError(
-                "labels.id_collision",
-                f"{path}: the patient ids '{seen[folded]}' and '{name}' differ only in case or "
-                "leading zeros",
-                fix="write each patient's id in one way (spreadsheets strip leading zeros)",
-            )

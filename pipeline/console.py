@@ -11,11 +11,15 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress as Bar,
     ProgressColumn,
-    Task as BarTask,
     TextColumn,
     TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
+from rich.progress import (
+    Task as BarTask,
 )
 from rich.text import Text
 
@@ -79,9 +83,8 @@ def _plain(title: str, unit: str) -> Iterator[Progress]:
         seconds = time.monotonic() - start
         speed = f", {rate(seen[0] / seconds)} {unit}/s" if seconds > 0 else ""
         left = (seen[1] - seen[0]) * seconds / seen[0] if seen[0] else 0.0
-        return (
-            f"{title}: {seen[0]}/{seen[1]} {unit} in {seconds:.1f} s{speed}"
-            + (f", about {left:.0f} s left" if left >= 1 else "")
+        return f"{title}: {seen[0]}/{seen[1]} {unit} in {seconds:.1f} s{speed}" + (
+            f", about {left:.0f} s left" if left >= 1 else ""
         )
 
     def report(done: int, total: int) -> None:

@@ -53,7 +53,10 @@ def test_a_good_config_is_a_frozen_object(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("title: a\ncolor: red\n", ["drawing.yaml:2", "unknown field 'color'", "'colour'"]),
-        ("title: a\n\ncolour: gren\n", ["drawing.yaml:3", "'colour' = 'gren'", "did you mean 'green'"]),
+        (
+            "title: a\n\ncolour: gren\n",
+            ["drawing.yaml:3", "'colour' = 'gren'", "did you mean 'green'"],
+        ),
         ("colour: red\n", ["field 'title' is required"]),
         ("title: [1]\n", ["drawing.yaml:1", "field 'title' = a list"]),
         (
@@ -65,7 +68,10 @@ def test_a_good_config_is_a_frozen_object(tmp_path: Path) -> None:
             ["drawing.yaml:5", "unknown field 'shapes.0.sid'", "did you mean 'side_mm'"],
         ),
         ("title: a\nshapes:\n  - kind: circel\n", ["drawing.yaml:3", "shapes.0", "circle"]),
-        ("title: a\nshapes:\n  - kind: circle\n", ["drawing.yaml:3", "shapes.0.radius_mm", "required"]),
+        (
+            "title: a\nshapes:\n  - kind: circle\n",
+            ["drawing.yaml:3", "shapes.0.radius_mm", "required"],
+        ),
         ("title: a\nshapes:\n  - {kind: circle, radius_mm: .nan}\n", ["shapes.0.radius_mm"]),
     ],
 )

@@ -1,0 +1,67 @@
+"""Where each stage's folder lies: ``runs/<cohort>/<stage>``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.cohort import CohortConfig
+from data_prep.config import find_config, read_config
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one cohort under one ``runs`` folder.
+
+    Attributes:
+        runs: Folder of all cohorts and of MLflow's database.
+        cohort: The cohort's config.
+        prep: Name or path of the prep config in use.
+    """
+
+    runs: Path
+    cohort: CohortConfig
+    prep: str
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this cohort."""
+        return self.runs / self.cohort.name
+
+    @property
+    def manifest(self) -> Path:
+        """What ingest writes."""
+        return self.folder / "manifest"
+
+    @property
+    def splits(self) -> Path:
+        """What split writes."""
+        return self.folder / "splits"
+
+    @property
+    def store(self) -> Path:
+        """What prep writes."""
+        return self.folder / f"store-{Path(self.prep).stem}"
+
+    def study(self, name: str) -> Path:
+        """Journal, results and report of a study."""
+        return self.folder / f"study-{Path(name).stem}"
+
+    def model(self, name: str) -> Path:
+        """Model package that a study released."""
+        return self.folder / f"model-{Path(name).stem}"
+
+
+def open_workspace(runs: Path, data: str, prep: str | None = None) -> Workspace:
+    """Read a cohort's config; ``prep`` replaces the prep config that it names.
+
+    Raises:
+        ConfigError: The config is missing or wrong.
+    """
+    cohort = read_config(find_config("data", data), CohortConfig)
+    return Workspace(runs=runs, cohort=cohort, prep=prep or cohort.prep)
+
+
+def tracking_uri(runs: Path, uri: str | None) -> str:
+    """The MLflow store: ``uri`` if given, else a SQLite file under ``runs``."""
+    return uri or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
