@@ -118,11 +118,24 @@ def headers_of(dataset: Dataset, path: str) -> tuple[SliceHeader, ...]:
         )
 
 
+def pixel_transformations(dataset: Dataset, frame: int) -> tuple[Dataset, ...]:
+    """Items of a frame's Pixel Value Transformation Sequence (PS3.3 C.7.6.16.2.9)."""
+    found: list[Dataset] = []
+    for name, number in (
+        ("PerFrameFunctionalGroupsSequence", frame),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
+        groups = _value(dataset, name, list) or []
+        if number < len(groups):
+            found += _value(groups[number], "PixelValueTransformationSequence", list) or []
+    return tuple(found)
+
+
 def _header(dataset: Dataset, path: str) -> SliceHeader:
     return SliceHeader(
         path=path,
         frames=max(1, _value(dataset, "NumberOfFrames", int) or 1),
-        sop_class=_text(dataset, "SOPClassUID"),
+        sop_class=_text(dataset, "SOPClassUID") or _media_class(dataset),
         sop_instance=_text(dataset, "SOPInstanceUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         patient_id=_text(dataset, "PatientID"),
@@ -180,6 +193,10 @@ def _frame_header(single: SliceHeader, number: int, group: Dataset, shared: Data
         instance_number=number + 1,
         time_key=tuple(times.get(name, "") for name in TIME_KEYS),
     )
+
+
+def _media_class(dataset: Dataset) -> str:
+    return _text(getattr(dataset, "file_meta", Dataset()), "MediaStorageSOPClassUID")
 
 
 def _flags(dataset: Dataset) -> tuple[str, ...]:

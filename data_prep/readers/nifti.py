@@ -19,7 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from data_prep.errors import ScanError
 from data_prep.readers.access import read_bytes
 from data_prep.readers.policy import ReadPolicy
-from data_prep.readers.scaling import rescale
+from data_prep.readers.scaling import finite, rescale
 from data_prep.readers.sniff import is_gzip
 from data_prep.volume import Affine, Array, Volume
 
@@ -77,7 +77,7 @@ def read_nifti(root: Path, paths: tuple[str, ...], policy: ReadPolicy) -> Volume
     affine, has_geometry, flags = _affine(header, shape, policy, name)
     if len(body) > offset + count:
         flags = (*flags, "trailing_bytes")
-    array, filled = _finite(scaled, policy, name)
+    array, filled = finite(scaled, policy, name)
     return Volume(
         array=(array[:, :, 0] if array.shape[2] == 1 else array)[np.newaxis],
         affine=affine,
@@ -175,22 +175,6 @@ def _scale(voxels: Array, header: Header, name: str) -> Array:
     if math.isnan(inter):
         raise ScanError("nifti.bad_scaling", f"{name}: scl_slope is {slope}, scl_inter NaN")
     return rescale(voxels, slope, inter)
-
-
-def _finite(voxels: Array, policy: ReadPolicy, name: str) -> tuple[Array, tuple[str, ...]]:
-    if voxels.dtype.kind != "f":
-        return voxels, ()
-    finite = np.isfinite(voxels)
-    if finite.all():
-        return voxels, ()
-    if policy.not_finite == "refuse" or not finite.any():
-        bad = int(voxels.size - finite.sum())
-        raise ScanError(
-            "volume.not_finite",
-            f"{name}: {bad} of {voxels.size} voxels are NaN or infinite",
-            fix="set not_finite: fill to replace them by the smallest finite voxel",
-        )
-    return np.where(finite, voxels, voxels[finite].min()), ("not_finite_filled",)
 
 
 def _affine(

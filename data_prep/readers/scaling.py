@@ -1,9 +1,11 @@
-"""Stored numbers -> values: ``slope * stored + intercept``, exact where it can be."""
+"""Stored numbers -> values: scaled exactly where that can be, and finite."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from data_prep.errors import ScanError
+from data_prep.readers.policy import ReadPolicy
 from data_prep.volume import Array
 
 _INTEGERS = (np.int16, np.uint16, np.int32, np.int64)
@@ -40,3 +42,23 @@ def rescale(
         return stored
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the caller refuses
         return (stored * np.float64(slope) + np.float64(intercept)).astype(np.float32)
+
+
+def finite(voxels: Array, policy: ReadPolicy, name: str) -> tuple[Array, tuple[str, ...]]:
+    """Deal with NaN and infinite voxels as ``policy`` says; also the flags to record.
+
+    Raises:
+        ScanError: ``volume.not_finite``.
+    """
+    if voxels.dtype.kind != "f":
+        return voxels, ()
+    good = np.isfinite(voxels)
+    if good.all():
+        return voxels, ()
+    if policy.not_finite == "refuse" or not good.any():
+        raise ScanError(
+            "volume.not_finite",
+            f"{name}: {int(voxels.size - good.sum())} of {voxels.size} voxels are NaN or infinite",
+            fix="set not_finite: fill to replace them by the smallest finite voxel",
+        )
+    return np.where(good, voxels, voxels[good].min()), ("not_finite_filled",)
