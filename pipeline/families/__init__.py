@@ -10,12 +10,13 @@ from data_prep.config import Config, find_config, parse_config, read_yaml
 from data_prep.errors import nearest
 from data_prep.task import Task
 from pipeline.families.base import Family, FamilyParams
+from pipeline.families.cnn_scratch import CnnScratch
 from pipeline.families.linear import Linear
 from pipeline.families.random_features import RandomFeatures
 
 FAMILIES: Final[dict[str, type[Family[Any]]]] = {
     family.name: family
-    for family in (Linear, RandomFeatures)
+    for family in (Linear, RandomFeatures, CnnScratch)
 }  # fmt: skip
 
 

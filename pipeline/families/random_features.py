@@ -97,7 +97,7 @@ class RandomFeatures(Family[RandomFeaturesParams]):
     def prepare(self, x: Tensor) -> Tensor:
         """(N, C, I, J[, K]) -> features (N, filters x pooled cells x kinds of pooling) float32."""
         chunk = max(1, _CHUNK_BYTES // self._activation_bytes())
-        with torch.inference_mode():
+        with torch.no_grad():
             starts = range(0, len(x), chunk)
             return torch.cat([self._features(x[start : start + chunk]) for start in starts])
 

@@ -1,0 +1,318 @@
+"""Training of a network on scans that lie in memory, and its probabilities."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from data_prep.config import Config
+from data_prep.errors import MedcurveError
+from data_prep.progress import Progress, silent
+from data_prep.task import Task
+from pipeline.augment import AugmentConfig, augment
+from pipeline.dataset import Scans
+from pipeline.metrics import score
+
+_EVALUATION_BATCH: Final = 256
+
+
+class TrainingError(MedcurveError):
+    """Training did not lead to a usable network."""
+
+
+class TrainConfig(Config):
+    """How a network is trained: AdamW on a one-cycle schedule, weights averaged as they come.
+
+    Attributes:
+        epochs: Passes over the training scans; the averaged network is looked at after each.
+        min_steps: Optimiser steps in all are at least this: where an epoch of a small training
+            set has fewer than ``min_steps / epochs``, it goes over the scans several times.
+        batch_size: Scans a step (all of them, where there are fewer).
+        learning_rate: Peak of the cycle (Smith and Topin 2018).
+        warm_up: Share of the steps in which the rate rises.
+        weight_decay: AdamW's (Loshchilov and Hutter 2019).
+        label_smoothing: Share of each target that is spread over all classes.
+        class_weights: ``none``, or ``balanced``: each class has the same weight in the loss.
+        ema_decay: Of the exponential moving average of weights, per step; 0: no averaging.
+        choose_by: ``log_loss`` or ``auc`` on validation decides the epoch that is kept (the
+            earlier of equals); ``last`` keeps the last.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor computes it natively.
+        compile: Let torch.compile fuse the network: worth it on a GPU in long runs.
+    """
+
+    epochs: PositiveInt = 40
+    min_steps: PositiveInt = 300
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 3e-3
+    warm_up: float = Field(default=0.25, gt=0, lt=1)
+    weight_decay: NonNegativeFloat = 0.05
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    ema_decay: float = Field(default=0.98, ge=0, lt=1)
+    choose_by: Literal["log_loss", "auc", "last"] = "log_loss"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training did.
+
+    Attributes:
+        history: ``train_loss``, ``val_log_loss``, ``val_auc``: one value an epoch.
+        chosen: ``epoch`` that was kept, counted from 1.
+    """
+
+    history: Mapping[str, list[float]]
+    chosen: Mapping[str, float]
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bf16: never emulated, only where the hardware has it."""
+    if precision == "auto":
+        if device.type == "cuda":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return precision == "bf16"
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Decide what draws from torch's own generator (initial weights, dropout); then restore it."""
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Ask CUDA for algorithms that repeat their bits; the processor's do."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def train_network(
+    net: nn.Module,
+    task: Task,
+    train: Scans,
+    val: Scans,
+    config: TrainConfig,
+    *,
+    seed: int,
+    augmentation: AugmentConfig | None = None,
+    progress: Progress = silent,
+) -> Trained:
+    """Train ``net`` in place and leave in it the weights that validation chose.
+
+    The scans stay on the device; batches are drawn and changed there. Batch norm's running
+    statistics are averaged with the weights, so that the averaged network is whole. Everything
+    random follows from ``seed``.
+
+    Args:
+        net: (N, C, I, J[, K]) float32 -> (N, n_classes) logits.
+        task: Decides the loss: cross-entropy, or binary cross-entropy of each label.
+        train: To learn from.
+        val: To choose the epoch by.
+        config: How.
+        seed: Decides batches, augmentation and dropout.
+        augmentation: Random changes of training scans, or None.
+        progress: Told (epochs done, epochs in all).
+
+    Raises:
+        TrainingError: ``training.diverged`` if the loss or a probability is not finite.
+    """
+    device = best_device()
+    with seeded(seed, device), _deterministic(device):
+        layout = _memory_format(train.x.ndim)
+        net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        steps = _steps_per_epoch(config, len(train))
+        batches = _batches(task, train, config, augmentation, seed, device)
+        loss_of = _loss(task, train, config, device)
+        optimiser, schedule = _optimiser(net, config, steps)
+        moving = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        average = AveragedModel(net, multi_avg_fn=moving, use_buffers=True)
+        forward = cast("nn.Module", torch.compile(net)) if config.compile else net
+        bf16 = uses_bf16(config.precision, device)
+        keeper = _Keeper(config.choose_by)
+        for epoch in range(config.epochs):
+            progress(epoch, config.epochs)
+            net.train()
+            losses = []
+            for x, target in itertools.islice(batches, steps):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    logits = forward(x.contiguous(memory_format=layout))
+                loss = loss_of(logits.float(), target)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+                average.update_parameters(net)
+                losses.append(loss.detach())
+            keeper.look_at(average.module, task, val, float(torch.stack(losses).mean()))
+        progress(config.epochs, config.epochs)
+        net.load_state_dict(keeper.weights)
+        return Trained(history=keeper.history, chosen={"epoch": float(keeper.epoch)})
+
+
+def predict_network(net: nn.Module, x: Tensor, task: Task) -> NDArray[np.float64]:
+    """Probabilities (N, n_classes) of scans (N, C, I, J[, K]), on the device that holds ``net``.
+
+    In evaluation mode and float32 whatever the training precision was, so that a row does not
+    depend on its batch beyond rounding; softmax (multi-label: sigmoid) in float64.
+    """
+    device = next(net.parameters()).device
+    layout = _memory_format(x.ndim)
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        logits = [
+            net(x[start : start + _EVALUATION_BATCH].to(device, memory_format=layout))
+            for start in range(0, len(x), _EVALUATION_BATCH)
+        ]
+    net.train(was_training)
+    wide = torch.cat(logits).double().cpu()
+    rows: NDArray[np.float64] = (wide.sigmoid() if task.is_multi_label else wide.softmax(1)).numpy()
+    return rows
+
+
+class _Keeper:
+    """Looks at the network after each epoch and keeps the weights that validation prefers."""
+
+    def __init__(self, choose_by: str) -> None:
+        self.choose_by = choose_by
+        self.history: dict[str, list[float]] = {"train_loss": [], "val_log_loss": [], "val_auc": []}
+        self.weights: dict[str, Tensor] = {}
+        self.epoch = 0
+        self._best = -math.inf
+
+    def look_at(self, net: nn.Module, task: Task, val: Scans, train_loss: float) -> None:
+        done = len(self.history["train_loss"]) + 1
+        probability = predict_network(net, val.x, task)
+        if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
+            raise TrainingError(
+                "training.diverged",
+                f"the loss was {train_loss} in epoch {done}, or a probability is not finite",
+                fix="lower train.learning_rate, or set train.precision: fp32",
+            )
+        scores = score(task, val.target, probability)
+        for name, value in (
+            ("train_loss", train_loss),
+            ("val_log_loss", scores["log_loss"]),
+            ("val_auc", scores["auc"]),
+        ):
+            self.history[name].append(value)
+        worth = {"log_loss": -scores["log_loss"], "auc": scores["auc"], "last": float(done)}
+        # NaN where validation holds one class only: no epoch is better than the first then.
+        if not self.weights or worth[self.choose_by] > self._best:
+            self._best = worth[self.choose_by]
+            self.epoch = done
+            self.weights = {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def _memory_format(ndim: int) -> torch.memory_format:
+    return torch.channels_last if ndim == 4 else torch.channels_last_3d
+
+
+def _steps_per_epoch(config: TrainConfig, n: int) -> int:
+    return max(math.ceil(n / config.batch_size), math.ceil(config.min_steps / config.epochs))
+
+
+def _batches(
+    task: Task,
+    train: Scans,
+    config: TrainConfig,
+    augmentation: AugmentConfig | None,
+    seed: int,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless (x, target columns) batches of one size: shuffle after shuffle, cut without a rest.
+
+    A last batch of one or two scans, which batch norm could not bear, does not arise.
+    """
+    x = train.x.to(device)
+    columns = torch.from_numpy(task.one_hot(train.target)).float().to(device)
+    order = torch.Generator().manual_seed(seed)
+    changes = torch.Generator(device).manual_seed(seed)
+    size = min(config.batch_size, len(train))
+    waiting = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(waiting) < size:
+            waiting = torch.cat([waiting, torch.randperm(len(train), generator=order)])
+        now, waiting = waiting[:size].to(device), waiting[size:]
+        batch = x[now]
+        if augmentation is not None:
+            batch = augment(batch, augmentation, changes)
+        yield batch, columns[now]
+
+
+def _loss(
+    task: Task, train: Scans, config: TrainConfig, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(logits, target columns) -> loss, with label smoothing and class weights."""
+    smoothing = config.label_smoothing
+    share = torch.from_numpy(task.one_hot(train.target)).float().mean(dim=0).to(device)
+    share = share.clamp(min=0.5 / len(train))  # a class that no training scan has
+    balanced = config.class_weights == "balanced"
+    if task.is_multi_label:
+        positive = (1 - share) / share if balanced else None
+
+        def binary(logits: Tensor, target: Tensor) -> Tensor:
+            soft = target * (1 - smoothing) + smoothing / 2
+            return functional.binary_cross_entropy_with_logits(logits, soft, pos_weight=positive)
+
+        return binary
+    weight = 1 / (share * task.n_classes) if balanced else None
+
+    def softmax(logits: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits, target.argmax(dim=1), weight=weight, label_smoothing=smoothing
+        )
+
+    return softmax
+
+
+def _optimiser(
+    net: nn.Module, config: TrainConfig, epoch_steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    # Decay is for filters: on a norm's gain or a bias it does harm (Goyal et al. 2017, 5.3).
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    free = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=config.learning_rate,
+        total_steps=config.epochs * epoch_steps,
+        pct_start=config.warm_up,
+    )
+    return optimiser, schedule
