@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import sklearn
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -58,8 +57,7 @@ def arithmetic(threads: int) -> dict[str, str]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
+        **{name: version(name) for name in ("numpy", "scipy", "scikit-learn", "monai")},
         "machine": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": device,

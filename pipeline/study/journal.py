@@ -122,7 +122,7 @@ class Journal:
         try:
             content = read_json(self._record(key))
             seal = content.pop(_SEAL)
-        except (MedcurveError, AttributeError, KeyError) as error:
+        except (MedcurveError, AttributeError, KeyError, TypeError) as error:
             raise _damaged(self._record(key), "is not a journal entry") from error
         if seal != digest(content):
             raise _damaged(self._record(key), "does not have the content that it was written with")

@@ -3,7 +3,7 @@
 MLflow takes about a second to import, so it is imported when a function first needs it.
 """
 
-from pipeline.tracking.client import TrackingError, default_uri, prepare_store
+from pipeline.tracking.client import TrackingError, default_uri, prepare_store, public
 from pipeline.tracking.predictions import log_predictions
 from pipeline.tracking.registry import Registered, download_model, register_package
 from pipeline.tracking.sync import SyncReport, sync_study
@@ -17,6 +17,7 @@ __all__ = [
     "download_model",
     "log_predictions",
     "prepare_store",
+    "public",
     "register_package",
     "serve_ui",
     "sync_study",

@@ -124,7 +124,9 @@ def experiment(client: MlflowClient, uri: str, name: str) -> str:
     path = sqlite_path(uri)
     where = (path.parent / ARTIFACTS / name).resolve().as_uri() if path else None
     try:
-        return client.create_experiment(name, artifact_location=where)
+        # The UI then opens on training runs, not on language-model traces.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(name, artifact_location=where, tags=tags))
     except MlflowException:  # another process was faster
         found = client.get_experiment_by_name(name)
         if found is None:

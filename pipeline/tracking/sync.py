@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
 
 from data_prep.files import digest, sha256_file
 from data_prep.progress import Progress, silent
@@ -41,12 +43,15 @@ class SyncReport:
         run_id: The study's run.
         created: Runs that were made.
         unchanged: Runs that stood already.
+        curves_page: The page of MLflow's UI that draws the families' learning curves of the
+            headline metric: what follows the server's address.
     """
 
     experiment_id: str
     run_id: str
     created: int
     unchanged: int
+    curves_page: str
 
 
 def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncReport:
@@ -73,7 +78,9 @@ def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncRe
         run_id = sync.put(study, parent="")
         _log_dataset(client, run_id, results)
         _log_artifacts(client, run_id, folder)
-    return SyncReport(experiment_id, run_id, sync.created, sync.unchanged)
+    families = [sync.ids[family.key] for family in study.children]
+    page = _curves_page(experiment_id, families, f"test_{results['config']['metric']}")
+    return SyncReport(experiment_id, run_id, sync.created, sync.unchanged, page)
 
 
 @dataclass
@@ -87,6 +94,7 @@ class _Sync:
     total: int
     created: int = 0
     unchanged: int = 0
+    ids: dict[str, str] = field(default_factory=dict)
 
     def put(self, record: RunRecord, parent: str) -> str:
         """Make the run and those below it stand as recorded; returns its id.
@@ -105,6 +113,7 @@ class _Sync:
             self.unchanged += 1
             if parent and run.data.tags.get(PARENT) != parent:
                 self.client.set_tag(run_id, PARENT, parent)
+        self.ids[record.key] = run_id
         for child in record.children:
             self.put(child, run_id)
         if run is None or run.info.status == "RUNNING":
@@ -180,6 +189,24 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
     for path in files:
         client.log_artifact(run_id, str(path))
     client.set_tag(run_id, REPORTED, stand)
+
+
+def _curves_page(experiment_id: str, runs: Sequence[str], metric: str) -> str:
+    """Address of MLflow's metric page, which draws one line a run against the step."""
+    content = {
+        "runs": json.dumps(list(runs)),
+        "metric": json.dumps(metric),
+        "experiments": json.dumps([experiment_id]),
+        "plot_metric_keys": json.dumps([metric]),
+        "plot_layout": "{}",
+        "x_axis": "step",
+        "y_axis_scale": "linear",
+        "line_smoothness": "1",  # of 1 to 100: none
+        "show_point": "true",
+        "deselected_curves": "[]",
+        "last_linear_y_axis_range": "[]",
+    }
+    return f"/#/metric?{urlencode(content, quote_via=quote)}"
 
 
 @contextmanager

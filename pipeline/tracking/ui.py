@@ -66,6 +66,7 @@ def _command(uri: str, port: int) -> list[str]:
         *(("--artifacts-destination", folder) if folder else ()),
         *("--host", _LOOPBACK, "--port", str(port), "--workers", "1"),
         *("--allowed-hosts", hosts),
+        *("--uvicorn-opts", "--log-level warning"),
     ]
 
 

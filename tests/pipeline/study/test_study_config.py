@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_prep.config import CONFIG_ROOT, read_config
+from data_prep.errors import ConfigError
+from pipeline.metrics import METRICS
+from pipeline.study.config import METRIC_WORDS, StudyConfig
+
+STUDIES = sorted((CONFIG_ROOT / "study").rglob("*.yaml"))
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
+    config = read_config(path, StudyConfig)
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+
+    assert config.families
+    assert any(line.startswith("# Command:") for line in header)
+
+
+def test_the_three_studies_exist() -> None:
+    assert {"demo", "quick", "bias_variance"} <= {path.stem for path in STUDIES}
+
+
+def test_metrics_are_those_of_the_metrics_module() -> None:
+    assert set(METRIC_WORDS) == set(METRICS)
+
+
+def test_release_metric_follows_the_study_unless_given() -> None:
+    config = StudyConfig.model_validate(
+        {"families": ["linear"], "sizes": ["all"], "metric": "brier"}
+    )
+    other = StudyConfig.model_validate(
+        {"families": ["linear"], "sizes": [8], "release": {"metric": "log_loss"}}
+    )
+
+    assert config.release_metric == "brier"
+    assert other.release_metric == "log_loss"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("families: [linear]\nsizes: [20, 20]\n", "field 'sizes'.*'20' is listed twice"),
+        ("families: [linear, linear]\nsizes: [20]\n", "'linear' is listed twice"),
+        ("families: []\nsizes: [20]\n", "field 'families'"),
+        ("families: [linear]\nsizes: [3]\n", "field 'sizes.0' = 3.*greater than or equal to 4"),
+        ("families: [linear]\nsizes: [most]\n", "field 'sizes.0' = 'most'.*'all'"),
+        ("families: [linear]\nsizes: [20]\nmetric: acu\n", "did you mean 'auc'"),
+        ("families: [linear]\nsizes: [20]\nsubset: 3\n", "did you mean 'subsets'"),
+        (
+            "families: [linear]\nsizes: [20]\nrelease: {rule: bset}\n",
+            "field 'release.rule'.*did you mean 'best'",
+        ),
+    ],
+)
+def test_a_wrong_field_is_answered_by_name(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_config(written(tmp_path, text), StudyConfig)
