@@ -67,7 +67,7 @@ def predict(
         StageError: ``stage.not_ours`` if ``out`` holds something else.
     """
     started = time.monotonic()
-    folders = find_inputs(inputs, out)
+    folders = find_inputs(inputs, out, package.card.read)
     with new_stage(out, "predict", {"model": package.digest}, {}) as partial:
         partial.chmod(0o700)
         rows = [_rejected_row(folder, n) for folder in folders for n in range(len(folder.rejected))]
@@ -97,7 +97,7 @@ class _Read:
 
 def _read(folders: Iterable[InputFolder], package: ModelPackage, workers: int) -> Iterator[_Read]:
     for folder in folders:
-        with DecodePool(folder.root, workers) as pool:
+        with DecodePool(folder.root, workers, policy=package.card.read) as pool:
             sources = [scan.source for scan in folder.scans]
             results = pool.read(sources, PrepareScan(package.recipe))
             for scan, (_, result) in zip(folder.scans, results, strict=True):

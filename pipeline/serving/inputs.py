@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.errors import MedcurveError
 from data_prep.readers import discover
+from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
 
 
@@ -57,10 +58,15 @@ class InputFolder:
         return readable(self.prefix + path)
 
 
-def find_inputs(inputs: Sequence[Path], out: Path) -> list[InputFolder]:
+def find_inputs(inputs: Sequence[Path], out: Path, policy: ReadPolicy) -> list[InputFolder]:
     """Find every scan under the given files and folders.
 
     A folder inside another, or a file given twice, counts once.
+
+    Args:
+        inputs: Files and folders; folders are searched through.
+        out: Where the output is to stand.
+        policy: How the model's training scans were read.
 
     Raises:
         InputError: ``predict.not_found`` for a path that does not exist, ``predict.out_in_input``
@@ -79,7 +85,7 @@ def find_inputs(inputs: Sequence[Path], out: Path) -> list[InputFolder]:
             )
     prefixes = _prefixes([root for root, _ in requests])
     folders = [
-        _name_all(root, prefix, discover(root, files))
+        _name_all(root, prefix, discover(root, files, policy))
         for (root, files), prefix in zip(requests, prefixes, strict=True)
     ]
     if not any(folder.scans or folder.rejected for folder in folders):

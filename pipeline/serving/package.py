@@ -28,6 +28,7 @@ from data_prep.config import Config
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, sha256_bytes, write_bytes
 from data_prep.preprocess import PrepRecipe
+from data_prep.readers.policy import ReadPolicy
 from data_prep.stage import medcurve_version, new_stage
 from data_prep.task import Task
 from data_prep.volume import Volume
@@ -105,6 +106,7 @@ class ModelCard(Config):
     format_version: Literal[1] = FORMAT_VERSION
     family: FamilyConfig
     task: Task
+    read: ReadPolicy
     recipe: PrepRecipe
     scan_shape: tuple[int, ...]
     seed: int
@@ -165,6 +167,7 @@ def save_package(
     folder: Path,
     family: Family[FamilyParams],
     config: FamilyConfig,
+    policy: ReadPolicy,
     recipe: PrepRecipe,
     training: TrainingRecord,
     test: TestRecord,
@@ -175,6 +178,7 @@ def save_package(
         folder: Where it is to stand; an earlier package there is replaced.
         family: The fitted family.
         config: What ``family`` was built from.
+        policy: How its training scans were read.
         recipe: What its training scans were prepared with.
         training: What it was trained on.
         test: How it did on the test split.
@@ -186,6 +190,7 @@ def save_package(
     card = ModelCard(
         family=config,
         task=family.task,
+        read=policy,
         recipe=recipe,
         scan_shape=family.scan_shape,
         seed=family.seed,

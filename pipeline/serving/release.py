@@ -14,9 +14,10 @@ import numpy as np
 
 from data_prep.errors import MedcurveError
 from data_prep.files import read_json
-from data_prep.prep import RECIPE
+from data_prep.prep import POLICY, RECIPE
 from data_prep.preprocess import PrepRecipe
 from data_prep.progress import Progress, silent
+from data_prep.readers.policy import ReadPolicy
 from data_prep.stage import stage_digest
 from data_prep.store import Store
 from pipeline.dataset import targets
@@ -71,8 +72,9 @@ def release(study: Path, store: Path, out: Path, *, progress: Progress = silent)
     )
     opened = Store.open(store, verify=False)  # refit has just verified it
     test = _evaluate(opened, config, fitted.result.test)
+    policy = ReadPolicy.model_validate(read_json(store / POLICY))
     recipe = PrepRecipe.from_json(read_json(store / RECIPE))
-    return save_package(out, fitted.family, families[cell.family], recipe, training, test)
+    return save_package(out, fitted.family, families[cell.family], policy, recipe, training, test)
 
 
 def _results(study: Path, store: Path) -> dict[str, Any]:

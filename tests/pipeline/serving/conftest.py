@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from data_prep.preprocess import PrepConfig, PrepRecipe
+from data_prep.readers.policy import DEFAULT_POLICY
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.dataset import Scans
@@ -72,6 +77,7 @@ def make_package(tmp_path: Path) -> MakePackage:
             tmp_path / name,
             family,
             config,
+            DEFAULT_POLICY,
             recipe,
             TrainingRecord(
                 data="noise", store="a" * 64, study="", cell="", patients=24, scans=24, chosen="-"
@@ -86,3 +92,68 @@ def make_package(tmp_path: Path) -> MakePackage:
         )
 
     return build
+
+
+def _voxels(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 200, size=shape).astype(np.int16)
+
+
+class Write:
+    """Small scan files of noise, as other programs would write them."""
+
+    @staticmethod
+    def nifti(path: Path, seed: int, shape: tuple[int, ...] = (8, 7, 6)) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        affine = np.diag([-1.5, 1.0, 2.0, 1.0])
+        nib.save(nib.Nifti1Image(_voxels(seed, shape), affine), path)
+
+    @staticmethod
+    def png(path: Path, seed: int, shape: tuple[int, int] = (9, 8)) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(_voxels(seed, shape).astype(np.uint8)).save(path)
+
+    @staticmethod
+    def dicom_series(folder: Path, seed: int, shape: tuple[int, ...] = (7, 8, 6)) -> None:
+        """An axial MR series of ``shape`` (rows, columns, slices), its files in random order."""
+        folder.mkdir(parents=True, exist_ok=True)
+        array = _voxels(seed, shape)
+        for number in range(shape[2]):
+            meta = FileMetaDataset()
+            meta.MediaStorageSOPClassUID = MRImageStorage
+            meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{seed}.{number + 1}"
+            meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            image = Dataset()
+            image.file_meta = meta
+            image.SOPClassUID = MRImageStorage
+            image.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+            image.StudyInstanceUID = f"1.2.826.0.2.{seed}"
+            image.SeriesInstanceUID = f"1.2.826.0.3.{seed}"
+            image.FrameOfReferenceUID = f"1.2.826.0.4.{seed}"
+            image.PatientID = f"P{seed}"
+            image.PatientName = "Nobody^Here"
+            image.Modality = "MR"
+            image.Rows, image.Columns = shape[:2]
+            image.PixelSpacing = [1.25, 1.5]
+            image.SliceThickness = 2
+            image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            image.ImagePositionPatient = [-10, -12, 2.0 * number]
+            image.InstanceNumber = shape[2] - number
+            image.RescaleSlope, image.RescaleIntercept = 1, 0
+            image.SamplesPerPixel = 1
+            image.PhotometricInterpretation = "MONOCHROME2"
+            image.BitsAllocated = image.BitsStored = 16
+            image.HighBit = 15
+            image.PixelRepresentation = 1
+            image.PixelData = array[:, :, number].tobytes()
+            image.save_as(folder / f"{(number * 5) % shape[2]}.dcm", enforce_file_format=True)
+
+    @staticmethod
+    def truncate(path: Path, share: float = 0.6) -> None:
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * share)])
+
+
+@pytest.fixture
+def write() -> type[Write]:
+    """Writers of small scan files."""
+    return Write

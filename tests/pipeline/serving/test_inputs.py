@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from data_prep.readers.policy import DEFAULT_POLICY
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
 from pipeline.serving import inputs as module
 from pipeline.serving.inputs import InputError, find_inputs, readable
@@ -21,12 +22,14 @@ def nifti(path: Path) -> Path:
 
 
 def names(*paths: Path, out: Path) -> list[str]:
-    return [scan.name for folder in find_inputs(paths, out) for scan in folder.scans]
+    return [
+        scan.name for folder in find_inputs(paths, out, DEFAULT_POLICY) for scan in folder.scans
+    ]
 
 
 def refusal(*paths: Path, out: Path) -> InputError:
     with pytest.raises(InputError) as caught:
-        find_inputs(paths, out)
+        find_inputs(paths, out, DEFAULT_POLICY)
     return caught.value
 
 
@@ -60,7 +63,7 @@ def test_what_is_given_twice_counts_once(tmp_path, monkeypatch):
 def test_files_of_one_folder_are_looked_at_together(tmp_path):
     files = [nifti(tmp_path / "in" / f"{n}.nii") for n in range(3)]
     nifti(tmp_path / "in" / "not-asked-for.nii")
-    folders = find_inputs(files, tmp_path / "out")
+    folders = find_inputs(files, tmp_path / "out", DEFAULT_POLICY)
     assert len(folders) == 1
     assert [scan.name for scan in folders[0].scans] == ["0.nii", "1.nii", "2.nii"]
 
@@ -125,7 +128,7 @@ def dicom(*paths: str, item: str = "") -> ScanSource:
 )
 def test_scans_are_named_by_file_or_series_folder(tmp_path, monkeypatch, sources, expected):
     (tmp_path / "in").mkdir()
-    monkeypatch.setattr(module, "discover", lambda root, files: Found(tuple(sources)))
+    monkeypatch.setattr(module, "discover", lambda root, files, policy: Found(tuple(sources)))
     assert names(tmp_path / "in", out=tmp_path / "out") == expected
 
 
@@ -140,8 +143,8 @@ def test_a_rejected_series_is_named_by_its_folder_and_blocks_no_other_name(tmp_p
         ),
         skipped=(Skipped("x.csv", "a table"),),
     )
-    monkeypatch.setattr(module, "discover", lambda root, files: found)
-    (folder,) = find_inputs([tmp_path / "in"], tmp_path / "out")
+    monkeypatch.setattr(module, "discover", lambda root, files, policy: found)
+    (folder,) = find_inputs([tmp_path / "in"], tmp_path / "out", DEFAULT_POLICY)
     assert [scan.name for scan in folder.scans] == ["a", "c/1"]
     assert [rejected.name for rejected in folder.rejected] == ["b", "c/3", "d/1"]
     assert folder.skipped == found.skipped

@@ -1,0 +1,189 @@
+"""What is released is the very model that the study measured, or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.errors import StageError
+from data_prep.files import read_json, write_json
+from data_prep.preprocess import PrepConfig, PrepRecipe
+from data_prep.readers.policy import ReadPolicy
+from data_prep.stage import PROVENANCE, write_provenance
+from data_prep.store import IndexRow, Store, write_index, write_shard
+from data_prep.task import Task
+from data_prep.volume import Volume
+from pipeline.dataset import load_split
+from pipeline.metrics import score
+from pipeline.serving.package import ModelPackage, load_package
+from pipeline.serving.release import ReleaseError, release
+from pipeline.study.config import StudyConfig
+from pipeline.study.errors import StudyError
+from pipeline.study.journal import CELLS, CellResult, Journal
+from pipeline.study.run import run_study
+
+TASK = Task(kind="binary", class_names=("healthy", "lesion"))
+POLICY = ReadPolicy(not_finite="fill")
+PATIENTS = {"train": 16, "val": 10, "test": 12}
+
+
+def write_store(folder: Path, seed: int) -> Path:
+    """Two scans a patient of 5 x 4 voxels, the first voxel telling the class with some noise."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    rows, scans = [], []
+    for split, patients in PATIENTS.items():
+        for patient in range(patients):
+            for scan in range(2):
+                label = patient % 2
+                x = rng.standard_normal((1, 5, 4)).astype(np.float32)
+                x[0, 0, 0] += 1.5 * label
+                name = f"{split}-{patient}"
+                rows.append(IndexRow(f"{name}-{scan}", name, split, (label,), 0, len(rows), ()))
+                scans.append(x)
+    write_index(folder, rows, [write_shard(folder, 0, np.stack(scans))], TASK)
+    config = PrepConfig.model_validate({"shape": (5, 4), "intensity": {"kind": "z_score"}})
+    volume = Volume(rng.integers(0, 9, (1, 5, 4)), np.eye(4), has_geometry=False)
+    write_json(folder / "recipe.json", PrepRecipe.fit(config, [volume]).to_json())
+    write_json(folder / "policy.json", POLICY.model_dump(mode="json"))
+    write_provenance(folder, "prep", {}, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with ``store`` and the finished ``study`` of a family config that is gone since."""
+    root = tmp_path_factory.mktemp("finished")
+    store = write_store(root / "store", 0)
+    family = root / "steep.yaml"
+    family.write_text("family: linear\nparams: {penalties: [0.1, 0.01]}\n")
+    config = StudyConfig(
+        families=(str(family),), sizes=(8, "all"), subsets=1, seeds=2, seed=5, resamples=100
+    )
+    run_study(config, store, root / "study", cohort="toy")
+    family.unlink()
+    return root
+
+
+@pytest.fixture
+def study(finished, tmp_path) -> Path:
+    """A copy of the finished study that a test may harm."""
+    return Path(shutil.copytree(finished / "study", tmp_path / "study"))
+
+
+@pytest.fixture(scope="module")
+def released(finished) -> ModelPackage:
+    return release(finished / "study", finished / "store", finished / "model")
+
+
+def test_the_package_predicts_what_the_journal_holds(finished, released):
+    chosen = read_json(finished / "study" / "results.json")["release"]
+    journal = Journal(finished / "study" / CELLS)
+    entry = journal.read(chosen["key"])
+    assert entry is not None
+    scans = load_split(Store.open(finished / "store"), "test")
+    _, test = journal.probabilities(entry)
+    assert np.allclose(load_package(finished / "model").predict(scans.x), test, atol=1e-12)
+
+
+def test_the_card_says_where_the_model_comes_from_and_how_good_it_is(finished, released):
+    card = released.card
+    scans = load_split(Store.open(finished / "store"), "test")
+    probability = released.predict(scans.x)
+    expected = score(TASK, scans.target, probability)
+    assert set(card.test.metrics) == set(expected)
+    for name, metric in card.test.metrics.items():
+        assert metric.value == pytest.approx(expected[name], abs=1e-9)
+        assert metric.low <= metric.value <= metric.high
+    assert (card.test.patients, card.test.scans, card.test.resamples) == (12, 24, 100)
+    results = read_json(finished / "study" / "results.json")
+    assert card.training.data == "toy"
+    assert card.training.cell == results["release"]["key"]
+    assert card.training.study == results["study"]
+    assert card.training.store == Store.open(finished / "store").digest
+    assert (card.training.patients, card.training.scans) == (16, 32)
+    assert "validation" in card.training.chosen
+    assert card.read == POLICY
+    assert card.recipe.scan_shape == card.scan_shape == (1, 5, 4)
+    assert card.seed in (5, 6)
+    assert card.family.params.model_dump() == {"penalties": (0.1, 0.01)}
+
+
+def test_the_choice_looks_at_validation_only(finished, released):
+    cells = read_json(finished / "study" / "results.json")["cells"]
+    largest = [cell for cell in cells if cell["size"] == 16]
+    best = max(largest, key=lambda cell: cell["val"]["auc"])
+    assert released.card.training.cell == best["key"]
+
+
+def test_no_patient_and_no_path_is_in_the_package(finished, released):
+    text = (finished / "model" / "model.json").read_text()
+    text += (finished / "model" / PROVENANCE).read_text()
+    for marker in ("train-3", "test-0", str(finished)):
+        assert marker not in text
+
+
+def test_releasing_again_gives_the_same_package(finished, released, tmp_path):
+    again = release(finished / "study", finished / "store", tmp_path / "again")
+    assert again.digest == released.digest
+    assert again.card == released.card
+
+
+def test_fitting_is_told(finished, tmp_path):
+    told = []
+    release(
+        finished / "study",
+        finished / "store",
+        tmp_path / "model",
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told[-1] == (2, 2)  # linear solves two penalties
+
+
+def test_a_model_that_is_not_the_journals_is_not_released(finished, study, tmp_path):
+    key = read_json(study / "results.json")["release"]["key"]
+    journal = Journal(study / CELLS)
+    entry = journal.read(key)
+    assert entry is not None
+    val, test = journal.probabilities(entry)
+    test[3] += [1e-9, -1e-9]
+    journal.write(entry.cell, key, CellResult(val, test), entry.finished_ms)
+    with pytest.raises(ReleaseError) as caught:
+        release(study, finished / "store", tmp_path / "model")
+    assert caught.value.code == "release.not_reproduced"
+    assert "1e-09" in caught.value.message
+    assert not (tmp_path / "model").exists()
+
+
+def test_another_store_is_refused(finished, study, tmp_path):
+    other = write_store(tmp_path / "other", 1)
+    with pytest.raises(ReleaseError) as caught:
+        release(study, other, tmp_path / "model")
+    assert caught.value.code == "release.other_store"
+
+
+def test_a_study_that_is_not_finished_is_refused(finished, study, tmp_path):
+    (study / PROVENANCE).unlink()
+    with pytest.raises(StageError) as caught:
+        release(study, finished / "store", tmp_path / "model")
+    assert caught.value.code == "stage.incomplete"
+
+
+def test_a_study_without_a_choice_is_refused(finished, study, tmp_path):
+    content = json.loads((study / "results.json").read_text()) | {"release": None}
+    (study / "results.json").write_text(json.dumps(content))
+    with pytest.raises(ReleaseError) as caught:
+        release(study, finished / "store", tmp_path / "model")
+    assert caught.value.code == "release.nothing_chosen"
+
+
+def test_a_cell_of_another_machine_is_refused(finished, study, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    with pytest.raises(StudyError) as caught:
+        release(study, finished / "store", tmp_path / "model")
+    assert caught.value.code == "study.no_cell"
