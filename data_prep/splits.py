@@ -17,6 +17,7 @@ from data_prep.stage import is_current, new_stage, stage_digest
 
 SPLITS = ("train", "val", "test")
 SPLIT_TABLE = "splits.parquet"
+SPLIT_SUMMARY = "splits.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def split_cohort(manifest_folder: Path, config: SplitConfig, out: Path) -> list[
         )
     with new_stage(out, "split", inputs, settings) as folder:
         write_table(folder / SPLIT_TABLE, SplitRow, rows)
-        write_json(folder / "splits.json", _summary(records, rows, duplicates))
+        write_json(folder / SPLIT_SUMMARY, _summary(records, rows, duplicates))
     return rows
 
 

@@ -109,6 +109,11 @@ def heading(text: str) -> None:
     OUT.print(f"\n[bold]{escape(text)}[/bold]")
 
 
+def warn(error: MedcurveError) -> None:
+    """Print what went wrong without stopping the work."""
+    ERR.print(f"[bold yellow]warning[/bold yellow] {escape(str(error))}")
+
+
 def fail(error: MedcurveError) -> None:
     """Print an error for the user on standard error."""
     ERR.print(f"[bold red]error[/bold red] {escape(str(error))}")

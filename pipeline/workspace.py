@@ -60,8 +60,3 @@ def open_workspace(runs: Path, data: str, prep: str | None = None) -> Workspace:
     """
     cohort = read_config(find_config("data", data), CohortConfig)
     return Workspace(runs=runs, cohort=cohort, prep=prep or cohort.prep)
-
-
-def tracking_uri(runs: Path, uri: str | None) -> str:
-    """The MLflow store: ``uri`` if given, else a SQLite file under ``runs``."""
-    return uri or f"sqlite:///{(runs / 'mlflow.db').resolve()}"

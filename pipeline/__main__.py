@@ -1,0 +1,5 @@
+"""``python -m pipeline`` is ``medcurve``."""
+
+from pipeline.cli import main
+
+main()

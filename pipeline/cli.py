@@ -1,0 +1,294 @@
+"""The ``medcurve`` command: one sub-command per stage, each with an example in its help."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from data_prep.errors import MedcurveError
+from data_prep.stage import medcurve_version
+from pipeline.console import fail, say
+
+app = typer.Typer(
+    name="medcurve",
+    help="Which model, how much data, and can I trust it on my scans?",
+    epilog="The stages in order: data, ingest, split, prep, study, release, predict. "
+    "`medcurve demo` runs them all.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks print local variables: patient data
+    rich_markup_mode="rich",
+)
+
+Data = Annotated[str, typer.Argument(help="Cohort: a name in configs/data, or a YAML file.")]
+DataOption = Annotated[
+    str, typer.Option("--data", help="Cohort: a name in configs/data, or a YAML file.")
+]
+StudyName = Annotated[str, typer.Argument(help="A name in configs/study, or a YAML file.")]
+Prep = Annotated[
+    str | None, typer.Option("--prep", help="Prep config in place of the cohort's own.")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that all results go to.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")
+]
+Uri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow store; default: runs/mlflow.db (SQLite)."),
+]
+
+RUNS = Path("runs")
+
+
+@app.command()
+def data(name: Data, runs: Runs = RUNS) -> None:
+    """Generate a phantom cohort or download a public one.
+
+    Example: medcurve data breastmnist
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.data_stage(open_workspace(runs, name))
+
+
+@app.command()
+def ingest(name: Data, runs: Runs = RUNS, workers: Workers = None) -> None:
+    """Read every scan once: a manifest of the good ones, a quarantine with reasons.
+
+    Example: medcurve ingest phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.ingest_stage(open_workspace(runs, name), stages.workers(workers))
+
+
+@app.command()
+def split(name: Data, runs: Runs = RUNS) -> None:
+    """Divide the patients into training, validation and test.
+
+    Example: medcurve split phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.split_stage(open_workspace(runs, name))
+
+
+@app.command()
+def prep(name: Data, prep: Prep = None, runs: Runs = RUNS, workers: Workers = None) -> None:
+    """Fit the recipe on training scans and bring all scans to one geometry and scale.
+
+    Example: medcurve prep phantom3d --prep phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.prep_stage(open_workspace(runs, name, prep), stages.workers(workers))
+
+
+@app.command()
+def train(
+    family: Annotated[str, typer.Argument(help="A name in configs/family, or a YAML file.")],
+    data: DataOption,
+    prep: Prep = None,
+    seed: Annotated[int, typer.Option(help="Decides initial weights and batch order.")] = 0,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Train one family on all training patients and package the model.
+
+    Example: medcurve train random_features --data breastmnist
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.train_stage(open_workspace(runs, data, prep), family, seed, tracking_uri)
+
+
+@app.command()
+def study(
+    name: StudyName,
+    data: DataOption,
+    prep: Prep = None,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Run families x sizes x subsets x seeds; go on where a broken run stopped.
+
+    Example: medcurve study demo --data phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    workspace = open_workspace(runs, data, prep)
+    stages.study_stage(workspace, name, stages.workers(workers), tracking_uri)
+
+
+@app.command()
+def report(name: StudyName, data: DataOption, runs: Runs = RUNS) -> None:
+    """Write a study's report again from its journal.
+
+    Example: medcurve report demo --data phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.report_stage(open_workspace(runs, data), name)
+
+
+@app.command()
+def release(
+    name: StudyName,
+    data: DataOption,
+    prep: Prep = None,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Choose a model by the study's declared rule, package it and register it.
+
+    Example: medcurve release demo --data phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.release_stage(open_workspace(runs, data, prep), name, tracking_uri)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Files and folders of scans.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the predictions.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Scans in memory at once.")] = 64,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Run a model over folders of scans: one row for each, a bad scan never stops it.
+
+    Example: medcurve predict runs/phantom3d/model-demo scans/ --out predictions
+    """
+    from pipeline import stages
+
+    stages.predict_stage(
+        model, inputs, out, batch_size, stages.workers(workers), runs, tracking_uri
+    )
+
+
+@app.command()
+def sync(name: StudyName, data: DataOption, runs: Runs = RUNS, tracking_uri: Uri = None) -> None:
+    """Bring MLflow up to date with a study's journal; never doubles a run.
+
+    Example: medcurve sync demo --data phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.sync_stage(open_workspace(runs, data), name, tracking_uri, strict=True)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Open MLflow's UI on this machine only (loopback).
+
+    Example: medcurve ui --port 5001
+    """
+    from pipeline import stages
+
+    raise typer.Exit(stages.ui_stage(runs, tracking_uri, port))
+
+
+@app.command()
+def demo(
+    data: Annotated[str, typer.Argument(help="phantom3d, or any other cohort.")] = "phantom3d",
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Run the whole chain, from scans to predictions, and say what was found.
+
+    Example: medcurve demo breastmnist
+    """
+    from pipeline.demo import run_demo
+
+    run_demo(data, runs, workers, tracking_uri)
+
+
+@app.command()
+def verify(
+    model: Annotated[Path, typer.Argument(help="Model package that a release wrote.")],
+) -> None:
+    """Check that a model package is whole and still gives the same probabilities.
+
+    Example: medcurve verify runs/phantom3d/model-demo
+    """
+    from pipeline.stages import verify_stage
+
+    verify_stage(model)
+
+
+@app.command()
+def check() -> None:
+    """Load every file in configs/ and follow every name in it.
+
+    Example: medcurve check
+    """
+    from pipeline.stages import check_configs
+
+    say(f"{check_configs()} configs load, and every name in them exists")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"medcurve {medcurve_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a command; errors for the user become a message and an exit status.
+
+    Returns:
+        0, or 2 for an error that is explained, or 74 where the disk failed (EX_IOERR of
+        sysexits.h). Ctrl-C exits with 130 and SIGTERM with 143, as shells have it (128 + signal).
+    """
+    try:
+        command()
+    except MedcurveError as error:
+        fail(error)
+        return error.exit_code
+    except OSError as error:
+        fail(MedcurveError("system.os_error", f"{error.filename or ''}: {error.strerror or error}"))
+        return 74
+    return 0
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(143)
+
+
+def main() -> None:
+    """Entry point of the ``medcurve`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(app))

@@ -1,0 +1,271 @@
+"""The stages as a user runs them: config in, folder out, one line that says what came of it.
+
+The command line and the demo both call these, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource
+from data_prep.config import CONFIG_ROOT, find_config, read_config
+from data_prep.errors import SCAN_CODES, ConfigError
+from data_prep.files import read_json
+from data_prep.ingest import ingest, make_phantom, raw_root
+from data_prep.manifest import ScanReader
+from data_prep.prep import prepare_store
+from data_prep.preprocess import PrepConfig
+from data_prep.readers.medmnist import find_npz
+from data_prep.readers.medmnist_download import download_npz
+from data_prep.splits import SPLIT_SUMMARY, SPLITS, split_cohort
+from pipeline.console import progress, say, warn
+from pipeline.study.config import StudyConfig
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.study.run import StudyResult
+
+# Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
+
+
+def workers(asked: int | None) -> int:
+    """The number asked for, else one process for each core that this process may use."""
+    return asked or len(os.sched_getaffinity(0))
+
+
+def data_stage(workspace: Workspace) -> None:
+    """Generate a phantom, download a public set, or check that a folder is there."""
+    source = workspace.cohort.source
+    if isinstance(source, PhantomSource):
+        with progress("phantom", "patients") as report:
+            folder = make_phantom(workspace.cohort, workspace.runs, report)
+        say(f"phantom scans: {folder}")
+    elif isinstance(source, MedMnistSource):
+        path = find_npz(source.dataset, source.size)
+        if path is None:
+            home = Path.home() / ".medmnist"
+            with progress("download", "bytes") as report:
+                path = download_npz(source.dataset, source.size, home, report)
+        say(f"{source.dataset}: {path}")
+    else:
+        say(f"scans: {raw_root(workspace.cohort, workspace.runs)}")
+
+
+def ingest_stage(workspace: Workspace, processes: int) -> None:
+    """Read every scan once; write the manifest."""
+    with progress("ingest", "scans") as report:
+        found = ingest(
+            workspace.cohort, workspace.runs, workspace.manifest, workers=processes, progress=report
+        )
+    say(
+        f"ingest: {found.scans} scans of {found.patients} patients, {found.quarantined} files "
+        f"quarantined, {found.skipped} skipped → {workspace.manifest}"
+    )
+    for note in found.notes:
+        say(f"  note: {note}")
+
+
+def split_stage(workspace: Workspace) -> None:
+    """Divide the patients; write the splits."""
+    rows = split_cohort(workspace.manifest, workspace.cohort.split, workspace.splits)
+    counts = ", ".join(
+        f"{name} {len({row.patient_id for row in rows if row.split == name})}" for name in SPLITS
+    )
+    say(f"split: patients {counts} → {workspace.splits}")
+    accepted = read_json(workspace.splits / SPLIT_SUMMARY)["identical_images_across_splits"]
+    if accepted:
+        say(
+            f"  note: {len(accepted)} images stand in two splits; accepted by split.accept_duplicates"
+        )
+
+
+def prep_stage(workspace: Workspace, processes: int) -> None:
+    """Fit the recipe on the training scans; write the store."""
+    config = read_config(find_config("prep", workspace.prep), PrepConfig)
+    root = raw_root(workspace.cohort, workspace.runs)
+    with progress("prep", "scans") as report:
+        done = prepare_store(
+            ScanReader(root, workspace.cohort.read, processes),
+            workspace.manifest,
+            workspace.splits,
+            config,
+            workspace.store,
+            progress=report,
+        )
+    kept = f", {done.kept_shards} shards kept from a broken run" if done.kept_shards else ""
+    say(f"prep: {done.scans} scans, {done.quarantined} quarantined{kept} → {workspace.store}")
+
+
+def study_stage(workspace: Workspace, name: str, processes: int, uri: str | None) -> StudyResult:
+    """Run a study or go on with it, write its report and bring MLflow up to date."""
+    config = read_config(find_config("study", name), StudyConfig)
+    return _run_study(workspace, config, name, processes, uri)
+
+
+def train_stage(workspace: Workspace, family: str, seed: int, uri: str | None) -> Path:
+    """Train one family on all training patients: a study of one cell, then its release."""
+    config = StudyConfig(families=(family,), sizes=("all",), subsets=1, seeds=1, seed=seed)
+    name = f"train-{Path(family).stem}"
+    _run_study(workspace, config, name, 1, uri)
+    return release_stage(workspace, name, uri)
+
+
+def _run_study(
+    workspace: Workspace, config: StudyConfig, name: str, processes: int, uri: str | None
+) -> StudyResult:
+    from pipeline.study.run import run_study
+
+    out = workspace.study(name)
+    with progress("study", "cells") as report:
+        result = run_study(
+            config,
+            workspace.store,
+            out,
+            workers=processes,
+            progress=report,
+            on_event=say,
+            cohort=workspace.cohort.name,
+        )
+    failed = f", {result.failed} failed" if result.failed else ""
+    say(f"study: {result.cells} cells, {result.computed} computed now{failed} → {out}")
+    report_stage(workspace, name)
+    sync_stage(workspace, name, uri)
+    return result
+
+
+def report_stage(workspace: Workspace, name: str) -> None:
+    """Write the report of a finished study."""
+    from pipeline.study.report import write_report
+
+    say(f"report: {write_report(workspace.study(name))}")
+
+
+def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool = False) -> None:
+    """Bring MLflow up to date with a study's journal.
+
+    The journal is the truth and MLflow a view of it: a store that does not answer stops nothing,
+    unless ``strict``.
+    """
+    from pipeline import tracking
+
+    uri = uri or tracking.default_uri(workspace.runs)
+    try:
+        with progress("mlflow", "runs") as report:
+            done = tracking.sync_study(workspace.study(name), uri, progress=report)
+    except tracking.TrackingError as error:
+        if strict:
+            raise
+        warn(error)
+        return
+    say(f"mlflow: {done.created} runs added, {done.unchanged} were there → {tracking.public(uri)}")
+
+
+def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
+    """Package the model that the study's rule chooses, and register it as champion."""
+    from pipeline import tracking
+    from pipeline.serving.release import release
+
+    out = workspace.model(name)
+    with progress("release", "steps") as report:
+        package = release(workspace.study(name), workspace.store, out, progress=report)
+    test = package.card.test
+    scores = ", ".join(
+        f"{metric} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        for metric, found in test.metrics.items()
+        if metric in ("auc", "accuracy")
+    )
+    say(f"release: {package.card.training.chosen}")
+    say(f"release: test {scores} → {out}")
+    uri = uri or tracking.default_uri(workspace.runs)
+    try:
+        version = tracking.register_package(
+            out, workspace.cohort.name, "champion", uri, package.card.training.cell
+        )
+    except tracking.TrackingError as error:
+        warn(error)
+        return out
+    say(f"mlflow: models:/{workspace.cohort.name}@champion is version {version.version}")
+    return out
+
+
+def predict_stage(
+    model: str,
+    inputs: Sequence[Path],
+    out: Path,
+    batch_size: int,
+    processes: int,
+    runs: Path,
+    uri: str | None,
+) -> None:
+    """Run a model package, by folder or MLflow address, over files and folders of scans."""
+    from pipeline import tracking
+    from pipeline.serving.inference import predict
+    from pipeline.serving.package import load_package
+
+    uri = uri or tracking.default_uri(runs)
+    by_address = model.startswith(("models:/", "runs:/"))
+    package = load_package(tracking.download_model(model, uri) if by_address else Path(model))
+    with progress("predict", "scans") as report:
+        found = predict(
+            package, inputs, out, batch_size=batch_size, workers=processes, progress=report
+        )
+    say(
+        f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
+        f"{found.skipped} skipped → {out / 'predictions.csv'}"
+    )
+    for code, count in found.quarantined_by_code.items():
+        say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
+    try:
+        tracking.log_predictions(asdict(found), uri, model=package.digest)
+    except tracking.TrackingError as error:
+        warn(error)
+
+
+def verify_stage(model: Path) -> None:
+    """Check a package's digests and run its self-test."""
+    from pipeline.serving.verify import verify
+
+    found = verify(model)
+    same = "bit by bit" if found.bit_identical else f"to {found.difference:.1e}"
+    say(f"{model}: whole, and it gives the probabilities it was packaged with ({same})")
+
+
+def ui_stage(runs: Path, uri: str | None, port: int) -> int:
+    """Serve MLflow's UI until it is stopped."""
+    from pipeline import tracking
+
+    return tracking.serve_ui(uri or tracking.default_uri(runs), port, say)
+
+
+def check_configs() -> int:
+    """Load every config and follow every name in it; returns how many there are.
+
+    Raises:
+        ConfigError: The first that is wrong, or names what does not exist.
+    """
+    from pipeline.families import load_family_config
+
+    count = 0
+    for path in sorted(CONFIG_ROOT.rglob("*.yaml")):
+        match path.relative_to(CONFIG_ROOT).parts[0]:
+            case "data":
+                find_config("prep", read_config(path, CohortConfig).prep)
+            case "prep":
+                read_config(path, PrepConfig)
+            case "family":
+                load_family_config(str(path))
+            case "study":
+                for family in read_config(path, StudyConfig).families:
+                    load_family_config(family)
+            case kind:
+                raise ConfigError(
+                    "config.unknown_kind",
+                    f"{path}: no stage reads configs/{kind}",
+                    fix="put it under configs/data, prep, family or study",
+                )
+        count += 1
+    return count

@@ -1,0 +1,291 @@
+"""The command: every stage from a fresh folder to predictions, and errors that teach."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from data_prep.files import read_json
+from pipeline import cli, stages
+from pipeline.cli import app, run
+
+PHANTOM = {
+    "name": "tiny",
+    "source": {"kind": "phantom", "phantom": {"ndim": 2, "n_patients": 40, "seed": 2}},
+    "labels": {"kind": "table", "classes": ["benign", "malignant"]},
+    "prep": "tiny-prep.yaml",
+}
+STUDY = {"families": ["linear"], "sizes": [8, "all"], "subsets": 2, "resamples": 100}
+
+
+def medcurve(*arguments: str) -> int:
+    """Run the command in this process; returns its exit status."""
+
+    def call() -> None:
+        try:
+            app(list(arguments))
+        except SystemExit as end:
+            if end.code:
+                raise
+
+    try:
+        return run(call)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Configs of a small cohort, and the runs of all its stages."""
+    place = tmp_path_factory.mktemp("place")
+    prep = {"shape": 16, "spacing_mm": 6.0, "orientation": "PL", "intensity": {"kind": "z_score"}}
+    for name, content in {
+        "tiny": PHANTOM | {"prep": str(place / "tiny-prep.yaml")},
+        "tiny-prep": prep,
+        "tiny-study": STUDY,
+    }.items():
+        (place / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    tiny, study, runs = (str(place / n) for n in ("tiny.yaml", "tiny-study.yaml", "runs"))
+    steps: Sequence[Sequence[str]] = (
+        ("data", tiny),
+        ("ingest", tiny, "--workers", "1"),
+        ("split", tiny),
+        ("prep", tiny, "--workers", "1"),
+        ("study", study, "--data", tiny, "--workers", "1"),
+        ("release", study, "--data", tiny),
+    )
+    for step in steps:
+        assert medcurve(*step, "--runs", runs) == 0, step
+    return place
+
+
+def test_every_stage_left_its_folder(place: Path) -> None:
+    folder = place / "runs" / "tiny"
+    assert {p.name for p in folder.iterdir()} == {
+        "raw",
+        "manifest",
+        "splits",
+        "store-tiny-prep",
+        "study-tiny-study",
+        "model-tiny-study",
+    }
+    for stage in ("manifest", "splits", "store-tiny-prep", "model-tiny-study"):
+        assert (folder / stage / "provenance.json").is_file() or stage.startswith("model")
+    assert (folder / "study-tiny-study" / "report.html").read_text().startswith("<!doctype html>")
+    assert (place / "runs" / "mlflow.db").is_file()
+
+
+def test_stages_that_stand_are_not_repeated(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("data_prep.ingest.DecodePool", None)
+    monkeypatch.setattr("data_prep.manifest.DecodePool", None)
+    common = (str(place / "tiny.yaml"), "--runs", str(place / "runs"))
+    for stage in ("data", "ingest", "split", "prep"):
+        assert medcurve(stage, *common) == 0
+    study = ("study", str(place / "tiny-study.yaml"), "--data", *common)
+    assert medcurve(*study) == 0
+    assert "3 cells, 0 computed now" in capsys.readouterr().out
+
+
+def test_predict_scores_a_folder_and_names_what_it_cannot(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    images = sorted((place / "runs" / "tiny" / "raw").rglob("*.dcm"))[:3]
+    for number, image in enumerate(images):
+        (scans / f"{number}.dcm").write_bytes(image.read_bytes())
+    (scans / "cut.dcm").write_bytes(images[0].read_bytes()[:-200])
+    (scans / "notes.txt").write_text("not a scan")
+    model = place / "runs" / "tiny" / "model-tiny-study"
+    status = medcurve(
+        "predict",
+        str(model),
+        str(scans),
+        "--out",
+        str(tmp_path / "out"),
+        "--runs",
+        str(place / "runs"),
+        "--workers",
+        "1",
+    )
+    assert status == 0
+    printed = capsys.readouterr().out
+    assert "5 inputs = 3 scored + 1 quarantined + 1 skipped" in printed
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scan"] for row in rows] == ["0.dcm", "1.dcm", "2.dcm", "cut.dcm"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "ok", "quarantined"]
+    by_address = medcurve(
+        "predict",
+        "models:/tiny@champion",
+        str(scans),
+        "--out",
+        str(tmp_path / "again"),
+        "--runs",
+        str(place / "runs"),
+        "--workers",
+        "1",
+    )
+    assert by_address == 0
+    first, again = (tmp_path / name / "predictions.csv" for name in ("out", "again"))
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_train_packages_one_family(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--data", str(place / "tiny.yaml"), "--runs", str(place / "runs"))
+    assert medcurve("train", "linear", *common) == 0
+    model = place / "runs" / "tiny" / "model-train-linear"
+    assert read_json(model / "model.json")["family"]["family"] == "linear"
+    assert medcurve("verify", str(model)) == 0
+    assert "bit by bit" in capsys.readouterr().out
+    weights = model / "weights.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(bytes(damaged))
+    assert medcurve("verify", str(model)) == 2
+
+
+def test_report_and_sync_can_be_run_again(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("--data", str(place / "tiny.yaml"), "--runs", str(place / "runs"))
+    study = str(place / "tiny-study.yaml")
+    report = place / "runs" / "tiny" / "study-tiny-study" / "report.html"
+    before = report.read_bytes()
+    report.unlink()
+    assert medcurve("report", study, *common) == 0
+    assert report.read_bytes() == before
+    assert medcurve("sync", study, *common) == 0
+    assert "0 runs added" in capsys.readouterr().out
+
+
+def test_mlflow_out_of_reach_stops_nothing_but_sync(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = "http://127.0.0.1:9"
+    common = ("--data", str(place / "tiny.yaml"), "--runs", str(place / "runs"))
+    common = (*common, "--tracking-uri", nowhere)
+    study = str(place / "tiny-study.yaml")
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    assert medcurve("study", study, *common) == 0
+    assert "warning [tracking." in capsys.readouterr().err
+    assert medcurve("release", study, *common) == 0
+    assert medcurve("sync", study, *common) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("ingest", "phantm3d"), "did you mean 'phantom3d'"),
+        (("ingest", "no/such.yaml"), "config.not_found"),
+        (("study", "dmo", "--data", "phantom3d"), "did you mean 'demo'"),
+        (("split", "phantom3d"), "stage.missing"),
+        (("predict", "nowhere", "also-nowhere", "--out", "x"), "package."),
+        (("train", "cnn_scrach", "--data", "phantom3d"), "did you mean 'cnn_scratch'"),
+    ],
+)
+def test_mistakes_are_answered_with_what_to_do(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert medcurve(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert expected in printed
+    assert "Traceback" not in printed
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_disk_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device", "runs/x")
+
+    assert run(full) == 74
+    assert "runs/x: No space left on device" in capsys.readouterr().err
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert len(names) >= 14
+    for name in names:
+        assert medcurve(name, "--help") == 0
+        assert "Example: medcurve" in capsys.readouterr().out
+    assert medcurve("--version") == 0
+    assert capsys.readouterr().out.startswith("medcurve 0.")
+
+
+def test_sigterm_is_143(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli._terminate(signal.SIGTERM, None)
+    assert end.value.code == 143
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("medcurve ")
+
+
+def test_all_configs_load_and_refer_to_what_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert medcurve("check") == 0
+    assert "configs load" in capsys.readouterr().out
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.yaml").write_text("a: 1\n")
+    monkeypatch.setattr(stages, "CONFIG_ROOT", tmp_path)
+    assert medcurve("check") == 2
+    assert "no stage reads configs/other" in capsys.readouterr().err
+
+
+def test_a_folder_of_ones_own_needs_no_fetching(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"name": "mine", "source": {"kind": "folder", "root": str(tmp_path)}, "prep": "mri"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    assert medcurve("data", str(tmp_path / "mine.yaml")) == 0
+    assert f"scans: {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_public_set_is_fetched_where_it_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MEDCURVE_DATA", raising=False)
+    monkeypatch.setattr(
+        stages, "download_npz", lambda dataset, size, folder, report: folder / f"{dataset}.npz"
+    )
+    assert medcurve("data", "breastmnist") == 0
+    assert f"breastmnist: {tmp_path / '.medmnist' / 'breastmnist.npz'}" in capsys.readouterr().out
+    (tmp_path / "medmnist").mkdir()
+    np.savez(tmp_path / "medmnist" / "breastmnist.npz", a=np.zeros(1))
+    monkeypatch.setenv("MEDCURVE_DATA", str(tmp_path))
+    assert medcurve("data", "breastmnist") == 0
+    assert str(tmp_path / "medmnist" / "breastmnist.npz") in capsys.readouterr().out
+
+
+def test_the_ui_is_served_for_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def serve(uri: str, port: int, say: object) -> int:
+        asked.append((uri, port))
+        return 3
+
+    monkeypatch.setattr("pipeline.tracking.serve_ui", serve)
+    assert medcurve("ui", "--runs", str(tmp_path), "--port", "5055") == 3
+    assert asked == [(f"sqlite:///{tmp_path / 'mlflow.db'}", 5055)]

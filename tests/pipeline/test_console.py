@@ -1,0 +1,77 @@
+"""What is printed: a bar in a terminal, plain lines in a log, never markup from a file's name."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from data_prep.errors import MedcurveError
+from pipeline import console
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    text = io.StringIO()
+    for name in ("OUT", "ERR"):
+        monkeypatch.setattr(console, name, Console(file=text, soft_wrap=True, highlight=False))
+    return text
+
+
+def test_a_log_gets_one_line_at_the_end(screen: io.StringIO) -> None:
+    with console.progress("ingest", "scans") as report:
+        for done in range(1, 4):
+            report(done, 3)
+    (line,) = screen.getvalue().splitlines()
+    assert line.startswith("ingest: 3/3 scans in ")
+    assert "scans/s" in line
+    assert "left" not in line
+
+
+def test_a_long_job_tells_every_ten_seconds(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with console.progress("ingest", "scans") as report:
+        for done, now in enumerate((4.0, 12.0, 15.0, 24.0), start=1):  # noqa: B007
+            report(done, 8)
+    lines = screen.getvalue().splitlines()
+    assert lines[0] == "ingest: 2/8 scans in 12.0 s, 0.167 scans/s, about 36 s left"
+    assert len(lines) == 3
+
+
+def test_no_work_is_no_line(screen: io.StringIO) -> None:
+    with console.progress("ingest", "scans"):
+        pass
+    assert screen.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    terminal = Console(file=text, force_terminal=True, width=100)
+    monkeypatch.setattr(console, "OUT", terminal)
+    with console.progress("ingest", "scans") as report:
+        report(5, 8)
+        report(8, 8)
+    assert "8/8" in text.getvalue()
+    assert "scans/s" in text.getvalue()
+
+
+def test_names_are_not_read_as_markup(screen: io.StringIO) -> None:
+    console.say("[red]scan[/red].dcm [1]")
+    console.heading("[a]")
+    console.fail(MedcurveError("x.y", "[b]bad[/b]", fix="do [this]"))
+    console.warn(MedcurveError("x.z", "careful"))
+    lines = screen.getvalue().splitlines()
+    assert lines[0] == "[red]scan[/red].dcm [1]"
+    assert "[a]" in lines[2]
+    assert lines[3:] == ["error [x.y] [b]bad[/b]", "  → do [this]", "warning [x.z] careful"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5234, "0.523"), (7.314, "7.31"), (45.21, "45.2"), (1240.4, "1240")]
+)
+def test_rates_have_three_digits(value: float, text: str) -> None:
+    assert console.rate(value) == text
