@@ -25,9 +25,37 @@ from data_prep.errors import ScanError
 from data_prep.readers.access import open_regular, read_bytes
 
 # An inflated data set larger than this is refused; PS3.5 A.5 sets no limit.
-MAX_INFLATED_BYTES: Final = 1 << 30
+MAX_INFLATED_BYTES = 1 << 29
+MAX_READS = 1_000_000
 _META_BYTES: Final = 1 << 16
 _LONG_VRS: Final = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT")
+
+
+class _Budgeted:
+    """A file that serves a limited number of reads, none of them past its end.
+
+    A header of a million elements, or one element that claims four gigabytes, would keep pydicom
+    busy, or make it take memory, for nothing: a real header takes some hundred reads, that of an
+    enhanced object with thousands of frames some hundred thousand.
+    """
+
+    name = ""  # pydicom quotes it in warnings
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
+        self._left = MAX_READS
+        self.tell = file.tell
+        self.seek = file.seek
+
+    def read(self, count: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"more than {MAX_READS} reads")
+        return self._file.read(min(count, self._size) if count >= 0 else -1)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 @contextmanager
@@ -51,7 +79,7 @@ def read_header_dataset(root: Path, path: str, tags: Sequence[str | int]) -> Dat
         ScanError: ``dicom.malformed``, ``dicom.no_transfer_syntax`` or ``file.*``.
     """
     with os.fdopen(open_regular(root, path), "rb") as file:
-        return _parse(file, path, tags)
+        return _parse(file, os.fstat(file.fileno()).st_size, path, tags)
 
 
 def read_whole_dataset(root: Path, path: str) -> Dataset:
@@ -60,10 +88,11 @@ def read_whole_dataset(root: Path, path: str) -> Dataset:
     Raises:
         ScanError: As ``read_header_dataset``.
     """
-    return _parse(io.BytesIO(read_bytes(root, path)), path, None)
+    data = read_bytes(root, path)
+    return _parse(io.BytesIO(data), len(data), path, None)
 
 
-def _parse(file: BinaryIO, path: str, tags: Sequence[str | int] | None) -> Dataset:
+def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | None) -> Dataset:
     try:
         head = file.read(_META_BYTES)
         syntax, start = _file_meta(head)
@@ -72,7 +101,7 @@ def _parse(file: BinaryIO, path: str, tags: Sequence[str | int] | None) -> Datas
         file.seek(0)
         with quiet_pydicom():
             dataset = pydicom.dcmread(
-                file,
+                _Budgeted(file, size),
                 force=head[128:132] != b"DICM",
                 specific_tags=None if tags is None else list(tags),  # type: ignore[arg-type]
                 stop_before_pixels=tags is not None,

@@ -28,6 +28,18 @@ TIME_KEYS: Final = (
     "ContentTime",
 )
 
+# A preamble may be the start of another file (PS3.10 7.1), even of a program: Windows, Linux,
+# macOS (32 and 64 bits, and for several processors), script.
+_PROGRAMS: Final = (
+    b"MZ",
+    b"\x7fELF",
+    b"\xfe\xed\xfa",
+    b"\xce\xfa\xed\xfe",
+    b"\xcf\xfa\xed\xfe",
+    b"\xca\xfe\xba\xbe",
+    b"#!",
+)
+
 HEADER_TAGS: Final[tuple[str | int, ...]] = (
     *TIME_KEYS,
     *MOSAIC_TAGS,
@@ -205,6 +217,8 @@ def _flags(dataset: Dataset) -> tuple[str, ...]:
         flags.append("bad_charset")
     if _text(dataset, "BurnedInAnnotation") == "YES":
         flags.append("burned_in_annotation")
+    if (getattr(dataset, "preamble", None) or b"").startswith(_PROGRAMS):
+        flags.append("executable_preamble")
     return tuple(flags)
 
 
