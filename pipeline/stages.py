@@ -78,9 +78,7 @@ def split_stage(workspace: Workspace) -> None:
     say(f"split: patients {counts} → {workspace.splits}")
     accepted = read_json(workspace.splits / SPLIT_SUMMARY)["identical_images_across_splits"]
     if accepted:
-        say(
-            f"  note: {len(accepted)} images stand in two splits; accepted by split.accept_duplicates"
-        )
+        say(f"  note: {len(accepted)} identical images stand in two splits; accepted by the config")
 
 
 def prep_stage(workspace: Workspace, processes: int) -> None:

@@ -102,10 +102,10 @@ def test_predict_scores_a_folder_and_names_what_it_cannot(
 ) -> None:
     scans = tmp_path / "scans"
     scans.mkdir()
-    images = sorted((place / "runs" / "tiny" / "raw").rglob("*.dcm"))[:3]
-    for number, image in enumerate(images):
+    images = sorted((place / "runs" / "tiny" / "raw").rglob("*.dcm"))[:4]
+    for number, image in enumerate(images[:3]):
         (scans / f"{number}.dcm").write_bytes(image.read_bytes())
-    (scans / "cut.dcm").write_bytes(images[0].read_bytes()[:-200])
+    (scans / "cut.dcm").write_bytes(images[3].read_bytes()[:-200])
     (scans / "notes.txt").write_text("not a scan")
     model = place / "runs" / "tiny" / "model-tiny-study"
     status = medcurve(
