@@ -1,0 +1,201 @@
+"""What every family keeps, in 2D and 3D and for every kind of task.
+
+A family that is added to ``FAMILIES`` is swept without a line here; ``QUICK`` may make it cheaper.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from data_prep.task import Task, TaskKind
+from pipeline.dataset import Scans
+from pipeline.families import FAMILIES, FamilyConfig, build_family
+from pipeline.families.base import Family, FamilyError, Fit
+from pipeline.metrics import score
+
+QUICK: dict[str, dict[str, Any]] = {
+    "random_features": {"filters": 48, "sizes": [3, 5]},
+    "cnn_scratch": {"widths": [8, 16], "train": {"epochs": 8, "min_steps": 80, "batch_size": 16}},
+}
+SHAPES = {"2D": (1, 12, 11), "3D": (2, 8, 9, 8)}
+N_CLASSES: dict[TaskKind, int] = {"binary": 2, "multi-class": 3, "multi-label": 2, "ordinal": 3}
+
+sweep = pytest.mark.parametrize(
+    ("name", "ndim", "kind"),
+    [(name, ndim, kind) for name in FAMILIES for ndim in SHAPES for kind in N_CLASSES],
+)
+each_family = pytest.mark.parametrize("name", FAMILIES)
+
+
+def task_of(kind: TaskKind) -> Task:
+    return Task(kind=kind, class_names=tuple("abc"[: N_CLASSES[kind]]))
+
+
+def scans_of(task: Task, shape: tuple[int, ...], n: int, seed: int) -> Scans:
+    """Noise with a bright cube for each class, each class at its own place; separable."""
+    rng = np.random.default_rng(seed)
+    if task.is_multi_label:
+        target = rng.integers(0, 2, (n, task.n_classes))
+    else:
+        target = rng.permutation(np.arange(n) % task.n_classes)
+    x = rng.normal(0, 0.5, (n, *shape)).astype(np.float32)
+    for label in range(task.n_classes):
+        place = (slice(None), *(slice(1 + 2 * label, 4 + 2 * label) for _ in shape[1:]))
+        for i in np.flatnonzero(task.one_hot(target)[:, label]):
+            x[i][place] += 2.0
+    ids = np.array([f"{seed}-{i}" for i in range(n)])
+    return Scans(
+        torch.from_numpy(x), target, np.array([f"p{seed}-{i // 2}" for i in range(n)]), ids
+    )
+
+
+def family_of(name: str, ndim: str, kind: TaskKind, seed: int = 0) -> Family[Any]:
+    config = FamilyConfig(family=name, params=QUICK.get(name, {}))  # type: ignore[arg-type]
+    return build_family(config, task_of(kind), SHAPES[ndim], seed)
+
+
+def prepared(family: Family[Any], scans: Scans) -> Scans:
+    return scans.with_x(family.prepare(scans.x))
+
+
+def fit(family: Family[Any], shape: tuple[int, ...]) -> Fit:
+    train, val = (scans_of(family.task, shape, n, seed) for n, seed in ((60, 1), (24, 2)))
+    return family.fit(prepared(family, train), prepared(family, val))
+
+
+@cache
+def fitted(name: str, ndim: str, kind: TaskKind) -> Family[Any]:
+    family = family_of(name, ndim, kind)
+    fit(family, SHAPES[ndim])
+    return family
+
+
+@cache
+def unseen(ndim: str, kind: TaskKind) -> Scans:
+    return scans_of(task_of(kind), SHAPES[ndim], 60, 3)
+
+
+def predict(family: Family[Any], scans: Scans) -> NDArray[np.float64]:
+    return family.predict_proba(family.prepare(scans.x))
+
+
+@sweep
+def test_it_learns_what_can_be_separated(name: str, ndim: str, kind: TaskKind) -> None:
+    family, scans = fitted(name, ndim, kind), unseen(ndim, kind)
+    assert score(family.task, scans.target, predict(family, scans))["auc"] > 0.9
+
+
+@sweep
+def test_its_rows_are_probabilities(name: str, ndim: str, kind: TaskKind) -> None:
+    family, scans = fitted(name, ndim, kind), unseen(ndim, kind)
+    rows = predict(family, scans)
+    assert rows.shape == (len(scans), family.task.n_classes)
+    assert rows.dtype == np.float64
+    assert ((rows >= 0) & (rows <= 1)).all()
+    if not family.task.is_multi_label:
+        assert np.allclose(rows.sum(axis=1), 1, atol=1e-12)
+
+
+@sweep
+def test_the_seed_repeats_every_bit(name: str, ndim: str, kind: TaskKind) -> None:
+    torch.manual_seed(99)  # what happened before must not matter
+    again = family_of(name, ndim, kind)
+    torch.randn(3)
+    fit(again, SHAPES[ndim])
+    first = fitted(name, ndim, kind)
+    assert np.array_equal(predict(again, unseen(ndim, kind)), predict(first, unseen(ndim, kind)))
+    fit(again, SHAPES[ndim])  # a second fit starts afresh
+    assert np.array_equal(predict(again, unseen(ndim, kind)), predict(first, unseen(ndim, kind)))
+
+
+@sweep
+def test_a_saved_state_becomes_the_same_object(name: str, ndim: str, kind: TaskKind) -> None:
+    family = fitted(name, ndim, kind)
+    state = family.state()
+    other = family_of(name, ndim, kind, seed=7)
+    other.load_state({key: value.copy() for key, value in state.items()})
+    assert np.array_equal(predict(other, unseen(ndim, kind)), predict(family, unseen(ndim, kind)))
+    for key, value in other.state().items():
+        assert np.array_equal(value, state[key]), key
+        assert value.flags.c_contiguous
+        assert value.dtype.kind in "fiu"
+
+
+@sweep
+def test_a_row_does_not_depend_on_the_others(name: str, ndim: str, kind: TaskKind) -> None:
+    family, x = fitted(name, ndim, kind), unseen(ndim, kind).x
+    together = family.predict_proba(family.prepare(x))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    shuffled = family.predict_proba(family.prepare(x[order]))
+    alone = np.concatenate([family.predict_proba(family.prepare(row[None])) for row in x])
+    assert np.allclose(shuffled, together[order.numpy()], rtol=0, atol=1e-6)
+    assert np.allclose(alone, together, rtol=0, atol=1e-6)
+
+
+@sweep
+def test_prepare_works_row_by_row_and_knows_no_labels(name: str, ndim: str, kind: TaskKind) -> None:
+    fresh, x = family_of(name, ndim, kind), unseen(ndim, kind).x
+    before = x.clone()
+    together = fresh.prepare(x)
+    assert len(together) == len(x)
+    assert torch.allclose(together, torch.cat([fresh.prepare(row[None]) for row in x]), atol=1e-5)
+    assert torch.equal(fitted(name, ndim, kind).prepare(x), together)  # fitting changes nothing
+    assert torch.equal(x, before)
+
+
+@sweep
+def test_one_class_only_is_refused_by_name(name: str, ndim: str, kind: TaskKind) -> None:
+    family = family_of(name, ndim, kind)
+    train = scans_of(family.task, SHAPES[ndim], 12, 1)
+    target = np.zeros_like(train.target)
+    train = Scans(train.x, target, train.patient_ids, train.scan_ids)
+    with pytest.raises(FamilyError, match=f"{name}.*'a'") as caught:
+        family.fit(prepared(family, train), prepared(family, train))
+    assert caught.value.code == "family.one_class"
+
+
+@each_family
+def test_progress_ends_at_its_total(name: str) -> None:
+    told: list[tuple[int, int]] = []
+    family = family_of(name, "2D", "binary")
+    train, val = (prepared(family, scans_of(family.task, SHAPES["2D"], n, n)) for n in (40, 20))
+    before = train.x.clone()
+    family.fit(train, val, lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] > 0
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert torch.equal(train.x, before)
+
+
+@each_family
+@pytest.mark.parametrize("fault", ["missing", "extra", "shape", "dtype"])
+def test_a_state_that_does_not_fit_is_refused_by_name(name: str, fault: str) -> None:
+    family = fitted(name, "2D", "multi-class")
+    state = dict(family.state())
+    key = max(state, key=lambda k: state[k].size)
+    if fault == "missing":
+        del state[key]
+    elif fault == "extra":
+        key = "surplus"
+        state[key] = np.zeros(2)
+    elif fault == "shape":
+        state[key] = state[key][:-1]
+    else:
+        state[key] = state[key].astype(np.float16)
+    with pytest.raises(FamilyError, match=f"{name}: array '{key}'") as caught:
+        family.load_state(state)
+    assert caught.value.code == "family.bad_state"
+
+
+@each_family
+def test_twenty_scans_are_enough_to_train(name: str) -> None:
+    family = family_of(name, "2D", "binary")
+    train, val = (scans_of(family.task, SHAPES["2D"], n, n) for n in (20, 10))
+    family.fit(prepared(family, train), prepared(family, val))
+    scans = unseen("2D", "binary")
+    assert score(family.task, scans.target, predict(family, scans))["auc"] > 0.8
