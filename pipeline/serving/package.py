@@ -2,46 +2,42 @@
 
 A package is a folder with ``weights.safetensors`` and ``model.json``. Nothing pickled is ever
 written or read. Both files are sealed by a SHA-256: safetensors itself has no checksum, and a
-flipped bit would load as another model (measured: 100 % of trials, see docs). The seal finds
+flipped bit would load as another model. The seal finds
 damage, it does not prove who wrote the package.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import safetensors.numpy
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from data_prep.config import Config
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, sha256_bytes, write_bytes
 from data_prep.preprocess import PrepRecipe
 from data_prep.readers.policy import ReadPolicy
 from data_prep.stage import medcurve_version, new_stage
 from data_prep.task import Task
-from data_prep.volume import Volume
 from pipeline.families import FamilyConfig, build_family
-from pipeline.families.base import Family, FamilyParams, State
+from pipeline.families.base import Family, State
+from pipeline.serving.card import FORMAT, FORMAT_VERSION, Evaluation, ModelCard, TrainingRecord
+from pipeline.serving.self_test import self_test
 
-FORMAT: Final = "medcurve-model"
-FORMAT_VERSION: Final = 1
 WEIGHTS: Final = "weights.safetensors"
 MODEL: Final = "model.json"
 
 MAX_MODEL_JSON_BYTES = 16 << 20
-SELF_TEST_SCANS = 3
 _PICKLED_SUFFIXES = frozenset(
     (".pkl", ".pickle", ".pt", ".pth", ".pt2", ".ckpt", ".joblib", ".skops", ".npz", ".dill")
 )
@@ -49,81 +45,6 @@ _PICKLED_SUFFIXES = frozenset(
 
 class PackageError(MedcurveError):
     """A model package that is missing, foreign, damaged or cannot be used here."""
-
-
-class MetricInterval(Config):
-    """A metric on the test split with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class TestRecord(Config):
-    """The one evaluation on the test split.
-
-    Attributes:
-        patients: Number of test patients.
-        scans: Number of test scans.
-        resamples: Bootstrap resamples of patients.
-        level: Confidence level of the intervals.
-        metrics: Metric -> value and interval; a metric that is not defined here is left out.
-    """
-
-    patients: int
-    scans: int
-    resamples: int
-    level: float
-    metrics: dict[str, MetricInterval]
-
-
-class TrainingRecord(Config):
-    """What the model was trained on and why it was chosen.
-
-    Attributes:
-        data: Name of the cohort.
-        store: Digest of the store that it was trained from.
-        study: Digest of the study's results; "" for a model that no study chose.
-        cell: Key of the cell that was refitted; "" for a model that no study chose.
-        patients: Number of training patients.
-        scans: Number of training scans.
-        chosen: The rule that chose it, in words.
-    """
-
-    data: str
-    store: str
-    study: str
-    cell: str
-    patients: int
-    scans: int
-    chosen: str
-
-
-class ModelCard(Config):
-    """Content of ``model.json``, but for its own seal."""
-
-    format: Literal["medcurve-model"] = FORMAT
-    format_version: Literal[1] = FORMAT_VERSION
-    family: FamilyConfig
-    task: Task
-    read: ReadPolicy
-    recipe: PrepRecipe
-    scan_shape: tuple[int, ...]
-    seed: int
-    training: TrainingRecord
-    test: TestRecord
-    self_test: tuple[tuple[float, ...], ...]
-    versions: dict[str, str]
-    weights_sha256: str
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelCard:
-        if self.recipe.scan_shape != self.scan_shape:
-            raise ValueError(
-                f"the recipe gives scans of shape {self.recipe.scan_shape}, "
-                f"the model takes {self.scan_shape}"
-            )
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +59,7 @@ class ModelPackage:
     """
 
     card: ModelCard
-    family: Family[FamilyParams]
+    family: Family[Any]
     digest: str
 
     @property
@@ -165,12 +86,12 @@ class ModelPackage:
 
 def save_package(
     folder: Path,
-    family: Family[FamilyParams],
+    family: Family[Any],
     config: FamilyConfig,
     policy: ReadPolicy,
     recipe: PrepRecipe,
     training: TrainingRecord,
-    test: TestRecord,
+    test: Evaluation,
 ) -> ModelPackage:
     """Write a fitted family as a package, whole or not at all, and load it back.
 
@@ -234,31 +155,6 @@ def load_package(folder: Path) -> ModelPackage:
             f"{card.versions.get('medcurve', 'not stated')}",
         ) from error
     return ModelPackage(card=card, family=family, digest=seal)
-
-
-def self_test(recipe: PrepRecipe, family: Family[FamilyParams]) -> tuple[tuple[float, ...], ...]:
-    """Probabilities of made-up scans: recomputed elsewhere, they show that a model still works.
-
-    The scans go through the recipe and the family, so that a change in either is seen. No scan of
-    a patient is in a package.
-    """
-    scans = [recipe.apply(volume) for volume in _made_up_scans(recipe, family.scan_shape)]
-    probability = family.predict_proba(family.prepare(torch.from_numpy(np.stack(scans))))
-    return tuple(tuple(float(p) for p in row) for row in probability)
-
-
-def _made_up_scans(recipe: PrepRecipe, scan_shape: tuple[int, ...]) -> list[Volume]:
-    """Blocks of grey, 0 to 255, from SHAKE-256: the same bits on any machine and any version."""
-    coarse = tuple(-(-size // 4) for size in scan_shape[1:])
-    count = recipe.channels * int(np.prod(coarse))
-    volumes = []
-    for number in range(SELF_TEST_SCANS):
-        stream = hashlib.shake_256(f"medcurve self-test {number}".encode()).digest(count)
-        array = np.frombuffer(stream, np.uint8).reshape(recipe.channels, *coarse)
-        for axis in range(1, array.ndim):
-            array = np.repeat(array, 4, axis=axis)
-        volumes.append(Volume(array, np.eye(4), has_geometry=False))
-    return volumes
 
 
 def _check_files(folder: Path) -> None:

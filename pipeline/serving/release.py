@@ -23,13 +23,8 @@ from data_prep.store import Store
 from pipeline.dataset import targets
 from pipeline.families import FamilyConfig
 from pipeline.metrics import METRICS, bootstrap
-from pipeline.serving.package import (
-    MetricInterval,
-    ModelPackage,
-    TestRecord,
-    TrainingRecord,
-    save_package,
-)
+from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
+from pipeline.serving.package import ModelPackage, save_package
 from pipeline.study.config import StudyConfig
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit, refit
@@ -106,7 +101,7 @@ def _refuse_another_model(fitted: Refit) -> None:
         )
 
 
-def _evaluate(store: Store, config: StudyConfig, probability: Floats) -> TestRecord:
+def _evaluate(store: Store, config: StudyConfig, probability: Floats) -> Evaluation:
     rows = store.rows("test")
     patients = [row.patient_id for row in rows]
     found = bootstrap(
@@ -119,7 +114,7 @@ def _evaluate(store: Store, config: StudyConfig, probability: Floats) -> TestRec
         seed=config.seed,
         level=config.level,
     )
-    return TestRecord(
+    return Evaluation(
         patients=len(set(patients)),
         scans=len(rows),
         resamples=config.resamples,

@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.serving.package import ModelPackage, PackageError, load_package, self_test
+from pipeline.serving.package import ModelPackage, PackageError, load_package
+from pipeline.serving.self_test import self_test
 
 # Machines and library versions differ in the last bits of float32 sums; an error in weights,
 # preprocessing or arithmetic is far larger.

@@ -19,13 +19,8 @@ from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
-from pipeline.serving.package import (
-    MetricInterval,
-    ModelPackage,
-    TestRecord,
-    TrainingRecord,
-    save_package,
-)
+from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
+from pipeline.serving.package import ModelPackage, save_package
 
 BINARY = Task(kind="binary", class_names=("healthy", "lesion"))
 MULTI_LABEL = Task(kind="multi-label", class_names=("mass", "effusion", "nodule"))
@@ -82,7 +77,7 @@ def make_package(tmp_path: Path) -> MakePackage:
             TrainingRecord(
                 data="noise", store="a" * 64, study="", cell="", patients=24, scans=24, chosen="-"
             ),
-            TestRecord(
+            Evaluation(
                 patients=8,
                 scans=8,
                 resamples=100,

@@ -25,8 +25,8 @@ from pipeline.serving.package import (
     WEIGHTS,
     PackageError,
     load_package,
-    self_test,
 )
+from pipeline.serving.self_test import self_test
 
 MULTI_LABEL = Task(kind="multi-label", class_names=("mass", "effusion", "nodule"))
 

@@ -1,0 +1,91 @@
+"""What ``model.json`` says: everything about a model but its weights."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import model_validator
+
+from data_prep.config import Config
+from data_prep.preprocess import PrepRecipe
+from data_prep.readers.policy import ReadPolicy
+from data_prep.task import Task
+from pipeline.families import FamilyConfig
+
+FORMAT: Final = "medcurve-model"
+FORMAT_VERSION: Final = 1
+
+
+class MetricInterval(Config):
+    """A metric on the test split with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Evaluation(Config):
+    """The one evaluation on the test split.
+
+    Attributes:
+        patients: Number of test patients.
+        scans: Number of test scans.
+        resamples: Bootstrap resamples of patients.
+        level: Confidence level of the intervals.
+        metrics: Metric -> value and interval; a metric that is not defined here is left out.
+    """
+
+    patients: int
+    scans: int
+    resamples: int
+    level: float
+    metrics: dict[str, MetricInterval]
+
+
+class TrainingRecord(Config):
+    """What the model was trained on and why it was chosen.
+
+    Attributes:
+        data: Name of the cohort.
+        store: Digest of the store that it was trained from.
+        study: Digest of the study's results; "" for a model that no study chose.
+        cell: Key of the cell that was refitted; "" for a model that no study chose.
+        patients: Number of training patients.
+        scans: Number of training scans.
+        chosen: The rule that chose it, in words.
+    """
+
+    data: str
+    store: str
+    study: str
+    cell: str
+    patients: int
+    scans: int
+    chosen: str
+
+
+class ModelCard(Config):
+    """Content of ``model.json``, but for its own seal."""
+
+    format: Literal["medcurve-model"] = FORMAT
+    format_version: Literal[1] = FORMAT_VERSION
+    family: FamilyConfig
+    task: Task
+    read: ReadPolicy
+    recipe: PrepRecipe
+    scan_shape: tuple[int, ...]
+    seed: int
+    training: TrainingRecord
+    test: Evaluation
+    self_test: tuple[tuple[float, ...], ...]
+    versions: dict[str, str]
+    weights_sha256: str
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelCard:
+        if self.recipe.scan_shape != self.scan_shape:
+            raise ValueError(
+                f"the recipe gives scans of shape {self.recipe.scan_shape}, "
+                f"the model takes {self.scan_shape}"
+            )
+        return self
