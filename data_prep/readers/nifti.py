@@ -149,7 +149,7 @@ def _shape(header: Header, name: str) -> tuple[int, int, int]:
 def _dtype(header: Header, name: str) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):
         code = int(header["datatype"])
         raise ScanError("nifti.unsupported_dtype", f"{name}: unknown datatype {code}") from None
     if dtype.kind not in "uif" or dtype.itemsize > 8:

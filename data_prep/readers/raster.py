@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from data_prep.errors import ScanError
 from data_prep.readers.access import read_bytes
 from data_prep.readers.policy import ReadPolicy
+from data_prep.readers.scaling import finite
 from data_prep.volume import Array, Volume
 
 _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
@@ -66,7 +67,8 @@ def read_raster(root: Path, path: str, policy: ReadPolicy) -> Volume:
         # damaged files; all of them mean the same here.
         reason = f"{type(error).__name__}: {error}"
         raise ScanError("raster.malformed", f"{path}: {reason}") from error
-    return Volume(np.ascontiguousarray(array), np.eye(4), has_geometry=False, flags=flags)
+    array, filled = finite(np.ascontiguousarray(array), policy, path)
+    return Volume(array, np.eye(4), has_geometry=False, flags=(*flags, *filled))
 
 
 def _check_png(data: bytes, path: str) -> None:
@@ -114,11 +116,16 @@ def _check_frame(image: Image.Image, path: str, policy: ReadPolicy) -> None:
             )
 
 
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
+
+
 def _pixels(image: Image.Image, path: str) -> tuple[Array, tuple[str, ...]]:
     """Decode to (C, rows, columns)."""
     flags: list[str] = []
-    image.load()
-    if image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1):
+    turned = _is_turned(image)
+    image.load()  # turns a TIFF upright by itself; a PNG may state its EXIF data after the pixels
+    if turned or _is_turned(image):
         image = ImageOps.exif_transpose(image)
         flags.append("exif_oriented")
     if image.mode in _GREY:

@@ -13,6 +13,7 @@ from typing import Final, Literal
 Content = Literal["dicom", "nifti", "nifti_header", "raster", "other"]
 
 HEAD_BYTES: Final = 2048
+_NIFTI_HEADER_BYTES: Final = 540
 _EXPLICIT_VRS: Final = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN "
     b"UR US UT UV".split()
@@ -55,7 +56,7 @@ def is_text(head: bytes) -> bool:
 
 def _inflate_head(data: bytes) -> bytes:
     try:
-        return zlib.decompressobj(wbits=31).decompress(data, HEAD_BYTES)
+        return zlib.decompressobj(wbits=31).decompress(data, _NIFTI_HEADER_BYTES)
     except zlib.error:
         return b""
 
