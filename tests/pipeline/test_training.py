@@ -1,0 +1,305 @@
+"""Training repeats its bits, keeps the epoch that validation prefers, and says when it diverged."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_prep.task import Task, TaskKind
+from pipeline import training
+from pipeline.augment import AugmentConfig
+from pipeline.dataset import Scans
+from pipeline.metrics import score
+from pipeline.training import (
+    TrainConfig,
+    Trained,
+    TrainingError,
+    predict_network,
+    seeded,
+    train_network,
+    uses_bf16,
+)
+
+BINARY = Task(kind="binary", class_names=("a", "b"))
+QUICK = TrainConfig(epochs=4, min_steps=40, batch_size=16, learning_rate=0.02)
+CPU = torch.device("cpu")
+
+
+class SmallNet(nn.Module):
+    """Convolution, batch norm, dropout: all that training must get right."""
+
+    def __init__(self, n_classes: int = 2, ndim: int = 2) -> None:
+        super().__init__()
+        convolution, norm = (
+            (nn.Conv2d, nn.BatchNorm2d) if ndim == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        )
+        self.convolution = convolution(1, 4, 3)
+        self.norm = norm(4)
+        self.dropout = nn.Dropout(0.3)
+        self.classifier = nn.Linear(4, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = functional.relu(self.norm(self.convolution(x))).flatten(2)
+        logits: Tensor = self.classifier(self.dropout(places.mean(dim=2)))
+        return logits
+
+
+def net_of(seed: int = 0, n_classes: int = 2, ndim: int = 2) -> SmallNet:
+    with seeded(seed, CPU):
+        return SmallNet(n_classes, ndim)
+
+
+def scans_of(n: int, seed: int, *, task: Task = BINARY, ndim: int = 2, share: float = 0.5) -> Scans:
+    """Scans whose noise is stronger in class 1; ``share`` of them are of it."""
+    rng = np.random.default_rng(seed)
+    strong = np.arange(n) < share * n
+    shape = (n, 1) + (8,) * ndim
+    x = rng.normal(size=shape) * np.where(strong, 1.5, 0.7).reshape((n,) + (1,) * (ndim + 1))
+    target = strong.astype(np.int64)
+    if task.is_multi_label:
+        target = np.stack([target, 1 - target], axis=1)
+    ids = np.arange(n).astype(np.str_)
+    return Scans(torch.from_numpy(x.astype(np.float32)), target, ids, ids)
+
+
+def train(
+    config: TrainConfig = QUICK, *, seed: int = 0, n: int = 48, net: nn.Module | None = None
+) -> tuple[nn.Module, Trained]:
+    net = net or net_of()
+    trained = train_network(
+        net,
+        BINARY,
+        scans_of(n, 1),
+        scans_of(32, 2),
+        config,
+        seed=seed,
+        augmentation=AugmentConfig(shift_px=1, noise=0.1),
+    )
+    return net, trained
+
+
+def weights_of(net: nn.Module) -> NDArray[np.float32]:
+    return torch.cat([value.flatten().float() for value in net.state_dict().values()]).numpy()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("kind", ["binary", "multi-label"])
+def test_it_learns(kind: TaskKind, ndim: int) -> None:
+    task = Task(kind=kind, class_names=("a", "b"))
+    net = net_of(ndim=ndim)
+    train_network(
+        net,
+        task,
+        scans_of(64, 1, task=task, ndim=ndim),
+        scans_of(32, 2, task=task, ndim=ndim),
+        TrainConfig(epochs=8, min_steps=160, batch_size=16, learning_rate=0.02),
+        seed=0,
+    )
+    unseen = scans_of(64, 3, task=task, ndim=ndim)
+    assert score(task, unseen.target, predict_network(net, unseen.x, task))["auc"] > 0.95
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_seed_decides_everything_random(precision: str) -> None:
+    config = QUICK.model_copy(update={"precision": precision})
+    torch.manual_seed(1)
+    first = weights_of(train(config)[0])
+    torch.manual_seed(2)
+    torch.randn(5)
+    again = weights_of(train(config)[0])
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, weights_of(train(config, seed=1)[0]))
+
+
+def test_training_leaves_torchs_own_generator_as_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    train()
+    assert torch.equal(torch.randn(3), expected)
+
+
+def test_the_history_has_a_value_per_epoch_and_the_chosen_one_is_its_best() -> None:
+    net, trained = train()
+    losses = trained.history["val_log_loss"]
+    assert [len(values) for values in trained.history.values()] == [4, 4, 4]
+    assert trained.chosen["epoch"] == 1 + int(np.argmin(losses))
+    val = scans_of(32, 2)
+    found = score(BINARY, val.target, predict_network(net, val.x, BINARY))
+    assert found["log_loss"] == pytest.approx(min(losses), abs=1e-9)
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("log_loss", 2), ("auc", 3), ("last", 4)])
+def test_each_rule_keeps_its_epoch_and_of_equals_the_earlier(
+    rule: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores an epoch: log loss is best in 2 and 4, AUC in 3 and 4."""
+    told = iter([(0.9, 0.5), (0.2, 0.7), (0.5, 0.8), (0.2, 0.8)])
+
+    def scripted(*_: object) -> dict[str, float]:
+        log_loss, auc = next(told)
+        return {"log_loss": log_loss, "auc": auc}
+
+    monkeypatch.setattr(training, "score", scripted)
+    _, trained = train(QUICK.model_copy(update={"choose_by": rule}))
+    assert trained.chosen["epoch"] == expected
+
+
+def test_one_class_in_validation_has_no_auc_and_the_first_epoch_is_kept() -> None:
+    for rule, expected in (("auc", 1.0), ("last", 4.0)):
+        config = QUICK.model_copy(update={"choose_by": rule})
+        trained = train_network(
+            net_of(), BINARY, scans_of(32, 1), scans_of(8, 2, share=0), config, seed=0
+        )
+        assert trained.chosen["epoch"] == expected
+
+
+@pytest.mark.parametrize(("n", "steps"), [(4, 40), (160, 40), (320, 80)])
+def test_small_training_sets_still_get_their_steps(n: int, steps: int) -> None:
+    """4 epochs of 16 a batch: 320 scans have 80 steps of their own, fewer get min_steps."""
+    net = net_of()
+    count = 0
+
+    def counted(module: nn.Module, *_: object) -> None:
+        nonlocal count
+        count += module is net  # its averaged copy carries this hook too
+
+    net.register_forward_hook(counted)
+    train(n=n, net=net)
+    assert count == steps
+
+
+def test_every_batch_has_one_size_and_every_scan_its_turn() -> None:
+    scans = scans_of(10, 1)
+    config = TrainConfig(batch_size=4)
+    batches = training._batches(BINARY, scans, config, None, 0, CPU)
+    seen = [x for x, _ in (next(batches) for _ in range(5))]  # 20 = two shuffles of 10
+    assert {len(x) for x in seen} == {4}
+    keys = torch.cat(seen).flatten(1)[:, 0]
+    assert torch.equal(keys.sort().values, scans.x.flatten(1)[:, 0].repeat(2).sort().values)
+    assert not torch.equal(keys[:10], keys[10:])
+
+
+def test_averaged_weights_come_with_their_own_statistics() -> None:
+    """With averaging the kept network is another one than without, and no worse calibrated."""
+    averaged, _ = train(QUICK.model_copy(update={"ema_decay": 0.9, "choose_by": "last"}))
+    plain, _ = train(QUICK.model_copy(update={"ema_decay": 0.0, "choose_by": "last"}))
+    means = [net.get_buffer("norm.running_var") for net in (averaged, plain)]
+    assert not torch.equal(means[0], means[1])
+    assert torch.allclose(means[0], means[1], rtol=0.5)
+    assert not np.array_equal(weights_of(averaged), weights_of(plain))
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
+    with pytest.raises(TrainingError, match="epoch 1") as caught:
+        broken = net_of()
+        nn.init.constant_(broken.classifier.weight, float("nan"))
+        train(net=broken)
+    assert caught.value.code == "training.diverged"
+    assert "learning_rate" in caught.value.fix
+
+
+def test_label_smoothing_and_class_weights_change_the_loss_as_stated() -> None:
+    rare = scans_of(40, 1, share=0.25)  # 10 of 40 are of class 1
+    logits = torch.tensor([[0.3, -0.2], [1.0, 2.0]])
+    columns = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    surprise = -functional.log_softmax(logits, dim=1)
+
+    def loss(task: Task = BINARY, scans: Scans = rare, **changes: object) -> float:
+        config = QUICK.model_copy(update=changes)
+        return float(training._loss(task, scans, config, CPU)(logits, columns))
+
+    assert loss() == pytest.approx(float((surprise * columns).sum(dim=1).mean()), abs=1e-6)
+    smooth = columns * 0.8 + 0.1
+    assert loss(label_smoothing=0.2) == pytest.approx(
+        float((surprise * smooth).sum(dim=1).mean()), abs=1e-6
+    )
+    weight = torch.tensor([1 / 0.75, 1 / 0.25]) / 2  # so that both classes weigh the same
+    own = (surprise * columns * weight).sum() / weight.sum()
+    assert loss(class_weights="balanced") == pytest.approx(float(own), abs=1e-6)
+
+    labels = Task(kind="multi-label", class_names=("a", "b"))
+    both = scans_of(40, 1, task=labels, share=0.25)
+    plain = functional.binary_cross_entropy_with_logits(logits, columns)
+    assert loss(labels, both) == pytest.approx(float(plain), abs=1e-6)
+    soft = functional.binary_cross_entropy_with_logits(logits, columns * 0.8 + 0.1)
+    assert loss(labels, both, label_smoothing=0.2) == pytest.approx(float(soft), abs=1e-6)
+    positive = torch.tensor([3.0, 1 / 3])  # negatives for each positive, by label
+    weighted = functional.binary_cross_entropy_with_logits(logits, columns, pos_weight=positive)
+    assert loss(labels, both, class_weights="balanced") == pytest.approx(float(weighted), abs=1e-6)
+
+
+def test_predictions_are_in_evaluation_mode_whatever_the_batch() -> None:
+    net, _ = train()
+    net.train()
+    x = scans_of(300, 4).x  # more than one batch
+    rows = predict_network(net, x, BINARY)
+    assert net.training
+    assert np.array_equal(rows, predict_network(net, x, BINARY))  # no dropout
+    alone = np.concatenate([predict_network(net, row[None], BINARY) for row in x])
+    assert np.allclose(rows, alone, rtol=0, atol=1e-6)
+    assert np.allclose(rows.sum(axis=1), 1, rtol=0, atol=1e-12)
+
+
+def test_bf16_is_used_where_it_is_native_and_never_by_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert uses_bf16("bf16", CPU)
+    assert not uses_bf16("fp32", CPU)
+    for avx512, amx in ((True, False), (False, True), (False, False)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=avx512: found)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda found=amx: found)
+        assert uses_bf16("auto", CPU) == (avx512 or amx)
+    cuda = torch.device("cuda")
+    for native in (True, False):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation, found=native: found
+        )
+        assert uses_bf16("auto", cuda) == native
+
+
+def test_compile_trains_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.compile returns is trained, and its weights are the network's."""
+    compiled: list[nn.Module] = []
+
+    def compile_(net: nn.Module) -> nn.Module:
+        compiled.append(net)
+        return net
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    plain, _ = train()
+    assert not compiled
+    fused, _ = train(QUICK.model_copy(update={"compile": True}))
+    assert compiled == [fused]
+    assert np.array_equal(weights_of(plain), weights_of(fused))
+
+
+def test_cuda_is_asked_for_repeatable_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with training._deterministic(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert training.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    with training._deterministic(CPU):
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_seeded_forks_the_gpus_generator_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[list[int]] = []
+
+    @contextlib.contextmanager
+    def fork(devices: list[int]) -> Iterator[None]:
+        forked.append(devices)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for device in ("cpu", "cuda"):
+        with seeded(0, torch.device(device)):
+            pass
+    assert forked == [[], [3]]
