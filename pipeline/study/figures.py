@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ def learning_curves(
         _patients_axis(axes, sorted({point["size"] for point in points}))
         axes.set_ylabel(f"Test {METRIC_WORDS[metric]}")
         _direct_labels(axes, ends)
-        return _svg(figure)
+        return _svg(figure, f"curves-{metric}")
 
 
 def cost_against_score(
@@ -97,7 +98,7 @@ def cost_against_score(
         axes.set_ylabel(f"Test {METRIC_WORDS[metric]}")
         for seconds, mean, family, colour in ends:
             axes.annotate(family, (seconds, mean), (8, 3), textcoords="offset points", color=colour)
-        return _svg(figure)
+        return _svg(figure, "costs")
 
 
 def _ribbon(axes: Axes, curve: Points, number: int) -> None:
@@ -141,8 +142,10 @@ def _direct_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) ->
         )
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element whose ids begin with ``name``: a page holds several."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return re.sub(r'( id="|"#|\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])

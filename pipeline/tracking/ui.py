@@ -44,7 +44,9 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> int:
         return 0
     prepare_store(uri)
     _refuse_taken(port)
-    with subprocess.Popen(_command(uri, port), env=_environment()) as server:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603 - fixed program
+        _command(uri, port), env=_environment(), stdout=subprocess.DEVNULL
+    ) as server:
         try:
             _await(server, port)
             say(f"MLflow UI: http://{_LOOPBACK}:{port} (Ctrl-C stops it)")
@@ -62,7 +64,7 @@ def _command(uri: str, port: int) -> list[str]:
     hosts = f"localhost:{port},{_LOOPBACK}:{port}"
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri),
+        *("--backend-store-uri", uri, "--registry-store-uri", uri),
         *(("--artifacts-destination", folder) if folder else ()),
         *("--host", _LOOPBACK, "--port", str(port), "--workers", "1"),
         *("--allowed-hosts", hosts),

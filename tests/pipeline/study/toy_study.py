@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,10 @@ from data_prep.task import Task
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
+from pipeline.study.engine import Needs
+from pipeline.study.grid import PlannedCell
+from pipeline.study.journal import CellResult, Failure
+from pipeline.study.worker import Job, Setup, Worker
 
 BINARY = Task(kind="binary", class_names=("healthy", "ill"))
 
@@ -127,3 +132,21 @@ def build_toy(
     if isinstance(config.params, ToyParams):
         return Toy(config.params, task, scan_shape, seed)
     return build_family(config, task, scan_shape, seed)
+
+
+def in_process(
+    setup: Setup,
+    cells: Sequence[PlannedCell],
+    needs: Needs,
+    *,
+    workers: int,
+    stopped: Callable[[], bool],
+) -> Iterator[tuple[PlannedCell, CellResult | Failure]]:
+    """An engine without processes."""
+    worker = Worker.open(setup)
+    for planned in cells:
+        if stopped():
+            return
+        answer = worker.answer(Job(planned, needs(planned)))
+        assert isinstance(answer, CellResult | Failure)
+        yield planned, answer

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_study import in_process, write_store
+
+from data_prep.errors import ConfigError, StageError
+from data_prep.files import read_json
+from data_prep.stage import stage_digest
+from pipeline.study import run
+from pipeline.study.config import StudyConfig
+from pipeline.study.engine import Needs
+from pipeline.study.errors import StudyError, StudyStoppedError
+from pipeline.study.grid import PlannedCell
+from pipeline.study.journal import CellResult, Failure
+from pipeline.study.plan import open_plan, refit
+from pipeline.study.run import run_study
+from pipeline.study.worker import Setup
+
+RESULT_FILES = ("results.json", "curves.csv")
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.study.config import StudyConfig
+from pipeline.study.run import run_study
+
+def progress(done, total):
+    if done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    config = StudyConfig.model_validate_json(sys.argv[1])
+    run_study(config, Path(sys.argv[2]), Path(sys.argv[3]), workers=2, progress=progress)
+"""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute cells in this process, which is quicker to start."""
+    monkeypatch.setattr(run, "run_local", in_process)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("phantom") / "store")
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A second family: linear with one strong penalty."""
+    path = tmp_path_factory.mktemp("family") / "strict.yaml"
+    path.write_text("family: linear\nparams: {penalties: [1.0]}\n")
+    return str(path)
+
+
+@pytest.fixture
+def config(strict: str) -> StudyConfig:
+    return StudyConfig(
+        families=("linear", strict), sizes=(6, 12, "all"), subsets=2, seeds=1, resamples=100
+    )
+
+
+@pytest.fixture
+def unbroken(here: None, config: StudyConfig, store: Path, tmp_path: Path) -> Path:
+    run_study(config, store, tmp_path / "unbroken")
+    return tmp_path / "unbroken"
+
+
+def same_results(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in RESULT_FILES)
+
+
+def test_a_study_says_what_it_found_and_leaves_a_whole_stage(
+    here: None, config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    found = run_study(
+        config, store, tmp_path / "out", progress=lambda done, total: told.append((done, total))
+    )
+    results = read_json(found.out / "results.json")
+
+    assert (found.cells, found.computed, found.failed) == (10, 10, 0)
+    assert told == [(n, 10) for n in range(11)]
+    assert found.sentences[0].startswith("At 24 patients")
+    assert any("strict is released" in s or "linear is released" in s for s in found.sentences)
+    assert results["cohort"] == store.parent.name
+    assert results["config"]["families"] == ["linear", "strict"]  # never a path
+    assert stage_digest(found.out)
+    assert not (found.out / "features").exists()
+    for path in found.out.rglob("*.json"):
+        assert "PATIENT^" not in path.read_text()
+        assert "train-000" not in path.read_text()  # nor a scan's id
+
+
+def test_killed_in_the_middle_only_the_missing_cells_are_computed(
+    config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), config.model_dump_json(), str(store), str(out)]
+    here = Path(run.__file__).parents[2]
+    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(here)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (out / "results.json").exists()
+    standing = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+    assert len(standing) == 5
+
+    said: list[str] = []
+    found = run_study(config, store, out, on_event=said.append)
+
+    assert found.computed == 5
+    assert "5 of 10 cells stand in the journal" in said
+    assert {path: path.stat().st_mtime_ns for path in standing} == standing
+    assert same_results(out, unbroken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_study_and_it_goes_on_later(
+    config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 3:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(StudyStoppedError, match=f"{number.name}; 3 of 10 cells") as caught:
+        run_study(config, store, tmp_path / "out", progress=interrupt)
+
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+    assert run_study(config, store, tmp_path / "out").computed == 7
+    assert same_results(tmp_path / "out", unbroken)
+
+
+def test_a_finished_study_is_not_computed_again(
+    config: StudyConfig, store: Path, unbroken: Path
+) -> None:
+    before = (unbroken / "results.json").read_bytes()
+    assert run_study(config, store, unbroken).computed == 0
+    assert (unbroken / "results.json").read_bytes() == before
+
+
+def test_a_study_is_widened_by_what_is_new_only(
+    config: StudyConfig, store: Path, unbroken: Path
+) -> None:
+    wider = config.model_copy(update={"subsets": 3})
+    assert run_study(wider, store, unbroken).computed == 4
+
+
+def test_a_damaged_cell_is_computed_again_aloud(
+    config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(unbroken, broken)
+    path = next((broken / "cells").glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    said: list[str] = []
+    found = run_study(config, store, broken, on_event=said.append)
+
+    assert found.computed == 1
+    assert any(path.name in line and "computed again" in line for line in said)
+    assert same_results(broken, unbroken)
+
+
+def test_failures_are_reported_kept_or_tried_again(
+    config: StudyConfig, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(
+        setup: Setup, cells: Sequence[PlannedCell], needs: Needs, **_: Any
+    ) -> Iterator[tuple[PlannedCell, CellResult | Failure]]:
+        for planned, result in in_process(setup, cells, needs, workers=1, stopped=lambda: False):
+            if planned.cell.size == 6 and planned.cell.family == "strict":
+                passing = planned.cell.subset == 0
+                yield planned, Failure("family.refuses", "it does not want to", passing)
+            else:
+                yield planned, result
+
+    said: list[str] = []
+    monkeypatch.setattr(run, "run_local", failing)
+    found = run_study(config, store, tmp_path / "out", on_event=said.append)
+    assert found.failed == 2
+    assert sum("strict, 6 patients" in line and "family.refuses" in line for line in said) == 2
+
+    monkeypatch.setattr(run, "run_local", in_process)
+    again = run_study(config, store, tmp_path / "out")
+    assert (again.computed, again.failed) == (1, 1)
+
+
+def test_a_study_without_any_result_is_an_error(
+    config: StudyConfig, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hopeless(
+        setup: Setup, cells: Sequence[PlannedCell], needs: Needs, **_: Any
+    ) -> Iterator[tuple[PlannedCell, CellResult | Failure]]:
+        for planned in cells:
+            yield planned, Failure("family.refuses", "it does not want to")
+
+    monkeypatch.setattr(run, "run_local", hopeless)
+    with pytest.raises(StudyError, match=r"all 10 cells failed.*family\.refuses") as caught:
+        run_study(config, store, tmp_path / "out")
+    assert caught.value.code == "study.all_failed"
+
+
+def test_a_folder_of_another_kind_is_never_written_to(
+    here: None, config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("all of it")
+    with pytest.raises(StageError, match="not written by medcurve"):
+        run_study(config, store, out)
+    with pytest.raises(StageError, match="output of stage 'prep'"):
+        run_study(config, store, store)
+    assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+
+
+def test_two_processes_do_not_run_one_study(
+    here: None, config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(StudyError, match="another process") as caught:
+            run_study(config, store, out)
+    finally:
+        os.close(handle)
+    assert caught.value.code == "study.locked"
+
+
+def test_a_study_runs_in_a_thread_as_well(
+    here: None, config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    small = config.model_copy(update={"sizes": (6,), "subsets": 1})
+    thread = threading.Thread(target=run_study, args=(small, store, tmp_path / "out"))
+    thread.start()
+    thread.join()
+    assert (tmp_path / "out" / "results.json").is_file()
+
+
+def test_two_families_of_one_name_are_refused(store: Path, strict: str, tmp_path: Path) -> None:
+    twin = tmp_path / "strict.yaml"
+    shutil.copy(strict, twin)
+    config = StudyConfig(families=(strict, str(twin)), sizes=(6,))
+    with pytest.raises(ConfigError, match="two configs are called 'strict'"):
+        open_plan(config, store)
+
+
+def test_a_cell_fitted_again_gives_the_journals_bits(
+    store: Path, config: StudyConfig, unbroken: Path
+) -> None:
+    results = read_json(unbroken / "results.json")
+    recorded = StudyConfig.model_validate(results["config"])
+    plan, _ = open_plan(config, store)
+    key = results["release"]["key"]
+    again = refit(recorded, plan.families, store, unbroken, key)
+
+    assert again.same
+    assert again.difference == 0
+    assert again.planned.cell.size == 24
+    with pytest.raises(StudyError, match="no finished cell") as caught:
+        refit(recorded, plan.families, store, unbroken, "0" * 64)
+    assert caught.value.code == "study.no_cell"
+
+
+def test_prepared_scans_serve_every_size_and_are_removed(
+    here: None, store: Path, tmp_path: Path
+) -> None:
+    family = tmp_path / "filters.yaml"
+    family.write_text("family: random_features\nparams: {filters: 8, sizes: [3]}\n")
+    config = StudyConfig(families=(str(family),), sizes=(6, "all"), subsets=1, resamples=100)
+    found = run_study(config, store, tmp_path / "out")
+
+    assert (found.cells, found.failed) == (2, 0)
+    assert not (tmp_path / "out" / "features").exists()

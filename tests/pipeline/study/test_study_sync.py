@@ -1,0 +1,241 @@
+"""A real study in a real MLflow store: every run once, every point once, no patient."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_study import in_process, write_store
+
+from data_prep.files import read_json, write_json
+from pipeline.study import run
+from pipeline.study.config import StudyConfig
+from pipeline.study.report import write_report
+from pipeline.study.run import run_study
+from pipeline.tracking import SyncReport, TrackingError, prepare_store, sync, sync_study
+from pipeline.tracking.records import read_study
+
+N_RUNS = 1 + 2 + 6  # study, families, cells
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without runs, to be copied: MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    prepare_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def uri(empty: Path, tmp_path: Path) -> str:
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synced")
+    strict = root / "strict.yaml"
+    strict.write_text("family: linear\nparams: {penalties: [1.0]}\n")
+    config = StudyConfig(
+        families=("linear", str(strict)), sizes=(6, "all"), subsets=2, resamples=100
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "run_local", in_process)
+        run_study(config, write_store(root / "store"), root / "study-toy", cohort="phantom")
+    write_report(root / "study-toy")
+    return root / "study-toy"
+
+
+@pytest.fixture
+def copied(study: Path, tmp_path: Path) -> Path:
+    shutil.copytree(study, tmp_path / "study-toy")
+    return tmp_path / "study-toy"
+
+
+def runs(uri: str, report: SyncReport) -> list[Any]:
+    from mlflow import MlflowClient
+
+    return list(MlflowClient(uri, uri).search_runs([report.experiment_id], max_results=1000))
+
+
+def points(uri: str) -> Counter[tuple[Any, ...]]:
+    """Every metric point in the store, without its time."""
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+        rows = database.execute("SELECT run_uuid, key, step, value FROM metrics").fetchall()
+    return Counter(rows)
+
+
+def test_a_study_stands_as_study_families_and_cells(uri: str, study: Path) -> None:
+    told: list[tuple[int, int]] = []
+    report = sync_study(study, uri, progress=lambda done, total: told.append((done, total)))
+    found = runs(uri, report)
+    by_id = {found_run.info.run_id: found_run for found_run in found}
+    kinds = Counter(found_run.data.tags["medcurve.kind"] for found_run in found)
+
+    assert (report.created, report.unchanged) == (N_RUNS, 0)
+    assert kinds == {"study": 1, "family": 2, "cell": 6}
+    assert told[-1] == (N_RUNS, N_RUNS)
+    for found_run in found:
+        assert found_run.info.status == "FINISHED"
+        parent = found_run.data.tags.get("mlflow.parentRunId")
+        wanted = {"study": None, "family": "study", "cell": "family"}
+        kind = wanted[found_run.data.tags["medcurve.kind"]]
+        assert (by_id[parent].data.tags["medcurve.kind"] if parent else None) == kind
+    parent = by_id[report.run_id]
+    sentences = read_json(study / "results.json")["sentences"]
+    assert all(sentence in parent.data.tags["mlflow.note.content"] for sentence in sentences)
+    assert parent.data.params["families"] == "linear, strict"
+    assert parent.inputs.dataset_inputs[0].dataset.name == "phantom"
+    artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
+    assert {path.name for path in artifacts.iterdir()} == {
+        "report.html",
+        "results.json",
+        "curves.csv",
+        "costs.csv",
+        "study.json",
+    }
+
+
+def test_a_family_run_draws_the_learning_curve(uri: str, study: Path) -> None:
+    from mlflow import MlflowClient
+
+    report = sync_study(study, uri)
+    client = MlflowClient(uri, uri)
+    family = next(r for r in runs(uri, report) if r.info.run_name == "linear")
+    history = client.get_metric_history(family.info.run_id, "test_auc")
+    wanted = {
+        point["size"]: point["mean"]
+        for point in read_json(study / "results.json")["points"]
+        if (point["family"], point["metric"], point["split"]) == ("linear", "auc", "test")
+    }
+
+    assert {point.step: point.value for point in history} == wanted
+    assert {"val_auc", "test_accuracy_low", "test_brier_high", "fit_seconds"} <= set(
+        family.data.metrics
+    )
+    assert family.info.run_id in report.curves_page
+    assert report.curves_page.startswith("/#/metric?")
+    assert "test_auc" in report.curves_page
+
+
+def test_syncing_twice_adds_nothing(uri: str, study: Path) -> None:
+    first = sync_study(study, uri)
+    before = points(uri)
+    second = sync_study(study, uri)
+
+    assert (second.created, second.unchanged) == (0, N_RUNS)
+    assert second.run_id == first.run_id
+    assert points(uri) == before
+    assert max(before.values()) == 1
+
+
+def test_a_sync_that_broke_off_is_completed(
+    uri: str, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sync._Sync._fill
+    calls = []
+
+    def failing(self: Any, run_id: str, record: Any) -> None:
+        calls.append(run_id)
+        if len(calls) == 4:
+            self.client.log_batch(run_id, params=[])  # begun, not finished
+            raise ConnectionError("the network is gone")
+        real(self, run_id, record)
+
+    monkeypatch.setattr(sync._Sync, "_fill", failing)
+    with pytest.raises(TrackingError, match="the network is gone") as caught:
+        sync_study(study, uri)
+    assert caught.value.code == "tracking.unreachable"
+    assert "medcurve sync" in caught.value.fix
+    monkeypatch.setattr(sync._Sync, "_fill", real)
+    report = sync_study(study, uri)
+
+    found = runs(uri, report)
+    assert len(found) == N_RUNS
+    assert {found_run.info.status for found_run in found} == {"FINISHED"}
+    _, record = read_study(study)
+    assert points(uri).total() == sum(len(wanted.metrics) for wanted in record)
+
+
+def test_what_has_changed_is_replaced_and_its_cells_move(uri: str, copied: Path) -> None:
+    first = sync_study(copied, uri)
+    results = read_json(copied / "results.json")
+    changed = next(p for p in results["points"] if p["family"] == "linear" and p["split"] == "test")
+    changed["mean"] = 0.123
+    write_json(copied / "results.json", results)
+    second = sync_study(copied, uri)
+
+    assert (second.created, second.unchanged) == (1, N_RUNS - 1)
+    assert second.run_id == first.run_id
+    found = runs(uri, second)
+    assert len(found) == N_RUNS
+    family = next(r for r in found if r.info.run_name == "linear")
+    cells = [r for r in found if r.data.tags.get("mlflow.parentRunId") == family.info.run_id]
+    assert len(cells) == 3
+
+
+def test_a_run_that_stands_twice_is_removed_once(uri: str, study: Path) -> None:
+    from mlflow import MlflowClient
+
+    report = sync_study(study, uri)
+    cell = next(r for r in runs(uri, report) if r.data.tags["medcurve.kind"] == "cell")
+    MlflowClient(uri, uri).create_run(report.experiment_id, tags=cell.data.tags)
+    sync_study(study, uri)
+
+    assert len(runs(uri, report)) == N_RUNS
+
+
+def test_a_failed_cell_is_a_failed_run(uri: str, copied: Path) -> None:
+    results = read_json(copied / "results.json")
+    cell = results["cells"][0]
+    cell |= {"status": "failed", "code": "family.one_class", "message": "of one class"}
+    write_json(copied / "results.json", results)
+    report = sync_study(copied, uri)
+    failed = [r for r in runs(uri, report) if r.info.status == "FAILED"]
+
+    assert [r.data.tags["medcurve.code"] for r in failed] == ["family.one_class"]
+    assert failed[0].data.metrics == {}
+
+
+def test_no_patient_scan_or_path_reaches_the_store(uri: str, study: Path, tmp_path: Path) -> None:
+    report = sync_study(study, uri)
+    content = b"".join(
+        path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.suffix != ".parquet"
+    )
+    artifacts = str(tmp_path).encode()
+
+    assert b"linear" in content
+    assert b"PATIENT^" not in content
+    assert b"train-000" not in content
+    assert str(study.parent).encode() not in content
+    # The store's own place is known to it (artifact URIs) and to nothing that is shown.
+    for found_run in runs(uri, report):
+        shown = str({**found_run.data.tags, **found_run.data.params}).encode()
+        assert artifacts not in shown
+
+
+def test_an_unfinished_or_damaged_study_is_refused(uri: str, copied: Path, tmp_path: Path) -> None:
+    next((copied / "cells").glob("*.json")).write_text("{")
+    with pytest.raises(TrackingError, match="cannot be read") as caught:
+        sync_study(copied, uri)
+    assert caught.value.code == "tracking.damaged_journal"
+    with pytest.raises(TrackingError, match="has not finished"):
+        sync_study(tmp_path, uri)
+
+
+def test_epochs_are_the_steps_of_a_cells_history(copied: Path) -> None:
+    path = next((copied / "cells").glob("*.json"))
+    entry = read_json(path)
+    write_json(path, entry | {"history": {"train_loss": [0.9, None, 0.5]}})
+    _, record = read_study(copied)
+    cell = next(r for r in record if r.tags.get("medcurve.cell") == entry["key"])
+
+    history = [(m.step, m.value) for m in cell.metrics if m.name == "history/train_loss"]
+    assert history == [(1, 0.9), (3, 0.5)]
