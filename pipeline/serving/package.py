@@ -2,8 +2,8 @@
 
 A package is a folder with ``weights.safetensors`` and ``model.json``. Nothing pickled is ever
 written or read. Both files are sealed by a SHA-256: safetensors itself has no checksum, and a
-flipped bit would load as another model. The seal finds
-damage, it does not prove who wrote the package.
+flipped bit would load as another model. The seal finds damage; it does not prove who wrote the
+package.
 """
 
 from __future__ import annotations

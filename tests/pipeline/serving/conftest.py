@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -50,10 +51,14 @@ def random_volume(shape: tuple[int, ...], seed: int) -> Volume:
 
 @pytest.fixture
 def make_package(tmp_path: Path) -> MakePackage:
-    """Fit ``linear`` on noise and save it as a package."""
+    """Fit a family on noise and save it as a package."""
 
     def build(
-        shape: tuple[int, ...] = (6, 5, 4), task: Task = BINARY, name: str = "model"
+        shape: tuple[int, ...] = (6, 5, 4),
+        task: Task = BINARY,
+        name: str = "model",
+        family: str = "linear",
+        params: dict[str, Any] | None = None,
     ) -> ModelPackage:
         recipe = PrepRecipe.fit(prep_config(shape), [random_volume(shape, s) for s in range(4)])
         rng = np.random.default_rng(7)
@@ -65,12 +70,13 @@ def make_package(tmp_path: Path) -> MakePackage:
             target = np.argmax(signal, axis=1).astype(np.int64)
         names = np.array([f"s{n}" for n in range(24)])
         scans = Scans(x, target, names, names)
-        config = FamilyConfig.model_validate({"family": "linear", "params": {}})
-        family = build_family(config, task, (1, *shape), 3)
-        family.fit(scans, scans)
+        config = FamilyConfig.model_validate({"family": family, "params": params or {}})
+        fitted = build_family(config, task, (1, *shape), 3)
+        prepared = scans.with_x(fitted.prepare(scans.x))
+        fitted.fit(prepared, prepared)
         return save_package(
             tmp_path / name,
-            family,
+            fitted,
             config,
             DEFAULT_POLICY,
             recipe,

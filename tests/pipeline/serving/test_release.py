@@ -19,6 +19,7 @@ from data_prep.store import IndexRow, Store, write_index, write_shard
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.dataset import load_split
+from pipeline.families import FAMILIES
 from pipeline.metrics import score
 from pipeline.serving.package import ModelPackage, load_package
 from pipeline.serving.release import ReleaseError, release
@@ -33,7 +34,7 @@ PATIENTS = {"train": 16, "val": 10, "test": 12}
 
 
 def write_store(folder: Path, seed: int) -> Path:
-    """Two scans a patient of 5 x 4 voxels, the first voxel telling the class with some noise."""
+    """Two scans a patient of 12 x 11 pixels, the first voxel telling the class with some noise."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     rows, scans = [], []
@@ -41,14 +42,14 @@ def write_store(folder: Path, seed: int) -> Path:
         for patient in range(patients):
             for scan in range(2):
                 label = patient % 2
-                x = rng.standard_normal((1, 5, 4)).astype(np.float32)
-                x[0, 0, 0] += 1.5 * label
+                x = rng.standard_normal((1, 12, 11)).astype(np.float32)
+                x[0, 0, 0] += 2.5 * label
                 name = f"{split}-{patient}"
                 rows.append(IndexRow(f"{name}-{scan}", name, split, (label,), 0, len(rows), ()))
                 scans.append(x)
     write_index(folder, rows, [write_shard(folder, 0, np.stack(scans))], TASK)
-    config = PrepConfig.model_validate({"shape": (5, 4), "intensity": {"kind": "z_score"}})
-    volume = Volume(rng.integers(0, 9, (1, 5, 4)), np.eye(4), has_geometry=False)
+    config = PrepConfig.model_validate({"shape": (12, 11), "intensity": {"kind": "z_score"}})
+    volume = Volume(rng.integers(0, 9, (1, 12, 11)), np.eye(4), has_geometry=False)
     write_json(folder / "recipe.json", PrepRecipe.fit(config, [volume]).to_json())
     write_json(folder / "policy.json", POLICY.model_dump(mode="json"))
     write_provenance(folder, "prep", {}, {})
@@ -109,7 +110,7 @@ def test_the_card_says_where_the_model_comes_from_and_how_good_it_is(finished, r
     assert (card.training.patients, card.training.scans) == (16, 32)
     assert "validation" in card.training.chosen
     assert card.read == POLICY
-    assert card.recipe.scan_shape == card.scan_shape == (1, 5, 4)
+    assert card.recipe.scan_shape == card.scan_shape == (1, 12, 11)
     assert card.seed in (5, 6)
     assert card.family.params.model_dump() == {"penalties": (0.1, 0.01)}
 
@@ -187,3 +188,22 @@ def test_a_cell_of_another_machine_is_refused(finished, study, tmp_path, monkeyp
     with pytest.raises(StudyError) as caught:
         release(study, finished / "store", tmp_path / "model")
     assert caught.value.code == "study.no_cell"
+
+
+def test_every_family_is_reproduced_bit_for_bit(finished, tmp_path):
+    """The study fits in worker processes, from prepared scans on disk; the release fits here."""
+    params = {"cnn_scratch": "{widths: [4, 8], train: {epochs: 2, min_steps: 6}}"}
+    files = []
+    for name in FAMILIES:
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(f"family: {name}\nparams: {params.get(name, '{}')}\n")
+    config = StudyConfig(
+        families=tuple(str(file) for file in files), sizes=("all",), subsets=1, resamples=100
+    )
+    run_study(config, finished / "store", tmp_path / "study")
+    results = read_json(tmp_path / "study" / "results.json")
+    for cell in results["cells"]:
+        choice = {**results["release"], "key": cell["key"]}
+        write_json(tmp_path / "study" / "results.json", {**results, "release": choice})
+        package = release(tmp_path / "study", finished / "store", tmp_path / cell["family"])
+        assert package.card.family.family == cell["family"]
