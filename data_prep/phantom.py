@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from data_prep.config import Config
+from data_prep.errors import StageError
 from data_prep.files import write_csv
 from data_prep.geometry import reorient
 from data_prep.phantom_law import LesionLaw, Range, check_range
@@ -30,6 +31,8 @@ FileFormat = Literal["dicom", "nifti", "png"]
 LABELS: Final = "labels.csv"
 # Half the field of view that every scan covers at least (mm): the body and a margin of air.
 _FIELD_MM: Final = (52.0, 40.0, 48.0)
+# Fields of view differ by this factor, so that resizing to one shape does not replace spacing.
+_FIELD_LARGEST: Final = 1.4
 _PNG_SPACING_MM: Final = 1.0  # what a reader has to assume where a file states no spacing
 _COHORT, _INBOX = 0, 1  # streams of random numbers
 _POSITIVE: Final = str.maketrans("LPI", "RAS")
@@ -71,9 +74,9 @@ class PhantomConfig(Config):
     gain: Range = (0.4, 2.5)
     noise: Fraction = 0.03
     body_size: Fraction = 0.06
-    lobe: Fraction = 0.08
-    vessels: Annotated[int, Field(ge=0, le=20)] = 3
-    jitter: Fraction = 0.8
+    lobe: Fraction = 0.05
+    vessels: Annotated[int, Field(ge=0, le=20)] = 2
+    jitter: Fraction = 0.6
     texture: Fraction = 0.03
 
     @field_validator("spacing_mm", "slice_mm", "gain")
@@ -146,7 +149,11 @@ def write_phantom(config: PhantomConfig, root: Path, progress: Progress = silent
         config: The cohort.
         root: Folder to write into; it is made where it does not exist.
         progress: Told (patients done, patients in all).
+
+    Raises:
+        StageError: ``phantom.not_empty`` if ``root`` holds anything.
     """
+    _refuse_full(root)
     rows: list[tuple[object, ...]] = []
     for number in range(config.n_patients):
         patient = draw_patient(config, number)
@@ -164,7 +171,11 @@ def write_inbox(
     """Write new patients of the same kind without labels, and one file that is cut off.
 
     Formats alternate between patients, so that both kinds are there.
+
+    Raises:
+        StageError: ``phantom.not_empty`` if ``root`` holds anything.
     """
+    _refuse_full(root)
     for number in range(n_patients):
         dicom = float(number % 2 == 0)
         patient = draw_patient(config.model_copy(update={"dicom": dicom}), number, _INBOX)
@@ -177,6 +188,16 @@ def write_inbox(
     path = root / whole.name
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
+
+
+def _refuse_full(root: Path) -> None:
+    """A slice left over from another cohort would become part of a new series."""
+    if root.is_dir() and any(root.iterdir()):
+        raise StageError(
+            "phantom.not_empty",
+            f"{root} is not empty; a phantom cohort is written into a folder of its own",
+            fix="choose another folder, or remove this one yourself",
+        )
 
 
 def _draw_scan(
@@ -219,7 +240,7 @@ def _draw_grid(
         spacing[:] = _PNG_SPACING_MM
     axes = []
     for half, step in zip(_FIELD_MM[: config.ndim], spacing, strict=True):
-        count = int(np.ceil(2 * half / step)) + int(rng.integers(7))
+        count = int(np.ceil(2 * half * rng.uniform(1.0, _FIELD_LARGEST) / step))
         axes.append(rng.uniform(-4.0, 4.0) + (np.arange(count) - (count - 1) / 2) * step)
     return axes
 

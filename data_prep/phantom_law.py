@@ -66,7 +66,7 @@ class LesionLaw(Config):
 
     kind: Literal["lesion"] = "lesion"
     n_classes: Literal[2, 3] = 2
-    diameter_mm: Range = (8.0, 18.0)
+    diameter_mm: Range = (9.0, 20.0)
     contrast: Range = (0.3, 0.9)
     side_weight: Weight = 0.6
     size_weight: Weight = 1.0

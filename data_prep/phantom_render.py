@@ -23,7 +23,7 @@ Image = NDArray[np.float64]
 _BODY = ((0.0, 0.0, 0.0), (44.0, 32.0, 40.0))
 _LIVER = ((19.0, 4.0, -20.0), (18.0, 18.0, 10.0))
 _HEART = ((-5.0, 16.0, 8.0), (9.0, 9.0, 11.0))
-_LOBE = ((21.0, -5.0, 10.0), (15.0, 19.0, 19.0))  # the right one; the left one is its mirror image
+_LOBE = ((22.0, -4.0, 9.0), (16.5, 20.0, 21.0))  # the right one; the left one is its mirror image
 _EDGE_MM = 1.5  # how far a boundary is blurred
 _PLANE_Z_MM = 10.0  # height of the axial plane of a 2D phantom: through the middle of the lobes
 

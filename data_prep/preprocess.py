@@ -6,7 +6,7 @@ the one function that both prep and predict call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Annotated, Any, Final, Literal
@@ -15,103 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_prep import intensity
 from data_prep.config import Config
 from data_prep.errors import CohortError, ConfigError, ScanError, StageError
 from data_prep.geometry import FitMode, check_orientation, reorient, to_grid
+from data_prep.intensity import to_grey, to_rgb
+from data_prep.intensity_rules import (
+    ImageNet,
+    IntensityRule,
+    Unchanged,
+    fit_statistics,
+    n_statistics,
+    rescale,
+)
 from data_prep.volume import Volume
 
 AS_STORED: Final = "as stored"
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-
-
-class Unchanged(Config):
-    """Intensities as the file states them."""
-
-    kind: Literal["unchanged"] = "unchanged"
-
-
-class Window(Config):
-    """A CT window in Hounsfield units, to 0..1."""
-
-    kind: Literal["window"] = "window"
-    center_hu: float
-    width_hu: PositiveFloat
-
-
-class ZScore(Config):
-    """Mean 0 and standard deviation 1 of each scan, over the whole of it or its foreground."""
-
-    kind: Literal["z_score"] = "z_score"
-    region: intensity.Region = "whole"
-
-
-class TrainingZScore(Config):
-    """Mean 0 and standard deviation 1 of all training scans together, per channel (fitted)."""
-
-    kind: Literal["training_z_score"] = "training_z_score"
-
-
-class MinMax(Config):
-    """[low, high] to 0..1, clipped; an end that is left out is each scan's own."""
-
-    kind: Literal["min_max"] = "min_max"
-    low: float | None = None
-    high: float | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> MinMax:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
-        return self
-
-
-class Percentile(Config):
-    """Each scan's own percentiles to 0 and 1, clipped."""
-
-    kind: Literal["percentile"] = "percentile"
-    lower: Percent = 1.0
-    upper: Percent = 99.0
-    region: intensity.Region = "whole"
-
-    @model_validator(mode="after")
-    def _check(self) -> Percentile:
-        if self.lower >= self.upper:
-            raise ValueError(f"lower ({self.lower:g}) must be below upper ({self.upper:g})")
-        return self
-
-
-class Nyul(Config):
-    """Each scan's histogram landmarks to those of the training scans (fitted)."""
-
-    kind: Literal["nyul"] = "nyul"
-
-
-class Equalize(Config):
-    """Histogram equalisation of each scan, to 0..1."""
-
-    kind: Literal["equalize"] = "equalize"
-    bins: Annotated[int, Field(ge=2, le=65536)] = 256
-
-
-class ImageNet(Config):
-    """[low, high] to 0..1, then ImageNet's mean and standard deviation per colour.
-
-    An end that is left out is each scan's own. Needs ``channels: 3``.
-    """
-
-    kind: Literal["imagenet"] = "imagenet"
-    low: float | None = None
-    high: float | None = None
-
-
-Intensity = Annotated[
-    Unchanged | Window | ZScore | TrainingZScore | MinMax | Percentile | Nyul | Equalize | ImageNet,
-    Field(discriminator="kind"),
-]
 
 
 class PrepConfig(Config):
@@ -134,7 +55,7 @@ class PrepConfig(Config):
     spacing_mm: PositiveFloat | tuple[PositiveFloat, ...] | None = None
     shape: PositiveInt | tuple[PositiveInt, ...]
     fit: FitMode = "resize"
-    intensity: Intensity = Unchanged()
+    intensity: IntensityRule = Unchanged()
     channels: Literal[1, 3, "as stored"] = AS_STORED
 
     @field_validator("orientation")
@@ -169,10 +90,10 @@ class PrepRecipe(Config):
 
     @model_validator(mode="after")
     def _check_statistics(self) -> PrepRecipe:
-        if len(self.statistics) != self._n_statistics():
+        rule = self.config.intensity
+        if len(self.statistics) != (n := n_statistics(rule, self.scan_shape[0])):
             raise ValueError(
-                f"{len(self.statistics)} statistics, where intensity "
-                f"'{self.config.intensity.kind}' has {self._n_statistics()}"
+                f"{len(self.statistics)} statistics, where intensity '{rule.kind}' has {n}"
             )
         return self
 
@@ -180,23 +101,19 @@ class PrepRecipe(Config):
     def fit(cls, config: PrepConfig, volumes: Iterable[Volume]) -> PrepRecipe:
         """Fit on the training scans, and on no others.
 
-        One pass that holds one scan at a time. Where ``config`` has nothing to fit, only the first
-        scan is read.
+        One pass that holds one scan at a time. The first scan decides what scans the recipe takes;
+        those that it refuses are left out here, and refused by name when it is applied to them.
+        Where ``config`` has nothing to fit, only the first scan is read.
 
         Raises:
             CohortError: ``prep.no_training_scans``.
             ConfigError: ``prep.wrong_ndim`` or ``prep.wrong_channels`` where the config does not
                 suit scans like the first one.
-            ScanError: As ``apply``, where the training scans do not suit each other.
         """
         remaining = iter(volumes)
         first = next(remaining, None)
         if first is None:
-            raise CohortError(
-                "prep.no_training_scans",
-                "no training scan can be read, so the recipe cannot be fitted",
-                fix="check the train split and the manifest's quarantine.csv",
-            )
+            raise _no_training_scans("no training scan can be read")
         # Fitting needs the scans as they are before the intensity step.
         geometry = cls(
             config=config.model_copy(update={"intensity": Unchanged()}),
@@ -204,12 +121,17 @@ class PrepRecipe(Config):
             channels=len(first.array),
         )
         geometry._check_config()
-        arrays = (geometry.apply(volume) for volume in chain((first,), remaining))
+        statistics: tuple[float, ...] = ()
+        if n_statistics(config.intensity, geometry.scan_shape[0]):
+            arrays = _accepted(geometry, chain((first,), remaining))
+            if (head := next(arrays, None)) is None:
+                raise _no_training_scans("the recipe refuses every training scan")
+            statistics = fit_statistics(config.intensity, chain((head,), arrays))
         return cls(
             config=config,
             spatial_ndim=geometry.spatial_ndim,
             channels=geometry.channels,
-            statistics=_fit_statistics(config.intensity, arrays),
+            statistics=statistics,
         )
 
     @property
@@ -230,7 +152,8 @@ class PrepRecipe(Config):
             ScanError: ``volume.wrong_ndim``, ``volume.wrong_channels``, ``volume.wrong_plane``, or
                 ``volume.bad_shape`` where resampling would need too many voxels.
         """
-        return np.ascontiguousarray(self._rescale(self._to_grid(volume)))
+        array = self._to_grid(volume)
+        return np.ascontiguousarray(rescale(self.config.intensity, array, self.statistics))
 
     def to_json(self) -> dict[str, Any]:
         """JSON content, as ``files.write_json`` takes; ``from_json`` gives an equal recipe."""
@@ -251,15 +174,6 @@ class PrepRecipe(Config):
                 f"not a preprocessing recipe of this medcurve version: {error}",
                 fix="run `medcurve prep` again",
             ) from None
-
-    def _n_statistics(self) -> int:
-        match self.config.intensity:
-            case TrainingZScore():
-                return 2 * self.scan_shape[0]
-            case Nyul():
-                return len(intensity.NYUL_PERCENTILES)
-            case _:
-                return 0
 
     def _per_axis(self, value: Any) -> tuple[Any, ...]:
         return tuple(value) if isinstance(value, tuple) else (value,) * self.spatial_ndim
@@ -304,62 +218,27 @@ class PrepRecipe(Config):
                 f"the recipe takes {' or '.join(str(n) for n in allowed)}",
             )
         if config.channels == 1 and len(volume.array) == 3:
-            volume = replace(volume, array=intensity.to_grey(volume.array))
+            volume = replace(volume, array=to_grey(volume.array))
         if config.orientation != AS_STORED:
             volume = reorient(volume, config.orientation)
         spacing = None if config.spacing_mm is None else self._per_axis(config.spacing_mm)
         array = to_grid(volume, spacing, self._per_axis(config.shape), config.fit).array
         if config.channels == 3 and len(array) == 1:
-            array = intensity.to_rgb(array)
+            array = to_rgb(array)
         return array
 
-    def _rescale(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        rule = self.config.intensity
-        match rule:
-            case Window():
-                return intensity.window(array, rule.center_hu, rule.width_hu)
-            case ZScore():
-                return intensity.z_score(array, rule.region)
-            case TrainingZScore():
-                return intensity.standardise(array, self.statistics[::2], self.statistics[1::2])
-            case MinMax():
-                return intensity.min_max(array, rule.low, rule.high)
-            case Percentile():
-                return intensity.percentile(array, rule.lower, rule.upper, rule.region)
-            case Nyul():
-                return intensity.nyul(array, self.statistics)
-            case Equalize():
-                return intensity.equalize(array, rule.bins)
-            case ImageNet():
-                return intensity.imagenet(intensity.min_max(array, rule.low, rule.high))
-            case Unchanged():
-                return array
+
+def _accepted(recipe: PrepRecipe, volumes: Iterable[Volume]) -> Iterator[NDArray[np.float32]]:
+    for volume in volumes:
+        try:
+            yield recipe.apply(volume)
+        except ScanError:
+            continue
 
 
-def _fit_statistics(rule: Intensity, arrays: Iterable[NDArray[np.float32]]) -> tuple[float, ...]:
-    match rule:
-        case TrainingZScore():
-            return _fit_mean_and_std(arrays)
-        case Nyul():
-            return _fit_nyul(arrays)
-        case _:
-            return ()
-
-
-def _fit_mean_and_std(arrays: Iterable[NDArray[np.float32]]) -> tuple[float, ...]:
-    """(mean, std, mean, std, ...) per channel; scans of equal size, so means can be averaged."""
-    means, variances = [], []
-    for array in arrays:
-        axes = tuple(range(1, array.ndim))
-        means.append(array.mean(axis=axes, dtype=np.float64))
-        variances.append(array.var(axis=axes, dtype=np.float64))
-    mean = np.mean(means, axis=0)
-    # Law of total variance: within scans plus between their means; no large squares cancel.
-    std = np.sqrt(np.mean(variances, axis=0) + np.var(means, axis=0))
-    return tuple(float(v) for v in np.stack([mean, std], axis=1).ravel())
-
-
-def _fit_nyul(arrays: Iterable[NDArray[np.float32]]) -> tuple[float, ...]:
-    """Mean standard landmarks (Nyúl & Udupa 1999)."""
-    landmarks = [intensity.nyul_standard(intensity.nyul_landmarks(array)) for array in arrays]
-    return tuple(float(v) for v in np.mean(landmarks, axis=0))
+def _no_training_scans(what: str) -> CohortError:
+    return CohortError(
+        "prep.no_training_scans",
+        f"{what}, so the recipe cannot be fitted",
+        fix="check the train split, the prep config and the manifest's quarantine.csv",
+    )
