@@ -13,6 +13,8 @@ from typing import Final
 _SOI: Final = b"\xff\xd8"  # JPEG and JPEG-LS (ITU T.81 table B.1, T.87)
 _SOC_SIZ: Final = b"\xff\x4f\xff\x51"  # JPEG 2000 (ITU T.800 A.4.1, A.5.1)
 _END: Final = b"\xff\xd9"  # EOI of the former, EOC of the latter
+# The end marker may be followed by fill bytes; within entropy-coded data it cannot occur.
+_TAIL_BYTES: Final = 64
 _JP2: Final = b"\x00\x00\x00\x0cjP  "
 # Frame headers: SOF0 to SOF15 but for DHT, JPG and DAC; SOF55 is JPEG-LS.
 _FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
@@ -37,7 +39,7 @@ class FrameHeader:
 
 def frame_header(data: bytes) -> FrameHeader | None:
     """Header of a JPEG, JPEG-LS or JPEG 2000 codestream, or None if there is none."""
-    complete = data[-64:].rstrip(b"\0").endswith(_END)
+    complete = _END in data[-_TAIL_BYTES:]
     try:
         if data.startswith(_SOI):
             return _jpeg(data, complete)
