@@ -115,7 +115,16 @@ class ImageNet(Config):
 
 
 IntensityRule = Annotated[
-    Unchanged | Window | ZScore | TrainingZScore | MinMax | Percentile | Nyul | Equalize | ImageNet,
+    Unchanged
+    | Window
+    | ZScore
+    | TrainingZScore
+    | MinMax
+    | Percentile
+    | Nyul
+    | Equalize
+    | Clahe
+    | ImageNet,
     Field(discriminator="kind"),
 ]
 
