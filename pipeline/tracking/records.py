@@ -112,7 +112,10 @@ def read_study(folder: Path) -> tuple[Mapping[str, Any], RunRecord]:
         name=folder.name,
         tags=_tags(results, "study", {NOTE: "\n".join(f"- {s}" for s in results["sentences"])}),
         params=_short(params),
-        metrics=tuple(MetricPoint(name, float(value), 0) for name, value in counts.items()),
+        metrics=(
+            *(MetricPoint(name, float(value), 0) for name, value in counts.items()),
+            *_headline_curves(results),
+        ),
         failed=False,
         start_ms=min(run.start_ms for run in families),
         end_ms=max(run.end_ms for run in families),
@@ -132,6 +135,14 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             rows[f"{prefix}{name}"] = str(value)
     return rows
+
+
+def _headline_curves(results: Mapping[str, Any]) -> Iterator[MetricPoint]:
+    """The curve of every family on the study's own run, one chart each in a section of the UI."""
+    metric = results["config"]["metric"]
+    for point in results["points"]:
+        if (point["metric"], point["split"]) == (metric, "test") and point["mean"] is not None:
+            yield MetricPoint(f"test_{metric}/{point['family']}", point["mean"], point["size"])
 
 
 def _family_run(

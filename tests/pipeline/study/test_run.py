@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ from pipeline.study.worker import Setup
 RESULT_FILES = ("results.json", "curves.csv")
 
 KILLED = """
-import os, signal, sys
+import multiprocessing, os, signal, sys
 from pathlib import Path
 from pipeline.study.config import StudyConfig
 from pipeline.study.run import run_study
 
 def progress(done, total):
     if done == 5:
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
@@ -77,6 +79,15 @@ def unbroken(here: None, config: StudyConfig, store: Path, tmp_path: Path) -> Pa
     return tmp_path / "unbroken"
 
 
+def assert_ended(pids: list[int]) -> None:
+    """No worker may live on behind a killed study."""
+    assert pids
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def same_results(one: Path, other: Path) -> bool:
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in RESULT_FILES)
 
@@ -111,8 +122,10 @@ def test_killed_in_the_middle_only_the_missing_cells_are_computed(
     script.write_text(KILLED)
     command = [sys.executable, str(script), config.model_dump_json(), str(store), str(out)]
     here = Path(run.__file__).parents[2]
-    killed = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(here)}, check=False)
+    environment = os.environ | {"PYTHONPATH": str(here)}
+    killed = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
     assert killed.returncode == -signal.SIGKILL
+    assert_ended([int(pid) for pid in killed.stdout.split()])
     assert not (out / "results.json").exists()
     standing = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
     assert len(standing) == 5

@@ -90,6 +90,7 @@ def test_a_study_stands_as_study_families_and_cells(uri: str, study: Path) -> No
     sentences = read_json(study / "results.json")["sentences"]
     assert all(sentence in parent.data.tags["mlflow.note.content"] for sentence in sentences)
     assert parent.data.params["families"] == "linear, strict"
+    assert {"cells", "test_auc/linear", "test_auc/strict"} <= set(parent.data.metrics)
     assert parent.inputs.dataset_inputs[0].dataset.name == "phantom"
     artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in artifacts.iterdir()} == {
@@ -165,7 +166,9 @@ def test_a_sync_that_broke_off_is_completed(
 def test_what_has_changed_is_replaced_and_its_cells_move(uri: str, copied: Path) -> None:
     first = sync_study(copied, uri)
     results = read_json(copied / "results.json")
-    changed = next(p for p in results["points"] if p["family"] == "linear" and p["split"] == "test")
+    changed = next(
+        p for p in results["points"] if (p["family"], p["metric"]) == ("linear", "brier")
+    )
     changed["mean"] = 0.123
     write_json(copied / "results.json", results)
     second = sync_study(copied, uri)
