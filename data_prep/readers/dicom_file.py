@@ -27,6 +27,7 @@ from data_prep.readers.access import open_regular, read_bytes
 # An inflated data set larger than this is refused; PS3.5 A.5 sets no limit.
 MAX_INFLATED_BYTES = 1 << 29
 MAX_READS = 1_000_000
+_SILENT: Final = logging.CRITICAL + 1
 _META_BYTES: Final = 1 << 16
 _LONG_VRS: Final = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT")
 
@@ -63,7 +64,10 @@ def quiet_pydicom() -> Iterator[None]:
     """Silence pydicom's warnings and logs: they can hold values of a patient's tags."""
     logger = logging.getLogger("pydicom")
     level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    if level == _SILENT:  # setting a level is slow, and this is entered for every file
+        yield
+        return
+    logger.setLevel(_SILENT)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

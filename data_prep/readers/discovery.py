@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from data_prep.errors import ScanError
 from data_prep.readers.access import read_bytes, read_head
-from data_prep.readers.dicom_file import read_whole_dataset
+from data_prep.readers.dicom_file import quiet_pydicom, read_whole_dataset
 from data_prep.readers.dicom_header import SliceHeader, read_headers
 from data_prep.readers.dicom_series import group_files
 from data_prep.readers.policy import ReadPolicy
@@ -28,89 +29,102 @@ _NAMED_OTHERWISE: Final = re.compile(
 )
 
 
+@dataclass
+class _Sorted:
+    """Files as they are sorted out, one by one."""
+
+    sources: list[ScanSource] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    dicom: list[tuple[SliceHeader, ...]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)  # stem -> .hdr file
+    images: dict[str, str] = field(default_factory=dict)  # stem -> .img file
+
+    def reject(self, path: str, code: str, reason: str) -> None:
+        self.rejected.append(Rejected((path,), code, f"{path}: {reason}"))
+
+
 def find_scans(root: Path, paths: Iterable[Path] | None, policy: ReadPolicy) -> Found:
     """See ``data_prep.readers.discover``."""
-    sources: list[ScanSource] = []
-    rejected: list[Rejected] = []
-    skipped: list[Skipped] = []
-    dicom: list[tuple[SliceHeader, ...]] = []
-    pairs: dict[str, str] = {}
-    images: list[str] = []
-    for entry in walk(root, paths):
-        if isinstance(entry, Rejected):
-            rejected.append(entry)
-            continue
-        if isinstance(entry, Skipped):
-            skipped.append(entry)
-            continue
-        try:
-            head = read_head(root, entry, HEAD_BYTES)
-            content = sniff(head)
-            if PurePosixPath(entry).name.upper() == "DICOMDIR":
-                skipped.append(Skipped(entry, "DICOMDIR: an index, never followed"))
-            elif content == "dicom":
-                dicom.append(read_headers(root, entry))
-            elif content == "nifti_header":
-                pairs[_stem(entry)] = entry
-            elif content in ("nifti", "raster"):
-                sources.append(ScanSource(content, (entry,)))
-            elif _suffix(entry) == ".img":
-                images.append(entry)
+    files = _Sorted()
+    with quiet_pydicom():
+        for entry in walk(root, paths):
+            if isinstance(entry, Rejected):
+                files.rejected.append(entry)
+            elif isinstance(entry, Skipped):
+                files.skipped.append(entry)
             else:
-                _put_unknown(entry, head, rejected, skipped)
-        except ScanError as error:
-            rejected.append(Rejected((entry,), error.code, error.message))
-    _pair(pairs, images, sources, rejected)
-    grouped = group_files(
-        dicom,
-        policy,
-        same_bytes=lambda a, b: _same(root, a, b, _file_digest),
-        same_pixels=lambda a, b: _same(root, a, b, _pixel_digest),
-    )
-    sources += grouped.sources
-    rejected += grouped.rejected
-    skipped += grouped.skipped
+                _sort_file(root, entry, files)
+        _pair(files)
+        grouped = group_files(
+            files.dicom, policy, _Comparison(root, _file_digest), _Comparison(root, _pixel_digest)
+        )
+    sources = files.sources + [_beside_rejected(s, files.rejected) for s in grouped.sources]
     return Found(
         tuple(sorted(sources, key=lambda source: (source.paths[0], source.item))),
-        tuple(sorted(rejected, key=lambda entry: entry.paths)),
-        tuple(sorted(skipped, key=lambda entry: entry.path)),
+        tuple(sorted(files.rejected + grouped.rejected, key=lambda entry: entry.paths)),
+        tuple(sorted(files.skipped + grouped.skipped, key=lambda entry: entry.path)),
     )
 
 
-def _put_unknown(path: str, head: bytes, rejected: list[Rejected], skipped: list[Skipped]) -> None:
+def _sort_file(root: Path, path: str, files: _Sorted) -> None:
+    try:
+        head = read_head(root, path, HEAD_BYTES)
+        content = sniff(head)
+        if PurePosixPath(path).name.upper() == "DICOMDIR":
+            files.skipped.append(Skipped(path, "DICOMDIR: an index, never followed"))
+        elif content == "dicom":
+            files.dicom.append(read_headers(root, path))
+        elif content == "nifti_header":
+            files.headers[_stem(path)] = path
+        elif content in ("nifti", "raster"):
+            files.sources.append(ScanSource(content, (path,)))
+        elif _suffix(path) == ".img":
+            files.images[_stem(path)] = path
+        else:
+            _put_unknown(path, head, files)
+    except ScanError as error:
+        files.rejected.append(Rejected((path,), error.code, error.message))
+
+
+def _put_unknown(path: str, head: bytes, files: _Sorted) -> None:
     suffix = _suffix(path)
     if not head:
-        rejected.append(Rejected((path,), "file.empty", f"{path}: no bytes"))
+        files.reject(path, "file.empty", "no bytes")
     elif _NAMED_OTHERWISE.fullmatch(suffix) or (is_text(head) and suffix not in _SCAN_SUFFIXES):
-        skipped.append(Skipped(path, f"not a scan: {suffix or 'text'}"))
+        files.skipped.append(Skipped(path, f"not a scan: {suffix or 'text'}"))
     else:
-        rejected.append(
-            Rejected(
-                (path,),
-                "file.unknown_format",
-                f"{path}: the content is not DICOM, NIfTI, PNG, JPEG or TIFF",
-            )
+        files.reject(
+            path, "file.unknown_format", "the content is not DICOM, NIfTI, PNG, JPEG or TIFF"
         )
 
 
-def _pair(
-    headers: dict[str, str],
-    images: list[str],
-    sources: list[ScanSource],
-    rejected: list[Rejected],
-) -> None:
+def _pair(files: _Sorted) -> None:
     """Join each .hdr with the .img of the same stem."""
-    by_stem = {_stem(image): image for image in images}
-    for stem, header in headers.items():
-        image = by_stem.pop(stem, None)
+    for stem, header in files.headers.items():
+        image = files.images.pop(stem, None)
         if image is None:
-            reason = f"{header}: there is no .img file of that name"
-            rejected.append(Rejected((header,), "nifti.missing_pair", reason))
+            files.reject(header, "nifti.missing_pair", "there is no .img file of that name")
         else:
-            sources.append(ScanSource("nifti", (header, image)))
-    for image in by_stem.values():
-        reason = f"{image}: there is no NIfTI .hdr file of that name"
-        rejected.append(Rejected((image,), "nifti.missing_pair", reason))
+            files.sources.append(ScanSource("nifti", (header, image)))
+    for image in files.images.values():
+        files.reject(image, "nifti.missing_pair", "there is no NIfTI .hdr file of that name")
+
+
+def _beside_rejected(source: ScanSource, rejected: list[Rejected]) -> ScanSource:
+    """Flag a stack in whose folder a file was rejected: it may have been its first or last slice.
+
+    A gap within the stack is found by its positions; a slice that is gone from an end is not.
+    """
+    if len(source.paths) < 2:
+        return source
+    folders = {PurePosixPath(path).parent for path in source.paths}
+    suffixes = {_suffix(path) for path in source.paths}
+    for entry in rejected:
+        path = PurePosixPath(entry.paths[0])
+        if path.parent in folders and _suffix(path.name) in suffixes:
+            return replace(source, flags=(*source.flags, "beside_rejected"))
+    return source
 
 
 def _suffix(path: str) -> str:
@@ -119,14 +133,21 @@ def _suffix(path: str) -> str:
 
 
 def _stem(path: str) -> str:
-    lowered = path.lower()
-    gz = 3 if lowered.endswith(".gz") else 0
-    return path[: len(path) - gz - 4]
+    return re.sub(r"\.(hdr|img)(\.gz)?$", "", path, flags=re.IGNORECASE)
 
 
-def _same(root: Path, first: str, second: str, digest: object) -> bool:
-    assert callable(digest)
-    return bool(digest(root, first) == digest(root, second))
+@dataclass(frozen=True)
+class _Comparison:
+    """Whether two files have the same digest; a file that cannot be read is like no other."""
+
+    root: Path
+    digest: Callable[[Path, str], str]
+
+    def __call__(self, first: str, second: str) -> bool:
+        try:
+            return self.digest(self.root, first) == self.digest(self.root, second)
+        except ScanError:
+            return False
 
 
 def _file_digest(root: Path, path: str) -> str:

@@ -3,7 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
+
+# Every oddity that is accepted and recorded, as ``Volume.flags`` and ``ScanSource.flags`` name it.
+SCAN_FLAGS: Final[dict[str, str]] = {
+    # how files were grouped
+    "beside_rejected": "a file of the stack's folder was rejected: an end slice may be missing",
+    "cine_frame": "one frame of a multi-frame object that is not a volume",
+    "duplicate_dropped": "a slice that was there twice, with equal pixels, counts once",
+    "localizer_removed": "localizers of the same series were left out",
+    "mosaic": "slices were cut from a Siemens mosaic",
+    "time_point": "one of several volumes of a series (time, echo, diffusion direction)",
+    # geometry
+    "no_geometry": "only voxel sizes are known, by policy",
+    "qform_differs": "qform and sform disagree; the sform was taken",
+    "sheared": "the voxel axes are not at right angles",
+    "spacing_differs": "Spacing Between Slices is not what the positions say",
+    "tilt_corrected": "a gantry tilt was undone by resampling",
+    "uneven_resampled": "slices were interpolated to even spacing, by policy",
+    "units_converted": "the file's lengths were not in millimetres",
+    # intensities
+    "alpha_dropped": "a transparency that is not opaque was left out",
+    "converted_to_rgb": "CMYK or YCbCr colours were converted",
+    "exif_oriented": "turned upright as EXIF says",
+    "lossy": "compressed with loss, now or before",
+    "monochrome1_inverted": "stored with the smallest value white",
+    "no_rescale": "CT without rescale: values are not Hounsfield units",
+    "not_finite_filled": "NaN or infinite voxels were replaced, by policy",
+    "padding_filled": "voxels outside the image took the smallest value inside it",
+    "trailing_bytes": "bytes after the last voxel",
+    # header
+    "bad_charset": "an unknown character set",
+    "burned_in_annotation": "the image states burned-in text",
+    "executable_preamble": "the file begins like a program",
+    "secondary_capture": "a screen capture",
+}
 
 Format = Literal["dicom", "nifti", "raster", "npz"]
 

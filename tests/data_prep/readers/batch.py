@@ -12,7 +12,7 @@ from scan_files import write_nifti, write_series
 
 from data_prep.errors import ScanError
 from data_prep.readers import DEFAULT_POLICY, ReadPolicy, discover, read_scan
-from data_prep.readers.source import Found, ScanSource
+from data_prep.readers.source import SCAN_FLAGS, Found, ScanSource
 from data_prep.volume import Volume
 
 CASE = "case"
@@ -65,6 +65,8 @@ def read_batch(
 
 def _read(root: Path, source: ScanSource, policy: ReadPolicy) -> Volume | ScanError:
     try:
-        return read_scan(root, source, policy)
+        volume = read_scan(root, source, policy)
+        assert set(volume.flags) <= set(SCAN_FLAGS), volume.flags
+        return volume
     except ScanError as error:
         return error

@@ -29,7 +29,8 @@ from scan_files import (
 )
 
 from data_prep.errors import ScanError
-from data_prep.readers import ReadPolicy, discover, read_scan
+from data_prep.readers import ReadPolicy, discover, discovery, read_scan
+from data_prep.readers.source import SCAN_FLAGS
 from data_prep.volume import Volume
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -39,7 +40,9 @@ def read_all(folder: Path, policy: ReadPolicy | None = None) -> list[Volume]:
     policy = policy or ReadPolicy()
     found = discover(folder, policy=policy)
     assert not found.rejected, found.rejected
-    return [read_scan(folder, source, policy) for source in found.sources]
+    volumes = [read_scan(folder, source, policy) for source in found.sources]
+    assert all(set(volume.flags) <= set(SCAN_FLAGS) for volume in volumes)
+    return volumes
 
 
 def canonical(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -218,6 +221,28 @@ def test_the_same_slice_twice_counts_once(tmp_path: Path) -> None:
     assert source.flags == ("duplicate_dropped",)
     assert len(found.skipped) == 1
     assert read_scan(tmp_path, source).array.shape == (1, 32, 40, 4)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"\0" * 128 + b"DICMxxxx", b"no DICOM at all"])
+def test_an_end_slice_that_cannot_be_read_leaves_a_trace(tmp_path: Path, spoilt: bytes) -> None:
+    paths = write_series(tmp_path, 6)
+    write_series(tmp_path / "other", 3, series="b")
+    paths[-1].write_bytes(spoilt)
+    found = discover(tmp_path)
+    assert [entry.paths for entry in found.rejected] == [("a-005.dcm",)]
+    assert [source.flags for source in found.sources] == [("beside_rejected",), ()]
+
+
+def test_a_copy_that_vanishes_is_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path, 3)
+    write_ct(tmp_path / "copy.dcm", 1)
+
+    def gone(root: Path, path: str) -> bytes:
+        raise ScanError("file.unreadable", path)
+
+    monkeypatch.setattr(discovery, "read_bytes", gone)
+    (rejected,) = discover(tmp_path).rejected
+    assert rejected.code == "dicom.duplicate_instance"
 
 
 def test_gantry_tilt_is_undone_by_shearing(tmp_path: Path) -> None:

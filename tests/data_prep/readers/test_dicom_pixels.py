@@ -21,6 +21,7 @@ from scan_files import ct_dataset, save, set_pixels, slice_pixels, write_ct
 
 from data_prep.errors import ScanError
 from data_prep.readers import ReadPolicy, discover, read_scan
+from data_prep.readers.source import SCAN_FLAGS
 from data_prep.volume import Volume
 
 # (row * 37 + column * 101) mod 4096, 16 x 12, encoded by OpenJPH; (1000 + 60 row + 40 column),
@@ -46,7 +47,9 @@ def read(folder: Path, ds: Dataset, policy: ReadPolicy | None = None) -> Volume:
     found = discover(folder, policy=policy)
     assert not found.rejected, found.rejected
     (source,) = found.sources
-    return read_scan(folder, source, policy)
+    volume = read_scan(folder, source, policy)
+    assert set(volume.flags) <= set(SCAN_FLAGS)
+    return volume
 
 
 def hounsfield(pixels: np.ndarray) -> np.ndarray:
