@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,31 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from pipeline.page import MARKERS, PALETTE, STYLE, svg
 from pipeline.study.config import METRIC_WORDS
 
-# Told apart by people with any common colour blindness (Okabe and Ito 2008, "Color Universal
-# Design"), and by marker where there is no colour at all (print).
-PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#3B8EC2", "#444444")
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
-
-_STYLE: Final[Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
-    "svg.hashsalt": "medcurve",  # the same figure gives the same bytes
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif"],
-    "font.size": 10,
-    "text.parse_math": False,  # a family's name may hold a dollar sign
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a8a8a",
-    "axes.labelcolor": "#333333",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
-}
 _LABEL_GAP: Final = 0.052  # least distance of two labels, as a share of the axis' height
 
 Points = Sequence[Mapping[str, Any]]
@@ -46,7 +22,7 @@ def learning_curves(
     points: Points, families: Sequence[str], metric: str, targets: Sequence[float] = ()
 ) -> str:
     """Mean test score against patients, one curve a family, with the interval as a ribbon."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.6), layout="constrained")
         axes = figure.add_subplot()
         ends = []
@@ -67,14 +43,14 @@ def learning_curves(
         _patients_axis(axes, sorted({point["size"] for point in points}))
         axes.set_ylabel(f"Test {METRIC_WORDS[metric]}")
         _direct_labels(axes, ends)
-        return _svg(figure, f"curves-{metric}")
+        return svg(figure, f"curves-{metric}")
 
 
 def cost_against_score(
     costs: Mapping[str, float], points: Points, families: Sequence[str], metric: str
 ) -> str:
     """Mean test score at the largest size against the seconds that one fit took."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.1), layout="constrained")
         axes = figure.add_subplot()
         ends = []
@@ -98,7 +74,7 @@ def cost_against_score(
         axes.set_ylabel(f"Test {METRIC_WORDS[metric]}")
         for seconds, mean, family, colour in ends:
             axes.annotate(family, (seconds, mean), (8, 3), textcoords="offset points", color=colour)
-        return _svg(figure, "costs")
+        return svg(figure, "costs")
 
 
 def _ribbon(axes: Axes, curve: Points, number: int) -> None:
@@ -140,12 +116,3 @@ def _direct_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) ->
         axes.text(
             1.02, height, family, color=colour, transform=axes.transAxes, va="center", clip_on=False
         )
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element whose ids begin with ``name``: a page holds several."""
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing)
-    text = buffer.getvalue()
-    return re.sub(r'( id="|"#|\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])

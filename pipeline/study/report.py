@@ -10,11 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from data_prep.files import read_json, write_bytes
 from data_prep.stage import PROVENANCE
 from pipeline.metrics import METRICS
+from pipeline.page import render
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.errors import StudyError
 from pipeline.study.figures import cost_against_score, learning_curves
@@ -39,21 +38,14 @@ def write_report(out: Path) -> Path:
             fix="run `medcurve study` first; it goes on where it stopped",
         )
     results = read_json(out / RESULTS)
-    template = Environment(
-        loader=PackageLoader("pipeline.study", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    ).get_template("report.html.j2")
-    page = template.render(
+    values = {
         **_head(results),
         **_figures(out, results),
         **_tables(results),
-        made=_made(out, results),
-        curves_csv=_data_uri((out / CURVES).read_bytes()),
-    )
-    write_bytes(out / REPORT, page.encode())
+        "made": _made(out, results),
+        "curves_csv": _data_uri((out / CURVES).read_bytes()),
+    }
+    write_bytes(out / REPORT, render("pipeline.study", "report.html.j2", values))
     return out / REPORT
 
 

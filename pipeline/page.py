@@ -1,0 +1,59 @@
+"""What every page that medcurve writes shares: one file without network, one look, SVG figures."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+# Told apart by people with any common colour blindness (Okabe and Ito 2008, "Color Universal
+# Design"), and by marker where there is no colour at all (print).
+PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#3B8EC2", "#444444")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
+
+STYLE: Final[Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
+    "svg.hashsalt": "medcurve",  # the same figure gives the same bytes
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica Neue", "Arial", "DejaVu Sans", "sans-serif"],
+    "font.size": 10,
+    "text.parse_math": False,  # a family's or a class's name may hold a dollar sign
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": "#333333",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+}
+
+
+def render(package: str, template: str, values: Mapping[str, Any]) -> bytes:
+    """A page from a template of ``package``; every value is escaped, and none may be missing.
+
+    A template finds the pages' common style with ``{% include "style.css.j2" %}``.
+    """
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("pipeline", ".")]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(template).render(values).encode()
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element whose ids begin with ``name``: a page holds several."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    text = buffer.getvalue()
+    return re.sub(r'( id="|"#|\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
