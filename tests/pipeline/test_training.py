@@ -249,18 +249,19 @@ def test_predictions_are_in_evaluation_mode_whatever_the_batch() -> None:
 
 
 def test_bf16_is_used_where_it_is_native_and_never_by_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert uses_bf16("bf16", CPU)
-    assert not uses_bf16("fp32", CPU)
+    assert uses_bf16("bf16", CPU, 2)
+    assert not uses_bf16("fp32", CPU, 2)
+    assert not uses_bf16("auto", CPU, 3)
     for avx512, amx in ((True, False), (False, True), (False, False)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=avx512: found)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda found=amx: found)
-        assert uses_bf16("auto", CPU) == (avx512 or amx)
+        assert uses_bf16("auto", CPU, 2) == (avx512 or amx)
     cuda = torch.device("cuda")
     for native in (True, False):
         monkeypatch.setattr(
             torch.cuda, "is_bf16_supported", lambda including_emulation, found=native: found
         )
-        assert uses_bf16("auto", cuda) == native
+        assert uses_bf16("auto", cuda, 2) == native
 
 
 def test_compile_trains_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
