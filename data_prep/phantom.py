@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from data_prep.config import Config
 from data_prep.errors import StageError
-from data_prep.files import write_csv
+from data_prep.files import digest, write_csv
 from data_prep.geometry import reorient
 from data_prep.phantom_law import LesionLaw, Range, check_range
 from data_prep.phantom_render import Anatomy, Variation, draw_anatomy, render
@@ -278,7 +278,7 @@ def _write_scan(config: PhantomConfig, root: Path, patient_id: str, scan: Phanto
         header = ScanHeader(
             patient_id=patient_id,
             series=scan.number,
-            cohort=f"{config.ndim}D, seed {config.seed}",
+            cohort=digest(config.model_dump(mode="json")),
             modality=config.modality,
         )
         write_dicom(path, scan.volume, header)

@@ -32,7 +32,7 @@ class ScanHeader:
     Attributes:
         patient_id: Also the (made-up) name.
         series: Number of the series; with ``patient_id`` and ``cohort`` it decides the UIDs.
-        cohort: Name of the cohort, so that two cohorts never share a UID.
+        cohort: What tells this cohort from all others, so that two never share a UID.
         modality: "MR" or "CT".
     """
 
