@@ -16,7 +16,7 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest split prep train study report release predict sync ui demo check test bench clean
+.PHONY: help setup data ingest summary plan split prep train study report release predict sync ui demo check test bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
@@ -38,6 +38,12 @@ data: $(READY) ## fetch or generate the scans of DATA
 
 ingest: $(READY) ## read the scans of DATA once: manifest and quarantine
 	$(MEDCURVE) ingest $(DATA) --runs $(RUNS)
+
+summary: $(READY) ## show what the scans of DATA are like: a table and a page with pictures
+	$(MEDCURVE) summary $(DATA) --runs $(RUNS)
+
+plan: $(READY) ## propose a prep config for DATA, with a reason for each choice
+	$(MEDCURVE) plan $(DATA) --runs $(RUNS)
 
 split: $(READY) ## divide the patients into train, val and test
 	$(MEDCURVE) split $(DATA) --runs $(RUNS)

@@ -235,7 +235,7 @@ def measure(
     ndim = max(ndims, key=lambda n: (ndims[n], n))
     alike = [record for record in records if len(record.shape) - 1 == ndim]
     frame = _frame(alike, ndim)
-    spaced = [record for record in alike if _states_spacing(record)]
+    spaced = [record for record in alike if states_spacing(record)]
     return CohortFingerprint(
         cohort=cohort,
         task=task,
@@ -295,7 +295,7 @@ def _by_class(task: Task, counts: Mapping[str, int]) -> Counts:
     return {name: counts.get(name, 0) for name in names}
 
 
-def _states_spacing(record: ScanRecord) -> bool:
+def states_spacing(record: ScanRecord) -> bool:
     """A reader that finds no voxel size in a file says 1 mm along each axis."""
     return bool(record.orientation) or any(mm != 1 for mm in record.spacing_mm)
 
@@ -321,15 +321,15 @@ def _axes(
     frame: str,
     ndim: int,
 ) -> tuple[Axis, ...]:
-    spaced = [record for record in records if _states_spacing(record)]
-    voxels = np.array([_in_frame(r, r.shape[1:], frame) for r in records])
-    spacing = np.array([_in_frame(r, r.spacing_mm, frame) for r in spaced])
-    extent = np.array([_in_frame(r, _extent_mm(r), frame) for r in spaced])
+    spaced = [record for record in records if states_spacing(record)]
+    voxels = np.array([in_frame(r, r.shape[1:], frame) for r in records])
+    spacing = np.array([in_frame(r, r.spacing_mm, frame) for r in spaced])
+    extent = np.array([in_frame(r, _extent_mm(r), frame) for r in spaced])
     body = np.array(
         [
-            _in_frame(record, look.reach_mm, frame)
+            in_frame(record, look.reach_mm, frame)
             for record, look in seen
-            if len(look.reach_mm) == ndim and _states_spacing(record)
+            if len(look.reach_mm) == ndim and states_spacing(record)
         ]
     )
     names = _AXIS_NAMES.get(frame, ("i", "j", "k") if ndim == 3 else ("rows", "columns"))
@@ -349,8 +349,8 @@ def _extent_mm(record: ScanRecord) -> list[float]:
     return [n * mm for n, mm in zip(record.shape[1:], record.spacing_mm, strict=True)]
 
 
-def _in_frame(record: ScanRecord, values: Sequence[float], frame: str) -> list[float]:
-    """One value an axis, in the order in which the axes lie after reorientation."""
+def in_frame(record: ScanRecord, values: Sequence[float], frame: str) -> list[float]:
+    """One value an axis, put in the order that the axes have in ``CohortFingerprint.frame``."""
     if frame == AS_STORED or not record.orientation:
         return list(values)
     found = record.orientation.translate(_TO_AXIS)

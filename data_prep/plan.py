@@ -9,12 +9,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from data_prep import plan_rules as rules
 from data_prep.errors import CohortError, ConfigError
+from data_prep.files import write_bytes
 from data_prep.fingerprint import CohortFingerprint
 from data_prep.plan_rules import Decision
 from data_prep.preprocess import PrepConfig
@@ -93,6 +95,36 @@ def plan_yaml(plan: PrepPlan, seen: CohortFingerprint, command: str) -> str:
     for decision in plan.decisions:
         lines += ["", *_comment(decision.because), f"{decision.field}: {flow(decision.value)}"]
     return "\n".join(lines) + "\n"
+
+
+def check_plan_name(path: Path) -> None:
+    """Refuse a name that ``medcurve prep --prep`` would not take for a file.
+
+    Raises:
+        ConfigError: ``plan.bad_name``.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(
+            "plan.bad_name",
+            f"--out {path}: a prep config is a .yaml file",
+            fix=f"use --out {path.with_suffix('.yaml')}",
+        )
+
+
+def write_plan(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write a plan; a file with other content, which somebody may have edited, is kept.
+
+    Raises:
+        ConfigError: ``plan.exists`` unless ``overwrite``.
+    """
+    if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            "plan.exists",
+            f"{path} holds another plan, or one that was edited",
+            fix="choose another --out, or replace it with --overwrite",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, text.encode())
 
 
 def flow(value: Any) -> str:

@@ -71,6 +71,44 @@ def ingest(name: Data, runs: Runs = RUNS, workers: Workers = None) -> None:
 
 
 @app.command()
+def summary(name: Data, runs: Runs = RUNS, workers: Workers = None) -> None:
+    """Show what the scans are like: a table, and a page with pictures.
+
+    Example: medcurve summary phantom3d
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    stages.summary_stage(open_workspace(runs, name), stages.workers(workers))
+
+
+@app.command()
+def plan(
+    name: Data,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="YAML file; default: RUNS/COHORT/plan.yaml.")
+    ] = None,
+    voxels: Annotated[
+        int | None, typer.Option(min=1, help="Most voxels a prepared scan may have.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a plan that is there.")
+    ] = False,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+) -> None:
+    """Propose a prep config from what the scans are like, with a reason for each choice.
+
+    Example: medcurve plan phantom3d --out my_prep.yaml
+    """
+    from pipeline import stages
+    from pipeline.workspace import open_workspace
+
+    workspace = open_workspace(runs, name)
+    stages.plan_stage(workspace, name, out, voxels, overwrite, stages.workers(workers))
+
+
+@app.command()
 def split(name: Data, runs: Runs = RUNS) -> None:
     """Divide the patients into training, validation and test.
 

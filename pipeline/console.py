@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.progress import (
     Task as BarTask,
 )
+from rich.table import Table
 from rich.text import Text
 
 from data_prep.errors import MedcurveError
@@ -107,6 +109,22 @@ def say(text: str, *, style: str = "") -> None:
 def heading(text: str) -> None:
     """Print the name of the step that begins."""
     OUT.print(f"\n[bold]{escape(text)}[/bold]")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, wrapped to a terminal; elsewhere one plain line a row."""
+    if not OUT.is_terminal:
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        for row in (header, *rows):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            say("  ".join(cells).rstrip())
+        return
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(header):
+        drawn.add_column(escape(name), overflow="fold", style="" if number else "bold")
+    for row in rows:
+        drawn.add_row(*map(escape, row))
+    OUT.print(drawn, soft_wrap=False)
 
 
 def warn(error: MedcurveError) -> None:

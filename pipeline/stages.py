@@ -15,14 +15,17 @@ from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import SCAN_CODES, ConfigError
 from data_prep.files import read_json
+from data_prep.fingerprint import CohortFingerprint
 from data_prep.ingest import ingest, make_phantom, raw_root
 from data_prep.manifest import ScanReader
+from data_prep.plan import check_plan_name, flow, plan_prep, plan_yaml, write_plan
 from data_prep.prep import prepare_store
 from data_prep.preprocess import PrepConfig
 from data_prep.readers.medmnist import find_npz
 from data_prep.readers.medmnist_download import download_npz
 from data_prep.splits import SPLIT_SUMMARY, SPLITS, split_cohort
-from pipeline.console import progress, say, warn
+from data_prep.survey import survey_cohort
+from pipeline.console import progress, say, table, warn
 from pipeline.study.config import StudyConfig
 from pipeline.workspace import Workspace
 
@@ -67,6 +70,57 @@ def ingest_stage(workspace: Workspace, processes: int) -> None:
     )
     for note in found.notes:
         say(f"  note: {note}")
+
+
+def plan_stage(
+    workspace: Workspace,
+    data: str,
+    out: Path | None,
+    voxels: int | None,
+    overwrite: bool,
+    processes: int,
+) -> Path:
+    """Propose a prep config from the cohort's fingerprint, and write it as a commented YAML."""
+    out = out or workspace.folder / "plan.yaml"
+    check_plan_name(out)
+    seen = _survey(workspace, processes)
+    plan = plan_prep(seen, voxels)
+    command = f"medcurve prep {data} --prep {out}"
+    if workspace.runs != Path("runs"):
+        command += f" --runs {workspace.runs}"
+    write_plan(out, plan_yaml(plan, seen, command), overwrite=overwrite)
+    table(
+        ("field", "value", "because"), [(d.field, flow(d.value), d.because) for d in plan.decisions]
+    )
+    for caution in plan.cautions:
+        say(f"caution: {caution}")
+    say(f"plan: {out}; use it with `{command}`")
+    return out
+
+
+def summary_stage(workspace: Workspace, processes: int) -> Path:
+    """Show what a cohort's scans are like: a table here, and a page with pictures."""
+    from pipeline.cohort_page import facts, write_cohort_page
+
+    seen = _survey(workspace, processes)
+    table(("cohort", seen.cohort), facts(seen, read_json(workspace.manifest / "ingest.json")))
+    page = write_cohort_page(
+        seen, workspace.manifest, workspace.survey, workspace.folder / "cohort.html"
+    )
+    say(f"summary: {page}")
+    return page
+
+
+def _survey(workspace: Workspace, processes: int) -> CohortFingerprint:
+    root = raw_root(workspace.cohort, workspace.runs)
+    with progress("survey", "scans") as report:
+        return survey_cohort(
+            workspace.cohort.name,
+            ScanReader(root, workspace.cohort.read, processes),
+            workspace.manifest,
+            workspace.survey,
+            report,
+        )
 
 
 def split_stage(workspace: Workspace) -> None:

@@ -34,6 +34,11 @@ class Workspace:
         return self.folder / "manifest"
 
     @property
+    def survey(self) -> Path:
+        """The cohort's fingerprint, and the sample of scans that it rests on."""
+        return self.folder / "fingerprint"
+
+    @property
     def splits(self) -> Path:
         """What split writes."""
         return self.folder / "splits"

@@ -1,0 +1,201 @@
+"""A cohort on one page: what was read, how scans differ, how they look, how to prepare them.
+
+The page is the operator's own. It shows pictures of scans, but no patient ids and no paths.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from data_prep.errors import SCAN_CODES, CohortError
+from data_prep.files import read_json, write_bytes
+from data_prep.fingerprint import CohortFingerprint, Counts, Spread
+from data_prep.manifest import load_manifest
+from data_prep.plan import flow, plan_prep
+from data_prep.survey import SampledScan, load_sample, thumbnail_path
+from pipeline import cohort_figures
+from pipeline.page import render
+
+# What a page can show and an eye take in.
+_MOST_CLASSES: Final = 24
+_SHEET_CLASSES: Final = 12
+_SHEET_SCANS: Final = 48
+
+Facts = list[tuple[str, str]]
+
+
+def write_cohort_page(
+    seen: CohortFingerprint, manifest_folder: Path, survey_folder: Path, out: Path
+) -> Path:
+    """Write the page of an ingested cohort, and return ``out``.
+
+    Args:
+        seen: The cohort's fingerprint.
+        manifest_folder: What ingest wrote.
+        survey_folder: What ``survey_cohort`` wrote.
+        out: The HTML file.
+    """
+    records, _ = load_manifest(manifest_folder)
+    sample = load_sample(survey_folder)
+    classes = list(seen.scans_per_class)
+    counts = read_json(manifest_folder / "ingest.json")
+    orientations = len({record.orientation for record in records if record.orientation})
+    values = {
+        "seen": seen,
+        "sentences": _sentences(seen, orientations, counts),
+        "facts": facts(seen, counts),
+        "class_rows": _class_rows(seen),
+        "more_classes": max(0, len(classes) - _MOST_CLASSES),
+        "geometry": cohort_figures.geometry(records, seen),
+        "size": _size(seen),
+        "spacing": _spacing(seen),
+        "histograms": cohort_figures.histograms(sample, classes),
+        "ranges": cohort_figures.ranges(sample, classes),
+        "sheet": _contact_sheet(sample, classes, survey_folder),
+        "more_in_sheet": max(0, len(classes) - _SHEET_CLASSES),
+        "quarantine": _quarantine(counts),
+        "skipped": counts["skipped_files"],
+        **_plan(seen),
+    }
+    write_bytes(out, render("pipeline", "cohort.html.j2", values))
+    return out
+
+
+def facts(seen: CohortFingerprint, counts: Mapping[str, Any]) -> Facts:
+    """The fingerprint in words: pairs of a name and a value.
+
+    Args:
+        seen: The fingerprint.
+        counts: Content of the manifest's ``ingest.json``.
+    """
+    found = seen.intensities
+    spread = seen.scans_per_patient
+    return [
+        ("task", seen.task.kind),
+        ("scans", f"{seen.scans:,} of {seen.patients:,} patients"),
+        ("scans per patient", _span(spread)),
+        ("classes", _list(seen.scans_per_class)),
+        ("formats", _list(seen.formats)),
+        ("modalities", _list(seen.modalities)),
+        ("dimensions", ", ".join(f"{n}D: {count:,}" for n, count in seen.dimensions.items())),
+        ("channels", _list(seen.channels)),
+        ("voxels", _size(seen)),
+        ("voxel size", _spacing(seen)),
+        ("orientations", _list(seen.orientations)),
+        ("data types", _list(seen.dtypes)),
+        ("intensities", f"{found.minimum.minimum:.5g} to {found.maximum.maximum:.5g}"),
+        ("scale between scans", f"{found.gain:.1f}-fold ({found.sampled} scans read again)"),
+        ("flags", _list(seen.flags) or "none"),
+        ("quarantined", _list(counts["quarantined_by_code"]) or "none"),
+        ("skipped", f"{counts['skipped_files']:,} files"),
+    ]
+
+
+def _sentences(
+    seen: CohortFingerprint, orientations: int, counts: Mapping[str, Any]
+) -> Sequence[str]:
+    rarest = min(seen.scans_per_class, key=lambda name: seen.scans_per_class[name])
+    share = seen.scans_per_class[rarest] / seen.scans
+    kind = "volumes" if seen.spatial_ndim == 3 else "images"
+    scans = "scan" if seen.scans == 1 else "scans"
+    patients = "patient" if seen.patients == 1 else "patients"
+    sentences = [
+        f"{seen.scans:,} {scans} of {seen.patients:,} {patients} in "
+        f"{len(seen.scans_per_class)} classes; the rarest, {rarest}, has {100 * share:.3g} %.",
+        f"The {kind} have {_size(seen)} voxels, {_spacing(seen)}"
+        + (f", in {orientations} orientations." if orientations > 1 else "."),
+        _scale(seen),
+    ]
+    refused = sum(counts["quarantined_by_code"].values())
+    if refused:
+        sentences.append(f"{refused:,} files could not be used; the reasons are below.")
+    return sentences
+
+
+def _scale(seen: CohortFingerprint) -> str:
+    if seen.looks_like_hu:
+        return "Intensities are Hounsfield units: the same on every scanner."
+    if seen.is_eight_bit or seen.intensities.has_one_scale:
+        return "All scans are on one intensity scale."
+    return (
+        "Intensities have no absolute unit: scales differ "
+        f"{seen.intensities.gain:.1f}-fold between scans."
+    )
+
+
+def _class_rows(seen: CohortFingerprint) -> list[dict[str, Any]]:
+    most = max(seen.scans_per_class.values())
+    return [
+        {
+            "name": name,
+            "scans": count,
+            "patients": seen.patients_per_class[name],
+            "share": f"{100 * count / seen.scans:.1f} %",
+            "width": f"{100 * count / most:.1f}%",
+        }
+        for name, count in list(seen.scans_per_class.items())[:_MOST_CLASSES]
+    ]
+
+
+def _size(seen: CohortFingerprint) -> str:
+    return " × ".join(_span(axis.voxels) for axis in seen.axes)
+
+
+def _spacing(seen: CohortFingerprint) -> str:
+    known = [axis.spacing_mm for axis in seen.axes if axis.spacing_mm]
+    if not known:
+        return "of unknown size in mm"
+    text = "of " + " × ".join(_span(spread) for spread in known) + " mm"
+    silent = seen.scans - seen.with_spacing
+    return f"{text} ({silent:,} scans state none)" if silent else text
+
+
+def _span(spread: Spread) -> str:
+    """One number, or the median with both ends."""
+    if spread.is_constant:
+        return f"{spread.median:.3g}"
+    return f"{spread.median:.3g} ({spread.minimum:.3g}–{spread.maximum:.3g})"
+
+
+def _list(counts: Counts) -> str:
+    return ", ".join(f"{name or 'not stated'} {count:,}" for name, count in counts.items())
+
+
+def _quarantine(counts: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    by_code: Counts = counts["quarantined_by_code"]
+    ordered = sorted(by_code.items(), key=lambda item: (-item[1], item[0]))
+    return [(code, count, SCAN_CODES[code]) for code, count in ordered]
+
+
+def _plan(seen: CohortFingerprint) -> dict[str, Any]:
+    try:
+        plan = plan_prep(seen)
+    except CohortError as error:
+        return {"decisions": [], "cautions": [error.message]}
+    return {
+        "decisions": [(d.field, flow(d.value), d.because) for d in plan.decisions],
+        "cautions": plan.cautions,
+    }
+
+
+def _contact_sheet(
+    sample: Sequence[SampledScan], classes: Sequence[str], folder: Path
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each class some scans: id and picture."""
+    shown = classes[:_SHEET_CLASSES]
+    each = max(2, _SHEET_SCANS // max(3, len(shown)))
+    groups = []
+    for name in shown:
+        scans = [scan for scan in sample if name in scan.labels][:each]
+        pictures = [
+            (scan.scan_id, _data_uri(thumbnail_path(folder, scan.scan_id))) for scan in scans
+        ]
+        groups.append((name, pictures))
+    return groups
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
