@@ -64,7 +64,7 @@ def cost_against_score(
             axes.errorbar(
                 seconds, mean, yerr=spread, color=colour, marker=MARKERS[number % 7], capsize=3
             )
-            ends.append((seconds, mean, family, colour))
+            ends.append((seconds, point["high"], family, colour))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -72,8 +72,9 @@ def cost_against_score(
         axes.margins(x=0.3)
         axes.set_xlabel("Time of one fit (log scale)")
         axes.set_ylabel(f"Test {METRIC_WORDS[metric]}")
-        for seconds, mean, family, colour in ends:
-            axes.annotate(family, (seconds, mean), (8, 3), textcoords="offset points", color=colour)
+        for seconds, high, family, colour in ends:
+            place = axes.annotate(family, (seconds, high), (0, 5), textcoords="offset points")
+            place.set(color=colour, horizontalalignment="center")
         return svg(figure, "costs")
 
 
