@@ -129,6 +129,9 @@ IntensityRule = Annotated[
 ]
 
 
+FittedRule = TrainingZScore | Nyul
+
+
 def n_statistics(rule: IntensityRule, channels: int) -> int:
     """How many numbers fitting gives, for scans of so many channels."""
     match rule:
@@ -140,20 +143,14 @@ def n_statistics(rule: IntensityRule, channels: int) -> int:
             return 0
 
 
-def fit_statistics(rule: IntensityRule, arrays: Iterable[NDArray[np.float32]]) -> tuple[float, ...]:
+def fit_statistics(rule: FittedRule, arrays: Iterable[NDArray[np.float32]]) -> tuple[float, ...]:
     """What the rule learns from training scans, which are read one at a time.
 
     Args:
         rule: The scale.
         arrays: (C, I, J[, K]) each, all of one shape, at least one.
     """
-    match rule:
-        case TrainingZScore():
-            return _fit_mean_and_std(arrays)
-        case Nyul():
-            return _fit_nyul(arrays)
-        case _:
-            return ()
+    return _fit_nyul(arrays) if isinstance(rule, Nyul) else _fit_mean_and_std(arrays)
 
 
 def rescale(

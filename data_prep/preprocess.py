@@ -20,6 +20,7 @@ from data_prep.errors import CohortError, ConfigError, ScanError, StageError
 from data_prep.geometry import FitMode, check_orientation, reorient, to_grid
 from data_prep.intensity import to_grey, to_rgb
 from data_prep.intensity_rules import (
+    FittedRule,
     ImageNet,
     IntensityRule,
     Unchanged,
@@ -122,7 +123,7 @@ class PrepRecipe(Config):
         )
         geometry._check_config()
         statistics: tuple[float, ...] = ()
-        if n_statistics(config.intensity, geometry.scan_shape[0]):
+        if isinstance(config.intensity, FittedRule):
             arrays = _accepted(geometry, chain((first,), remaining))
             if (head := next(arrays, None)) is None:
                 raise _no_training_scans("the recipe refuses every training scan")
