@@ -37,6 +37,7 @@ from data_prep.readers.dicom_stack import (
 from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.source import Rejected, ScanSource, Skipped
 
+_DICOM_ROOT: Final = "1.2.840.10008."  # of every UID that the standard defines (PS3.5 9.1)
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 # Slices of these modalities mean nothing without their place in the stack.
 _TOMOGRAPHIC: Final = frozenset(("CT", "MR", "PT"))
@@ -70,7 +71,7 @@ def group_files(
     ``same_bytes`` and ``same_pixels`` are asked only about files that claim to be one image.
     """
     grouped = Grouped()
-    images = [file for file in files if not _skip_non_image(file[0], grouped)]
+    images = [file for file in files if not _is_no_image(file[0], grouped)]
     images, conflicting = _drop_copies(images, same_bytes, grouped)
     groups: dict[tuple[str, ...], list[SliceHeader]] = defaultdict(list)
     for frames in images:
@@ -157,10 +158,17 @@ def _natural(value: str) -> tuple[float, str]:
         return (0.0, value)
 
 
-def _skip_non_image(header: SliceHeader, grouped: Grouped) -> bool:
+def _is_no_image(header: SliceHeader, grouped: Grouped) -> bool:
+    """Put down as skipped what is not an image, and as rejected what was cut off within a UID."""
     name = UID(header.sop_class).name
     known = name != header.sop_class
     is_image = "Image Storage" in name or "Parametric Map" in name
+    is_standard = header.sop_class.startswith(_DICOM_ROOT)
+    is_cut_off = bool(header.sop_class) and _DICOM_ROOT.startswith(header.sop_class)
+    if not known and (is_standard or is_cut_off):
+        reason = f"SOP Class UID '{header.sop_class}' is not one of the standard's"
+        grouped.reject([header], ScanError("dicom.malformed", f"{header.path}: {reason}"))
+        return True
     if (known and not is_image) or (not known and not header.rows):
         grouped.skipped.append(Skipped(header.path, f"DICOM without an image: {name or 'unknown'}"))
         return True
