@@ -133,8 +133,8 @@ class CohortFingerprint(Config):
             commonest first, rare ones together as "other"; "" where a file does not say.
         dimensions: Scans by number of axes, "2" and "3".
         frame: Orientation that the axes are measured in: "RAS" for volumes, the plane's upright
-            orientation for images, "as stored" where most scans do not say how they lie or where
-            images lie in several planes.
+            orientation for images, "as stored" where no scan says how it lies or where images lie
+            in several planes.
         with_orientation: Scans that state how they lie.
         with_spacing: Scans that state a voxel size.
         axes: The axes of the commoner number of dimensions, in the directions of ``frame``.
@@ -168,6 +168,11 @@ class CohortFingerprint(Config):
     def spatial_ndim(self) -> int:
         """2 or 3: what most scans are."""
         return len(self.axes)
+
+    @property
+    def unit(self) -> str:
+        """What a scan is made of: "pixel" in 2D, "voxel" in 3D."""
+        return "voxel" if self.spatial_ndim == 3 else "pixel"
 
     @property
     def modality(self) -> str:
@@ -304,7 +309,7 @@ def _frame(
     records: Sequence[ScanRecord], ndim: int
 ) -> Literal["RAS", "PL", "IL", "IP", "as stored"]:
     oriented = [record.orientation for record in records if record.orientation]
-    if 2 * len(oriented) < len(records):
+    if not oriented:
         return AS_STORED
     if ndim == 3:
         return "RAS"

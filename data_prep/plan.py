@@ -151,9 +151,11 @@ def _cautions(seen: CohortFingerprint, config: PrepConfig) -> Iterator[str]:
         yield f"several modalities in one cohort ({shown}): no intensity scale suits them all"
     if set(stated) == {"CT"} and not seen.looks_like_hu:
         yield "CT whose numbers are not Hounsfield units (no rescale, or no air): no window is used"
-    if config.spacing_mm is not None and seen.with_spacing < seen.scans:
+    if 0 < seen.with_spacing < seen.scans:
         count = seen.scans - seen.with_spacing
-        yield f"{count} scans state no voxel size, and 1 mm is assumed for them"
+        yield f"{count} scans state no {seen.unit} size in mm, and 1 mm is assumed for them" + (
+            "" if config.spacing_mm is not None else ": if that is right, set spacing_mm"
+        )
     if config.fit == "crop_or_pad":
         yield from _cut(seen, config)
     marked = max(seen.flags.get(name, 0) for name in ("burned_in_annotation", "secondary_capture"))

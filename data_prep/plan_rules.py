@@ -20,13 +20,15 @@ from data_prep.preprocess import AS_STORED
 _BUDGET: Final = {2: 224**2, 3: 64**3}
 # Voxels of all prepared scans together: training holds them in memory, 4 bytes each.
 _COHORT_BUDGET: Final = 1 << 30
+# Scans that must state a voxel size, as a share, for sizes in mm to be compared at all.
+MOST: Final = 0.9
 LEAST_EDGE: Final = 8
 _EDGE_STEP: Final = 4  # edges are multiples of it: networks halve them again and again
 # nnU-Net's ANISO_THRESHOLD (nnunetv2/configuration.py), for voxel edges and numbers of voxels.
 _ANISOTROPY: Final = 3.0
 # nnU-Net's step in the search for a spacing that fits its budget (default_experiment_planner.py).
 _COARSEN: Final = 1.03
-_ISOTROPIC: Final = 1.05  # edges that differ by less become one number
+_ISOTROPIC: Final = 1.15  # edges that differ by less become one number
 _MARGIN: Final = 1.05  # of the grid around the body
 # Scales of single scans that differ by more come from scanners rather than from patients ...
 _GAIN: Final = 1.5
@@ -58,16 +60,13 @@ def orientation(seen: CohortFingerprint) -> Decision:
     silent = seen.scans - seen.with_orientation
     if seen.with_orientation == 0:
         why = "no file says how its scan lies in the patient, so axes stay as they are"
-    elif seen.frame != AS_STORED:
-        why = (
-            "left and right, front and back must mean the same in every scan; axes are swapped and "
-            "turned, no voxel is changed"
-        )
-        why += f"; {silent} scans that do not say how they lie stay as they are" if silent else ""
-    elif 2 * seen.with_orientation < seen.scans:
-        why = f"only {seen.with_orientation} of {seen.scans} scans say how they lie in the patient"
-    else:
+    elif seen.frame == AS_STORED:
         why = "the images lie in several planes, and no turning brings one plane into another"
+    else:
+        why = "left and right, front and back must mean the same in every scan; axes are swapped "
+        why += "and turned, no voxel is changed"
+        if silent:
+            why += f"; {silent} scans do not say how they lie: they are taken to be upright"
     return Decision("orientation", seen.frame, why)
 
 
@@ -81,8 +80,8 @@ def grid(seen: CohortFingerprint, budget: int) -> tuple[Decision, Decision, Deci
     if seen.modality in _PROJECTIONS:
         why = f"{seen.modality} is a projection: pixels are measured at the detector, not inside"
         return _stretched(seen, budget, why)
-    if 2 * seen.with_spacing < seen.scans:
-        why = f"{seen.with_spacing or 'none'} of {seen.scans} scans state a voxel size in mm"
+    if seen.with_spacing < MOST * seen.scans:
+        why = f"{seen.with_spacing or 'none'} of {seen.scans} scans state a {seen.unit} size in mm"
         return _stretched(seen, budget, why)
     return _measured(seen, budget)
 
@@ -143,16 +142,18 @@ def _stretched(
     median = [axis.voxels.median for axis in seen.axes]
     shape = [round(n) for n in median]
     if all(axis.voxels.is_constant for axis in seen.axes) and math.prod(shape) <= budget:
-        because = f"every scan has these voxels, and they are within the budget ({_voxels(budget)})"
+        because = (
+            f"every scan has this shape, and it is within the budget ({_budget(seen, budget)})"
+        )
         fit = "every scan has this shape already: nothing is stretched"
     else:
         factor = min(1.0, (budget / math.prod(median)) ** (1 / len(median)))
         shape = [_edge(n * factor) for n in median]
         while math.prod(shape) > budget:
             shape[shape.index(max(shape))] -= _EDGE_STEP
-        because = f"the median scan has {_times(median)} voxels"
-        because += f", made smaller to the budget ({_voxels(budget)})" if factor < 1 else ""
-        fit = "without a voxel size in mm, scans can only be stretched to one shape"
+        because = f"the median scan has {_times(median)} {seen.unit}s"
+        because += f", made smaller to the budget ({_budget(seen, budget)})" if factor < 1 else ""
+        fit = f"without a {seen.unit} size in mm, scans can only be stretched to one shape"
     return (
         Decision("spacing_mm", None, why),
         Decision("shape", _one_or_all(shape), because),
@@ -173,7 +174,7 @@ def _measured(seen: CohortFingerprint, budget: int) -> tuple[Decision, Decision,
         spacing = _rounded([max(mm, finest) for mm in wanted])
         shape = _edges(cover, spacing)
     if finest > min(wanted):
-        why += f"; made coarser to the budget ({_voxels(budget)})"
+        why += f"; made coarser to the budget ({_budget(seen, budget)})"
     because = (
         f"covers {_times(cover)} mm at this spacing: what lies around the centre of nine scans "
     )
@@ -184,8 +185,8 @@ def _measured(seen: CohortFingerprint, budget: int) -> tuple[Decision, Decision,
         Decision(
             "fit",
             "crop_or_pad",
-            "a voxel keeps its size, so that sizes in mm stay evidence; smaller scans are padded, "
-            "larger ones are cut around their centre",
+            f"a {seen.unit} keeps its size, so that sizes in mm stay evidence; smaller scans are "
+            "padded, larger ones are cut around their centre",
         ),
     )
 
@@ -194,7 +195,7 @@ def _wanted_spacing(seen: CohortFingerprint) -> tuple[list[float], str]:
     """nnU-Net's target spacing: the median, but the 10th percentile of an axis of thick slices."""
     spreads = [axis.spacing_mm for axis in seen.axes if axis.spacing_mm]
     wanted = [spread.median for spread in spreads]
-    why = f"the median voxel is {_times(wanted)} mm"
+    why = f"the median {seen.unit} is {_times(wanted)} mm"
     worst = wanted.index(max(wanted))
     others = [axis for axis in range(len(wanted)) if axis != worst]
     widest = max(wanted[axis] for axis in others)
@@ -281,5 +282,5 @@ def _times(values: Sequence[float]) -> str:
     return " × ".join(f"{value:.3g}" if value < 1000 else f"{value:.0f}" for value in values)
 
 
-def _voxels(budget: int) -> str:
-    return f"{budget:,} voxels a scan"
+def _budget(seen: CohortFingerprint, budget: int) -> str:
+    return f"{budget:,} {seen.unit}s a scan"

@@ -24,15 +24,15 @@ MOST_CLASSES: Final = 6
 
 
 def geometry(records: Sequence[ScanRecord], seen: CohortFingerprint) -> str:
-    """Histograms of voxels, voxel size and extent along each axis; "" where all are alike."""
+    """Histograms of size, spacing and extent along each axis; "" where all scans are alike."""
     ndim = seen.spatial_ndim
     alike = [record for record in records if len(record.shape) - 1 == ndim]
     spaced = [record for record in alike if states_spacing(record)]
-    rows = [("voxels", np.array([in_frame(r, r.shape[1:], seen.frame) for r in alike]))]
+    rows = [(f"{seen.unit}s", np.array([in_frame(r, r.shape[1:], seen.frame) for r in alike]))]
     if spaced:
         sizes = np.array([in_frame(r, r.shape[1:], seen.frame) for r in spaced])
         spacing = np.array([in_frame(r, r.spacing_mm, seen.frame) for r in spaced])
-        rows += [("voxel size (mm)", spacing), ("extent (mm)", sizes * spacing)]
+        rows += [(f"{seen.unit} size (mm)", spacing), ("extent (mm)", sizes * spacing)]
     rows = [(what, values) for what, values in rows if np.ptp(values, axis=0).any()]
     if not rows:
         return ""
@@ -52,8 +52,14 @@ def geometry(records: Sequence[ScanRecord], seen: CohortFingerprint) -> str:
         return svg(figure, "geometry")
 
 
-def histograms(sample: Sequence[SampledScan], classes: Sequence[str]) -> str:
-    """Share of voxels at each intensity, one line a class (one for all, if there are many)."""
+def histograms(sample: Sequence[SampledScan], classes: Sequence[str], unit: str) -> str:
+    """Share of voxels at each intensity: one line a class, or one for all of many classes.
+
+    Args:
+        sample: The scans that were read again.
+        classes: Their classes.
+        unit: "voxel" or "pixel".
+    """
     groups = _by_class(sample, classes)
     low, high = _range(sample)
     edges = np.linspace(low, high, _BINS + 1)
@@ -70,7 +76,7 @@ def histograms(sample: Sequence[SampledScan], classes: Sequence[str]) -> str:
         axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         axes.set_xlabel("Intensity as read")
-        axes.set_ylabel("Share of voxels")
+        axes.set_ylabel(f"Share of {unit}s")
         _legend(axes, len(groups))
         return svg(figure, "histograms")
 

@@ -21,8 +21,9 @@ from pipeline.page import render
 
 # What a page can show and an eye take in.
 _MOST_CLASSES: Final = 24
+_MOST_LISTED: Final = 13  # a fingerprint counts 12 kinds and "other"
 _SHEET_CLASSES: Final = 12
-_SHEET_SCANS: Final = 48
+_SHEET_SCANS: Final = 36
 
 Facts = list[tuple[str, str]]
 
@@ -50,14 +51,15 @@ def write_cohort_page(
         "class_rows": _class_rows(seen),
         "more_classes": max(0, len(classes) - _MOST_CLASSES),
         "geometry": cohort_figures.geometry(records, seen),
+        "unit": seen.unit + "s",
         "size": _size(seen),
-        "spacing": _spacing(seen),
-        "histograms": cohort_figures.histograms(sample, classes),
+        "spacing": _of_size(seen),
+        "histograms": cohort_figures.histograms(sample, classes, seen.unit),
         "ranges": cohort_figures.ranges(sample, classes),
         "sheet": _contact_sheet(sample, classes, survey_folder),
         "more_in_sheet": max(0, len(classes) - _SHEET_CLASSES),
         "quarantine": _quarantine(counts),
-        "skipped": counts["skipped_files"],
+        "skipped": _number(counts["skipped_files"], "file"),
         **_plan(seen),
     }
     write_bytes(out, render("pipeline", "cohort.html.j2", values))
@@ -75,44 +77,53 @@ def facts(seen: CohortFingerprint, counts: Mapping[str, Any]) -> Facts:
     spread = seen.scans_per_patient
     return [
         ("task", seen.task.kind),
-        ("scans", f"{seen.scans:,} of {seen.patients:,} patients"),
+        ("scans", f"{seen.scans:,} of {_number(seen.patients, 'patient')}"),
         ("scans per patient", _span(spread)),
         ("classes", _list(seen.scans_per_class)),
         ("formats", _list(seen.formats)),
         ("modalities", _list(seen.modalities)),
-        ("dimensions", ", ".join(f"{n}D: {count:,}" for n, count in seen.dimensions.items())),
+        ("dimensions", _list({f"{n}D": count for n, count in seen.dimensions.items()})),
         ("channels", _list(seen.channels)),
-        ("voxels", _size(seen)),
-        ("voxel size", _spacing(seen)),
+        (f"{seen.unit}s", _size(seen)),
+        (f"{seen.unit} size", _spacing(seen)),
         ("orientations", _list(seen.orientations)),
         ("data types", _list(seen.dtypes)),
         ("intensities", f"{found.minimum.minimum:.5g} to {found.maximum.maximum:.5g}"),
         ("scale between scans", f"{found.gain:.1f}-fold ({found.sampled} scans read again)"),
         ("flags", _list(seen.flags) or "none"),
         ("quarantined", _list(counts["quarantined_by_code"]) or "none"),
-        ("skipped", f"{counts['skipped_files']:,} files"),
+        ("skipped", _number(counts["skipped_files"], "file")),
     ]
 
 
 def _sentences(
     seen: CohortFingerprint, orientations: int, counts: Mapping[str, Any]
 ) -> Sequence[str]:
-    rarest = min(seen.scans_per_class, key=lambda name: seen.scans_per_class[name])
-    share = seen.scans_per_class[rarest] / seen.scans
     kind = "volumes" if seen.spatial_ndim == 3 else "images"
-    scans = "scan" if seen.scans == 1 else "scans"
-    patients = "patient" if seen.patients == 1 else "patients"
     sentences = [
-        f"{seen.scans:,} {scans} of {seen.patients:,} {patients} in "
-        f"{len(seen.scans_per_class)} classes; the rarest, {rarest}, has {100 * share:.3g} %.",
-        f"The {kind} have {_size(seen)} voxels, {_spacing(seen)}"
+        f"{_number(seen.scans, 'scan')} of {_number(seen.patients, 'patient')} in "
+        f"{len(seen.scans_per_class)} classes; {_balance(seen)}.",
+        f"The {kind} have {_medians(seen)}"
         + (f", in {orientations} orientations." if orientations > 1 else "."),
         _scale(seen),
     ]
     refused = sum(counts["quarantined_by_code"].values())
     if refused:
-        sentences.append(f"{refused:,} files could not be used; the reasons are below.")
+        sentences.append(f"{_number(refused, 'file')} could not be used; the reasons are below.")
     return sentences
+
+
+def _balance(seen: CohortFingerprint) -> str:
+    counts = seen.scans_per_class
+    rarest = min(counts, key=lambda name: counts[name])
+    share = f"{100 * counts[rarest] / seen.scans:.3g} %"
+    if counts[rarest] == max(counts.values()):
+        return f"each has {share}"
+    return f"the rarest, {rarest}, has {share}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _scale(seen: CohortFingerprint) -> str:
@@ -147,10 +158,24 @@ def _size(seen: CohortFingerprint) -> str:
 def _spacing(seen: CohortFingerprint) -> str:
     known = [axis.spacing_mm for axis in seen.axes if axis.spacing_mm]
     if not known:
-        return "of unknown size in mm"
-    text = "of " + " × ".join(_span(spread) for spread in known) + " mm"
+        return "not known in mm"
+    text = " × ".join(_span(spread) for spread in known) + " mm"
     silent = seen.scans - seen.with_spacing
     return f"{text} ({silent:,} scans state none)" if silent else text
+
+
+def _of_size(seen: CohortFingerprint) -> str:
+    return f"of {_spacing(seen)}" if seen.with_spacing else "their size in mm is not known"
+
+
+def _medians(seen: CohortFingerprint) -> str:
+    text = " × ".join(f"{axis.voxels.median:.3g}" for axis in seen.axes)
+    text += f" {seen.unit}s"
+    known = [axis.spacing_mm.median for axis in seen.axes if axis.spacing_mm]
+    if known:
+        text += " of " + " × ".join(f"{mm:.2g}" for mm in known) + " mm"
+    alike = all(axis.voxels.is_constant for axis in seen.axes)
+    return text if alike else f"{text} at the median"
 
 
 def _span(spread: Spread) -> str:
@@ -161,7 +186,9 @@ def _span(spread: Spread) -> str:
 
 
 def _list(counts: Counts) -> str:
-    return ", ".join(f"{name or 'not stated'} {count:,}" for name, count in counts.items())
+    shown = list(counts.items())[:_MOST_LISTED]
+    text = "; ".join(f"{name or 'not stated'}: {count:,}" for name, count in shown)
+    return f"{text}; and {len(counts) - len(shown)} more" if len(counts) > len(shown) else text
 
 
 def _quarantine(counts: Mapping[str, Any]) -> list[tuple[str, int, str]]:
