@@ -1,7 +1,7 @@
 """The process that decodes: one job after another, under limits, until its parent is gone.
 
 A job is a list of sources; each is answered in turn, so that the parent knows which one killed
-the child. Nothing that this process does can reach the parent but data (see ``wire``).
+the child. Nothing of this process reaches the parent but data (see ``wire`` and ``channel``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from data_prep.errors import ScanError
 from data_prep.readers import ScanSource, read_scan
+from data_prep.readers.channel import Sender
 from data_prep.readers.policy import ReadPolicy
-from data_prep.readers.wire import send
 from data_prep.volume import Volume
 
 # A whole scan takes a small multiple of its files; a bomb is a small file that takes gigabytes.
@@ -40,6 +40,7 @@ class Job:
         policy: How to read.
         memory_bytes: What one source may take, on top of a multiple of its files' size.
         timeout_s: What one source may take.
+        released: Shared memory that the parent has done with.
     """
 
     root: Path
@@ -48,15 +49,17 @@ class Job:
     policy: ReadPolicy
     memory_bytes: int
     timeout_s: float
+    released: tuple[int, ...] = ()
 
 
 def main(descriptor: int) -> None:
     """Serve jobs from a socket until it closes."""
     connection = socket.socket(fileno=descriptor)
+    sender = Sender(connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    send(connection, ("ready",))
+    sender.send(("ready",))
     transform: Callable[[Volume], Any] | None = None
     loaded = b""
     while True:
@@ -67,16 +70,17 @@ def main(descriptor: int) -> None:
         except (EOFError, ConnectionError):
             return
         except Exception:
-            send(connection, ("failed", traceback.format_exc()))
+            sender.send(("failed", traceback.format_exc()))
             return
+        sender.release(job.released)
         for source in job.sources:
             _limit(job, source)
             answer = _answer(job, source, transform if loaded else None)
             _unlimit()
             try:
-                send(connection, answer)
+                sender.send(answer)
             except TypeError as error:
-                send(connection, ("failed", str(error)))
+                sender.send(("failed", str(error)))
             except ConnectionError:
                 return
 

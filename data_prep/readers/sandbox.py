@@ -25,10 +25,10 @@ from types import TracebackType
 from typing import Any, Final, TypeVar, overload
 
 from data_prep.errors import MedcurveError, ScanError
+from data_prep.readers.channel import Receiver
 from data_prep.readers.decode_child import Job, send_job
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
 from data_prep.readers.source import ScanSource
-from data_prep.readers.wire import receive
 from data_prep.volume import Volume
 
 T = TypeVar("T")
@@ -52,6 +52,10 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    # glibc: keep freed memory for the next scan, for fresh pages cost more than the decoding of a
+    # small image (mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD)
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
 }
 
 
@@ -210,6 +214,7 @@ class _Child:
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, **_ENVIRONMENT},
             )
+        self._receiver = Receiver(self._socket)
         self._ready = False
         self.ended = False
 
@@ -222,7 +227,7 @@ class _Child:
         if self._ready:
             return
         try:
-            receive(self._socket, time.monotonic() + _START_S)
+            self._receiver.receive(time.monotonic() + _START_S)
         except (OSError, EOFError, ValueError) as error:
             reason = self._exit()
             self.end()
@@ -237,7 +242,7 @@ class _Child:
         """Send a job; False if the process is gone."""
         try:
             self._socket.settimeout(None)
-            send_job(self._socket, job)
+            send_job(self._socket, replace(job, released=self._receiver.take_released()))
         except OSError:
             return False
         return True
@@ -246,7 +251,7 @@ class _Child:
         """What became of a source (a value, a ScanError or a DecodeError), and its bytes."""
         name = source.paths[0]
         try:
-            message, size = receive(self._socket, time.monotonic() + timeout_s)
+            message, size = self._receiver.receive(time.monotonic() + timeout_s)
             return _outcome(message), size
         except ScanError as error:  # the parent checks a Volume again while it builds it
             return error, 0
@@ -266,6 +271,7 @@ class _Child:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+        self._receiver.close()
 
     def _exit(self) -> str:
         """How the process ended; one that lives on after closing its socket is killed."""

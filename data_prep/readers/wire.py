@@ -1,102 +1,70 @@
-"""How a decode child hands its results over: as data, never as pickles.
+"""How a decode child's results are written down: as data, never as pickles.
 
 The child has decoded a file that nobody vouches for, so the parent must not let it name code to
-run. Values travel as JSON with arrays beside it; the only objects that can be built are frozen
-dataclasses whose module the parent has imported already. Large arrays go through a memory file,
-which the parent maps: nothing is copied.
+run. Values travel as JSON with arrays beside it; the only objects that can be built are
+dataclasses whose module the parent has imported already.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import mmap
-import os
-import socket
-import struct
+import math
 import sys
-import time
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.volume import Array
 
-_HEADER: Final = struct.Struct("<?QQ")  # in a memory file?, bytes of JSON, bytes of arrays
 _ALIGNMENT: Final = 64
-# Below this a copy through the socket is cheaper than a memory file.
-_MEMORY_FILE_BYTES: Final = 1 << 18
-_MAX_TEXT_BYTES: Final = 1 << 26
-_MAX_ARRAY_BYTES: Final = 1 << 34
-_BLOCK_BYTES: Final = 1 << 20
 _PLAIN: Final = (str, int, float, bool, type(None))
+_ARRAY_KINDS: Final = "biufcSU"
+
+Bytes = NDArray[np.uint8]
 
 
-def send(connection: socket.socket, value: object) -> None:
-    """Send plain values, lists, tuples, dicts, arrays and frozen dataclasses of them.
+def encode(value: object) -> tuple[bytes, list[Array]]:
+    """Plain values, lists, tuples, dicts, arrays and dataclasses of them: JSON, and the arrays.
 
     Raises:
         TypeError: If ``value`` holds anything else.
-        OSError: If the other side is gone.
     """
     arrays: list[Array] = []
     text = json.dumps(_encode(value, arrays)).encode()
-    size = sum(_room(array) for array in arrays)
-    if size >= _MEMORY_FILE_BYTES and hasattr(os, "memfd_create"):
-        connection.sendall(_HEADER.pack(True, len(text), size) + text)
-        descriptor = os.memfd_create("medcurve")
-        try:
-            os.ftruncate(descriptor, size)
-            with mmap.mmap(descriptor, size) as memory:
-                _store(arrays, memory)
-            socket.send_fds(connection, [b"\0"], [descriptor])
-        finally:
-            os.close(descriptor)
-    else:
-        buffer = bytearray(size)
-        _store(arrays, buffer)
-        connection.sendall(_HEADER.pack(False, len(text), size) + text + buffer)
+    return text, arrays
 
 
-def receive(connection: socket.socket, deadline: float | None = None) -> tuple[Any, int]:
-    """Receive what ``send`` sent, and the bytes that it holds.
+def room(arrays: list[Array]) -> int:
+    """Bytes that ``store`` needs."""
+    return sum(_room(array) for array in arrays)
 
-    Args:
-        connection: A stream socket.
-        deadline: ``time.monotonic()`` after which to give up; default: wait for ever.
+
+def store(arrays: list[Array], memory: Bytes) -> None:
+    """Copy arrays into ``memory``, one after the other."""
+    start = 0
+    for array in arrays:
+        np.ndarray(array.shape, array.dtype, memory, start, order=_order(array))[...] = array
+        start += _room(array)
+
+
+def decode(text: bytes | bytearray, memory: Bytes) -> Any:
+    """What ``encode`` wrote down; arrays are views of ``memory``, and keep it alive.
 
     Raises:
-        TimeoutError: At the deadline.
-        EOFError: If the other side has closed.
-        ValueError: If what comes is not a message, or names what cannot be built.
+        ValueError: If ``text`` is not what ``encode`` writes, or names what cannot be built.
+        TypeError: If it describes an array or a dataclass that cannot be.
     """
-    in_file, text_bytes, size = _HEADER.unpack(_exactly(connection, _HEADER.size, deadline))
-    if text_bytes > _MAX_TEXT_BYTES or size > _MAX_ARRAY_BYTES:
-        raise ValueError(f"a message of {text_bytes} and {size} bytes")
-    text = _exactly(connection, text_bytes, deadline)
-    memory: mmap.mmap | bytearray
-    if in_file:
-        _wait(connection, deadline)
-        _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
-        if not descriptors:
-            raise EOFError
-        try:
-            if os.fstat(descriptors[0]).st_size < size:
-                raise ValueError("the memory file is shorter than announced")
-            memory = mmap.mmap(descriptors[0], size)
-        finally:
-            os.close(descriptors[0])
-    else:
-        memory = _exactly(connection, size, deadline)
-    return _decode(json.loads(text), memory), text_bytes + size
+    return _decode(json.loads(text), memory)
 
 
 def _encode(value: object, arrays: list[Array]) -> Any:
     if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "biufcSU":
+        if value.dtype.kind not in _ARRAY_KINDS:
             raise TypeError(f"an array of {value.dtype} cannot be handed over")
+        start = room(arrays)
         arrays.append(value)
-        start = sum(_room(array) for array in arrays[:-1])
         return {"array": [value.dtype.str, list(value.shape), _order(value), start]}
     if isinstance(value, np.generic):
         value = value.item()
@@ -118,7 +86,7 @@ def _encode(value: object, arrays: list[Array]) -> Any:
     )
 
 
-def _decode(value: Any, memory: mmap.mmap | bytearray) -> Any:
+def _decode(value: Any, memory: Bytes) -> Any:
     if isinstance(value, list):
         return [_decode(item, memory) for item in value]
     if not isinstance(value, dict):
@@ -131,8 +99,11 @@ def _decode(value: Any, memory: mmap.mmap | bytearray) -> Any:
     if tag == "array":
         name, shape, order, start = content
         dtype = np.dtype(name)
-        if dtype.kind not in "biufcSU":  # an object array would be a list of addresses
+        if dtype.kind not in _ARRAY_KINDS:  # an object array would be a list of addresses
             raise ValueError(f"an array of {dtype}")
+        end = start + math.prod(shape) * dtype.itemsize
+        if start < 0 or min(shape, default=1) < 0 or end > len(memory):  # numpy lets some pass
+            raise ValueError(f"an array from byte {start} to {end} of {len(memory)}")
         return np.ndarray(shape, dtype, memory, start, order=order)
     if tag != "object":
         raise ValueError(f"unknown tag {tag!r}")
@@ -152,36 +123,10 @@ def _known_dataclass(module: str, qualname: str) -> Any:
     return found
 
 
-def _order(array: Array) -> Literal["C", "F"]:
-    """Memory order to keep, so that sums over the array keep their rounding."""
-    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-
-
 def _room(array: Array) -> int:
     return -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
-def _store(arrays: list[Array], memory: mmap.mmap | bytearray) -> None:
-    start = 0
-    for array in arrays:
-        np.ndarray(array.shape, array.dtype, memory, start, order=_order(array))[...] = array
-        start += _room(array)
-
-
-def _wait(connection: socket.socket, deadline: float | None) -> None:
-    left = None if deadline is None else deadline - time.monotonic()
-    if left is not None and left <= 0:
-        raise TimeoutError
-    connection.settimeout(left)
-
-
-def _exactly(connection: socket.socket, count: int, deadline: float | None) -> bytearray:
-    data = bytearray(count)
-    view, done = memoryview(data), 0
-    while done < count:
-        _wait(connection, deadline)
-        got = connection.recv_into(view[done : done + _BLOCK_BYTES])
-        if not got:
-            raise EOFError
-        done += got
-    return data
+def _order(array: Array) -> Literal["C", "F"]:
+    """Memory order to keep, so that sums over the array keep their rounding."""
+    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"

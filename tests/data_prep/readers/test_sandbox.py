@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import pickle
-import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import child_work
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scan_files import nifti_image, write_nifti, write_series
 
 from data_prep.errors import ScanError
-from data_prep.readers import ReadPolicy, ScanSource, discover, read_scan, sandbox, wire
+from data_prep.readers import ReadPolicy, ScanSource, discover, read_scan, sandbox
 from data_prep.readers.decode_child import Job
 from data_prep.readers.sandbox import DecodeError, DecodePool
 from data_prep.volume import Volume
@@ -283,133 +277,3 @@ def test_a_child_ends_with_its_parent(numbered: Numbered, tmp_path: Path) -> Non
             return
         time.sleep(0.05)
     pytest.fail("the child outlived its parent")
-
-
-Receiver = Callable[[socket.socket], Any]
-
-
-def exchange(write: Callable[[socket.socket], object]) -> tuple[Any, int]:
-    """Receive what ``write`` writes from another thread, then the end of the stream."""
-    ours, theirs = socket.socketpair()
-
-    def run() -> None:
-        with theirs:
-            write(theirs)
-
-    writer = threading.Thread(target=run)
-    writer.start()
-    try:
-        with ours:
-            return wire.receive(ours, time.monotonic() + 20)
-    finally:
-        writer.join()
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.dictionaries(st.text() | st.integers(), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(value=json_values)
-def test_plain_values_arrive_as_they_were(value: Any) -> None:
-    found, size = exchange(lambda connection: wire.send(connection, value))
-    assert found == value
-    assert size > 0
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    dtype=st.sampled_from(["u1", "<i2", ">f4", "f8", "?", "<U3"]),
-    shape=st.lists(st.integers(0, 5), max_size=4),
-    order=st.sampled_from("CF"),
-    step=st.sampled_from([1, 2]),
-)
-def test_arrays_arrive_as_they_were(dtype: str, shape: list[int], order: Any, step: int) -> None:
-    array = np.asarray(
-        np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype), order=order
-    )
-    array = array[::step] if array.ndim else array
-    (found, again), _ = exchange(lambda connection: wire.send(connection, [array, array]))
-    np.testing.assert_array_equal(found, array)
-    np.testing.assert_array_equal(again, array)
-    assert found.dtype == array.dtype
-    assert found.flags.writeable
-    if step == 1:
-        assert found.flags.f_contiguous == array.flags.f_contiguous
-
-
-@pytest.mark.parametrize("memory_files", [True, False])
-def test_large_arrays(memory_files: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not memory_files:
-        monkeypatch.delattr(os, "memfd_create")
-    array = np.random.default_rng(0).normal(size=(3, 1 << 18))
-    found, size = exchange(lambda connection: wire.send(connection, (array, "x")))
-    np.testing.assert_array_equal(found[0], array)
-    assert size >= array.nbytes
-
-
-@pytest.mark.parametrize(
-    "value",
-    [object(), {1, 2}, np.array([None]), b"bytes", np.array(["2020"], "M8[Y]")],
-    ids=["object", "set", "object array", "bytes", "date"],
-)
-def test_what_cannot_be_handed_over(value: object) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(TypeError, match=r"handed over|hand over"):
-        wire.send(ours, value)
-
-
-def message(text: object, size: int = 0, *, in_file: bool = False) -> bytes:
-    data = json.dumps(text).encode()
-    return struct.pack("<?QQ", in_file, len(data), size) + data
-
-
-HOSTILE: list[tuple[str, bytes]] = [
-    ("a class that is no dataclass", message({"object": ["subprocess", "Popen", ["true"]]})),
-    ("a function", message({"object": ["os", "system", ["true"]]})),
-    ("a module that is not imported", message({"object": ["antigravity", "x", []]})),
-    ("too few fields", message({"object": ["data_prep.volume", "Volume", [1]]})),
-    ("an array of objects", message({"array": ["|O", [1], "C", 0]}, 8) + b"\0" * 8),
-    ("an array beyond its bytes", message({"array": ["<f8", [100], "C", 0]}, 8) + b"\0" * 8),
-    ("unknown tag", message({"what": 1})),
-    ("a giant", struct.pack("<?QQ", False, 1 << 40, 0)),
-    ("not JSON", struct.pack("<?QQ", False, 3, 0) + b"abc"),
-    ("two tags", message({"tuple": [], "dict": []})),
-    ("no memory file", message([], 1 << 20, in_file=True) + b"\0"),
-    ("cut off", b"\0\0\0"),
-]
-
-
-@pytest.mark.parametrize("data", [pytest.param(d, id=name) for name, d in HOSTILE])
-def test_a_child_cannot_make_the_parent_do_anything(data: bytes) -> None:
-    with pytest.raises((ValueError, TypeError, EOFError)):
-        exchange(lambda connection: connection.sendall(data))
-
-
-def test_a_memory_file_that_is_too_short() -> None:
-    def write(connection: socket.socket) -> None:
-        connection.sendall(message([], 1 << 20, in_file=True))
-        descriptor = os.memfd_create("short")
-        socket.send_fds(connection, [b"\0"], [descriptor])
-        os.close(descriptor)
-
-    with pytest.raises(ValueError, match="shorter"):
-        exchange(write)
-
-
-def test_waiting_ends_at_the_deadline() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        begin = time.monotonic()
-        with pytest.raises(TimeoutError):
-            wire.receive(ours, begin + 0.2)
-        assert time.monotonic() - begin < 5
-        with pytest.raises(TimeoutError):
-            wire.receive(ours, begin)
