@@ -79,18 +79,22 @@ def progress(title: str, unit: str) -> Iterator[Progress]:
 @contextmanager
 def _plain(title: str, unit: str) -> Iterator[Progress]:
     start = last = time.monotonic()
+    begun = start  # when the first unit was done: what came before was not work on units
     seen = (0, 0)
 
     def line() -> str:
-        seconds = time.monotonic() - start
+        now = time.monotonic()
+        seconds = now - start
         speed = f", {rate(seen[0] / seconds)} {unit}/s" if seconds > 0 else ""
-        left = (seen[1] - seen[0]) * seconds / seen[0] if seen[0] else 0.0
+        left = (seen[1] - seen[0]) * (now - begun) / (seen[0] - 1) if seen[0] > 1 else 0.0
         return f"{title}: {seen[0]}/{seen[1]} {unit} in {seconds:.1f} s{speed}" + (
             f", about {left:.0f} s left" if left >= 1 else ""
         )
 
     def report(done: int, total: int) -> None:
-        nonlocal seen, last
+        nonlocal seen, last, begun
+        if seen[0] == 0:
+            begun = time.monotonic()
         seen = (done, total)
         if time.monotonic() - last >= _PLAIN_EVERY_S:
             last = time.monotonic()

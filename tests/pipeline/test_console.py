@@ -38,7 +38,7 @@ def test_a_long_job_tells_every_ten_seconds(
         for done, now in enumerate((4.0, 12.0, 15.0, 24.0), start=1):  # noqa: B007
             report(done, 8)
     lines = screen.getvalue().splitlines()
-    assert lines[0] == "ingest: 2/8 scans in 12.0 s, 0.167 scans/s, about 36 s left"
+    assert lines[0] == "ingest: 2/8 scans in 12.0 s, 0.167 scans/s, about 48 s left"
     assert len(lines) == 3
 
 
