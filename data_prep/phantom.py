@@ -66,11 +66,11 @@ class PhantomConfig(Config):
     n_patients: Annotated[int, Field(ge=1, le=100_000)] = 240
     seed: Annotated[int, Field(ge=0)] = 0
     law: LesionLaw = LesionLaw()
-    dicom: Fraction = 0.5
+    dicom: Fraction = 0.4
     modality: Literal["MR", "CT"] = "MR"
     any_orientation: bool = True
     spacing_mm: Range = (2.5, 5.0)
-    slice_mm: Range = (4.0, 6.0)
+    slice_mm: Range = (5.0, 7.0)
     gain: Range = (0.4, 2.5)
     noise: Fraction = 0.03
     body_size: Fraction = 0.06

@@ -111,6 +111,10 @@ def test_the_image_gives_away_the_bayes_probability(ndim: Any) -> None:
 
 def lobe_features(image: NDArray[np.float32], spacing_mm: float) -> list[float]:
     """How bright small things are where a normalised scan has its lobes."""
+    details = [
+        ndimage.gaussian_filter(image, narrow) - ndimage.gaussian_filter(image, wide)
+        for narrow, wide in ((0.5, 1.5), (1.0, 2.5))
+    ]
     middle = (np.array(image.shape) - 1) / 2
     half = np.array([11, 14, 14])[: image.ndim] / spacing_mm
     features: list[float] = []
@@ -118,8 +122,7 @@ def lobe_features(image: NDArray[np.float32], spacing_mm: float) -> list[float]:
         center = middle + np.array([side, -4, 9])[: image.ndim] / spacing_mm
         low, high = np.ceil(center - half).astype(int), np.floor(center + half).astype(int) + 1
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        for narrow, wide in ((0.5, 1.5), (1.0, 2.5)):
-            detail = ndimage.gaussian_filter(image, narrow) - ndimage.gaussian_filter(image, wide)
+        for detail in details:
             features += [*np.quantile(detail[box], [0.5, 0.8, 0.9, 0.95, 0.98, 1])]
     return features
 
