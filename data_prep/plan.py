@@ -134,8 +134,10 @@ def flow(value: Any) -> str:
 
 
 def _comment(text: str) -> list[str]:
+    # A path may hold a line break, or what YAML does not take even in a comment.
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
     return textwrap.wrap(
-        " ".join(text.split()),  # a path may hold a line break
+        plain,
         _WIDTH,
         initial_indent="# ",
         subsequent_indent="#   ",
@@ -153,14 +155,17 @@ def _cautions(seen: CohortFingerprint, config: PrepConfig) -> Iterator[str]:
         yield "CT whose numbers are not Hounsfield units (no rescale, or no air): no window is used"
     if 0 < seen.with_spacing < seen.scans:
         count = seen.scans - seen.with_spacing
-        yield f"{count} scans state no {seen.unit} size in mm, and 1 mm is assumed for them" + (
-            "" if config.spacing_mm is not None else ": if that is right, set spacing_mm"
-        )
+        known = f"{count} of {seen.scans} scans state no {seen.unit} size in mm"
+        doubt = "" if config.spacing_mm is not None else ": if that is right, set spacing_mm"
+        yield f"{known}, and 1 mm is assumed for them{doubt}"
     if config.fit == "crop_or_pad":
         yield from _cut(seen, config)
     marked = max(seen.flags.get(name, 0) for name in ("burned_in_annotation", "secondary_capture"))
     if marked:
-        yield f"at least {marked} scans may have text burned in, which a classifier can learn from"
+        yield (
+            f"text may be burned into {marked} of {seen.scans} scans or more, and a classifier can "
+            "learn from it"
+        )
     if seen.intensities.unreadable:
         tried = seen.intensities.unreadable + seen.intensities.sampled
         yield f"{seen.intensities.unreadable} of {tried} sampled scans could not be read again"

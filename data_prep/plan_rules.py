@@ -66,7 +66,8 @@ def orientation(seen: CohortFingerprint) -> Decision:
         why = "left and right, front and back must mean the same in every scan; axes are swapped "
         why += "and turned, no voxel is changed"
         if silent:
-            why += f"; {silent} scans do not say how they lie: they are taken to be upright"
+            why += f"; {silent} of {seen.scans} scans do not say how they lie: they are taken "
+            why += "to be upright"
     return Decision("orientation", seen.frame, why)
 
 

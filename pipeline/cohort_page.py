@@ -15,6 +15,7 @@ from data_prep.files import read_json, write_bytes
 from data_prep.fingerprint import CohortFingerprint, Counts, Spread
 from data_prep.manifest import load_manifest
 from data_prep.plan import flow, plan_prep
+from data_prep.readers.source import SCAN_FLAGS
 from data_prep.survey import SampledScan, load_sample, thumbnail_path
 from pipeline import cohort_figures
 from pipeline.page import render
@@ -58,7 +59,8 @@ def write_cohort_page(
         "ranges": cohort_figures.ranges(sample, classes),
         "sheet": _contact_sheet(sample, classes, survey_folder),
         "more_in_sheet": max(0, len(classes) - _SHEET_CLASSES),
-        "quarantine": _quarantine(counts),
+        "quarantine": _explained(counts["quarantined_by_code"], SCAN_CODES),
+        "flags": _explained(seen.flags, SCAN_FLAGS),
         "skipped": _number(counts["skipped_files"], "file"),
         **_plan(seen),
     }
@@ -191,10 +193,10 @@ def _list(counts: Counts) -> str:
     return f"{text}; and {len(counts) - len(shown)} more" if len(counts) > len(shown) else text
 
 
-def _quarantine(counts: Mapping[str, Any]) -> list[tuple[str, int, str]]:
-    by_code: Counts = counts["quarantined_by_code"]
-    ordered = sorted(by_code.items(), key=lambda item: (-item[1], item[0]))
-    return [(code, count, SCAN_CODES[code]) for code, count in ordered]
+def _explained(counts: Counts, meanings: Mapping[str, str]) -> list[tuple[str, int, str]]:
+    """Code, count and meaning; the commonest first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(code, count, meanings[code]) for code, count in ordered]
 
 
 def _plan(seen: CohortFingerprint) -> dict[str, Any]:

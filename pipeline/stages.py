@@ -6,6 +6,7 @@ The command line and the demo both call these, so that they cannot differ.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -85,9 +86,8 @@ def plan_stage(
     check_plan_name(out)
     seen = _survey(workspace, processes)
     plan = plan_prep(seen, voxels)
-    command = f"medcurve prep {data} --prep {out}"
-    if workspace.runs != Path("runs"):
-        command += f" --runs {workspace.runs}"
+    place = [] if workspace.runs == Path("runs") else ["--runs", str(workspace.runs)]
+    command = shlex.join(["medcurve", "prep", data, "--prep", str(out), *place])
     write_plan(out, plan_yaml(plan, seen, command), overwrite=overwrite)
     table(
         ("field", "value", "because"), [(d.field, flow(d.value), d.because) for d in plan.decisions]
