@@ -106,10 +106,10 @@ def _read_file(root: Path, source: ScanSource, policy: ReadPolicy) -> Volume:
 
 def _frames(dataset: Dataset, form: PixelFormat, frames: Sequence[int], path: str) -> list[Values]:
     stored = stored_frames(dataset, form, frames, path)
-    lossy = ("lossy",) if is_lossy(dataset) else ()
+    lossy = ("lossy",) if is_lossy(dataset, path) else ()
     values = []
     for number, array in zip(frames, stored, strict=True):
-        groups = pixel_transformations(dataset, number)
+        groups = pixel_transformations(dataset, number, path)
         found = modality_values(array, dataset, form, path, groups)
         values.append(replace(found, flags=(*lossy, *found.flags)))
     return values

@@ -19,7 +19,7 @@ from pydicom.pixels.decoders.base import get_decoder
 
 from data_prep.errors import ScanError
 from data_prep.readers.codestream import frame_header
-from data_prep.readers.dicom_file import quiet_pydicom
+from data_prep.readers.dicom_file import element, quiet_pydicom
 from data_prep.readers.dicom_format import PixelFormat
 from data_prep.volume import Array
 
@@ -49,10 +49,10 @@ _SELF_DESCRIBING: Final = frozenset(
 )
 
 
-def is_lossy(dataset: Dataset) -> bool:
+def is_lossy(dataset: Dataset, path: str) -> bool:
     """True where pixels were compressed with loss, now or before (PS3.3 C.7.6.1.1.5)."""
-    stated = str(dataset.get("LossyImageCompression") or "") == "01"
-    return stated or dataset.file_meta.TransferSyntaxUID in _LOSSY
+    stated = element(dataset, "LossyImageCompression", path)
+    return str(stated) == "01" or dataset.file_meta.TransferSyntaxUID in _LOSSY
 
 
 def stored_frames(
@@ -160,7 +160,7 @@ def _masked(array: Array, form: PixelFormat) -> Array:
 
 def _check_encapsulated(dataset: Dataset, form: PixelFormat, syntax: uid.UID, path: str) -> None:
     """Compare the number, size and end of the codestreams with the header."""
-    value = dataset.get(form.element)
+    value = element(dataset, form.element, path)
     try:
         with quiet_pydicom():
             encoded = list(generate_frames(value, number_of_frames=form.frames))
@@ -199,7 +199,7 @@ def _check_encapsulated(dataset: Dataset, form: PixelFormat, syntax: uid.UID, pa
 
 def _check_native_length(dataset: Dataset, form: PixelFormat, path: str) -> None:
     """Native pixels must have the stated length, padded to an even one (PS3.5 8.1.1)."""
-    found = len(dataset[form.element].value or b"")
+    found = len(element(dataset, form.element, path) or b"")
     bits = form.rows * form.columns * form.samples * form.frames * form.bits
     if form.photometric == "YBR_FULL_422":
         bits = bits // 3 * 2  # PS3.3 C.7.6.3.1.2: two chrominance samples for two pixels

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -96,6 +96,23 @@ def read_whole_dataset(root: Path, path: str) -> Dataset:
     return _parse(io.BytesIO(data), len(data), path, None)
 
 
+def element(dataset: Dataset, name: str | tuple[int, int], path: str) -> Any:
+    """Value of an element by keyword, or the element by its tag; None if it is absent or empty.
+
+    pydicom converts a value when it is first asked for, and raises many types if it cannot.
+
+    Raises:
+        ScanError: ``dicom.malformed`` if the value is damaged.
+    """
+    try:
+        value = dataset.get(name)
+    except Exception as error:
+        raise ScanError(
+            "dicom.malformed", f"{path}: element {name} is damaged ({type(error).__name__})"
+        ) from None
+    return None if value == "" else value
+
+
 def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | None) -> Dataset:
     try:
         head = file.read(_META_BYTES)
@@ -110,6 +127,7 @@ def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | Non
                 specific_tags=None if tags is None else list(tags),  # type: ignore[arg-type]
                 stop_before_pixels=tags is not None,
             )
+            stated = str(dataset.file_meta.get("TransferSyntaxUID") or "")
     except ScanError:
         raise
     except RecursionError:
@@ -119,6 +137,8 @@ def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | Non
         raise ScanError(
             "dicom.malformed", f"{path}: not a well-formed data set ({type(error).__name__})"
         ) from error
+    if stated != syntax:
+        raise ScanError("dicom.malformed", f"{path}: the file meta information is damaged")
     if not syntax:
         raise ScanError(
             "dicom.no_transfer_syntax",

@@ -8,6 +8,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from data_prep.errors import ScanError
+from data_prep.readers.dicom_file import element
 from data_prep.readers.policy import ReadPolicy
 
 _GREY: Final = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
@@ -61,14 +62,14 @@ def pixel_format(dataset: Dataset, path: str, policy: ReadPolicy) -> PixelFormat
         ScanError: ``dicom.no_pixel_data``, ``dicom.malformed``, ``dicom.unsupported_pixels``,
             ``file.too_large`` or ``volume.bad_shape``.
     """
-    element = next((n for n in (_INTEGER_PIXELS, *_FLOAT_PIXELS) if n in dataset), "")
-    if not element:
+    pixels = next((n for n in (_INTEGER_PIXELS, *_FLOAT_PIXELS) if n in dataset), "")
+    if not pixels:
         raise ScanError("dicom.no_pixel_data", f"{path}: no Pixel Data element")
     bits = _integer(dataset, "BitsAllocated", path)
     stored = _integer(dataset, "BitsStored", path, bits)
     signed = bool(_integer(dataset, "PixelRepresentation", path, 0))
     form = PixelFormat(
-        element=element,
+        element=pixels,
         rows=_integer(dataset, "Rows", path),
         columns=_integer(dataset, "Columns", path),
         frames=_integer(dataset, "NumberOfFrames", path, 1),
@@ -77,8 +78,8 @@ def pixel_format(dataset: Dataset, path: str, policy: ReadPolicy) -> PixelFormat
         bits_stored=stored,
         high_bit=_integer(dataset, "HighBit", path, stored - 1),
         signed=signed,
-        photometric=str(dataset.get("PhotometricInterpretation") or "").strip(),
-        padding=_padding(dataset, signed, bits),
+        photometric=str(element(dataset, "PhotometricInterpretation", path) or "").strip(),
+        padding=_padding(dataset, signed, bits, path),
     )
     _check(form, path)
     _check_size(form, path, policy)
@@ -122,20 +123,20 @@ def _check_size(form: PixelFormat, path: str, policy: ReadPolicy) -> None:
 
 
 def _integer(dataset: Dataset, name: str, path: str, default: int | None = None) -> int:
+    value = element(dataset, name, path)
+    if value is None and default is not None:
+        return default
     try:
-        value = dataset.get(name)
-        if value is not None and value != "":
-            return int(value)
-    except Exception:  # a damaged value raises whatever its VR's parser raises
-        raise ScanError("dicom.malformed", f"{path}: {name} is not a number") from None
-    if default is None:
-        raise ScanError("dicom.malformed", f"{path}: {name} is not stated")
-    return default
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        found = "not stated" if value is None else "not a number"
+        raise ScanError("dicom.malformed", f"{path}: {name} is {found}") from None
 
 
-def _padding(dataset: Dataset, signed: bool, bits: int) -> tuple[int, int] | None:
+def _padding(dataset: Dataset, signed: bool, bits: int, path: str) -> tuple[int, int] | None:
     """Pixel Padding Value, with its Range Limit (PS3.3 C.7.5.1.1.2)."""
-    ends = [dataset.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    names = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    ends = [element(dataset, name, path) for name in names]
     # often written with the wrong sign: 63536 for -2000
     found = [
         value - (1 << bits) if signed and value >= 1 << (bits - 1) else value

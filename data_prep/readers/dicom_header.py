@@ -11,8 +11,11 @@ from typing import Any, Final
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
-from data_prep.readers.dicom_file import quiet_pydicom, read_header_dataset
+from data_prep.readers.dicom_file import element, quiet_pydicom, read_header_dataset
 from data_prep.readers.mosaic import MOSAIC_TAGS, is_mosaic
+
+# No position or spacing is larger: a kilometre.
+_MAX_MM: Final = 1e6
 
 # What can tell apart images that lie at one position, most telling first.
 TIME_KEYS: Final = (
@@ -118,7 +121,11 @@ def read_headers(root: Path, path: str) -> tuple[SliceHeader, ...]:
 
 
 def headers_of(dataset: Dataset, path: str) -> tuple[SliceHeader, ...]:
-    """Headers of all frames of a data set that is already read."""
+    """Headers of all frames of a data set that is already read.
+
+    Raises:
+        ScanError: ``dicom.malformed``.
+    """
     with quiet_pydicom():
         single = _header(dataset, path)
         groups = _value(dataset, "PerFrameFunctionalGroupsSequence", list) or []
@@ -130,16 +137,20 @@ def headers_of(dataset: Dataset, path: str) -> tuple[SliceHeader, ...]:
         )
 
 
-def pixel_transformations(dataset: Dataset, frame: int) -> tuple[Dataset, ...]:
-    """Items of a frame's Pixel Value Transformation Sequence (PS3.3 C.7.6.16.2.9)."""
+def pixel_transformations(dataset: Dataset, frame: int, path: str) -> tuple[Dataset, ...]:
+    """Items of a frame's Pixel Value Transformation Sequence (PS3.3 C.7.6.16.2.9).
+
+    Raises:
+        ScanError: ``dicom.malformed`` if they are damaged.
+    """
     found: list[Dataset] = []
     for name, number in (
         ("PerFrameFunctionalGroupsSequence", frame),
         ("SharedFunctionalGroupsSequence", 0),
     ):
-        groups = _value(dataset, name, list) or []
+        groups = element(dataset, name, path) or []
         if number < len(groups):
-            found += _value(groups[number], "PixelValueTransformationSequence", list) or []
+            found += element(groups[number], "PixelValueTransformationSequence", path) or []
     return tuple(found)
 
 
@@ -163,7 +174,7 @@ def _header(dataset: Dataset, path: str) -> SliceHeader:
         instance_number=_value(dataset, "InstanceNumber", int) or 0,
         time_points=_value(dataset, "NumberOfTemporalPositions", int) or 0,
         time_key=tuple("\\".join(_texts(dataset, name)) for name in TIME_KEYS),
-        mosaic=is_mosaic(dataset),
+        mosaic=is_mosaic(dataset, path),
         flags=_flags(dataset),
     )
 
@@ -257,7 +268,9 @@ def _text(dataset: Dataset, name: str) -> str:
 
 def _numbers(dataset: Dataset, name: str, count: int) -> tuple[float, ...] | None:
     numbers = _value(dataset, name, lambda value: tuple(float(part) for part in value))
-    if numbers is None or len(numbers) != count or not all(map(math.isfinite, numbers)):
+    if numbers is None or len(numbers) != count:
+        return None
+    if not all(abs(number) <= _MAX_MM for number in numbers):  # NaN fails as well
         return None
     found: tuple[float, ...] = numbers
     return found

@@ -159,15 +159,18 @@ def _natural(value: str) -> tuple[float, str]:
 
 
 def _is_no_image(header: SliceHeader, grouped: Grouped) -> bool:
-    """Put down as skipped what is not an image, and as rejected what was cut off within a UID."""
-    name = UID(header.sop_class).name
+    """Put down as skipped what is not an image, and as rejected what was damaged within a UID."""
+    uid = UID(header.sop_class)
+    name = uid.name
     known = name != header.sop_class
     is_image = "Image Storage" in name or "Parametric Map" in name
     is_standard = header.sop_class.startswith(_DICOM_ROOT)
     is_cut_off = bool(header.sop_class) and _DICOM_ROOT.startswith(header.sop_class)
-    if not known and (is_standard or is_cut_off):
-        reason = f"SOP Class UID '{header.sop_class}' is not one of the standard's"
-        grouped.reject([header], ScanError("dicom.malformed", f"{header.path}: {reason}"))
+    is_invalid = bool(header.sop_class) and not uid.is_valid
+    if not known and (is_standard or is_cut_off or is_invalid):
+        shown = "damaged" if is_invalid else f"'{uid}', which is not one of the standard's"
+        error = ScanError("dicom.malformed", f"{header.path}: SOP Class UID is {shown}")
+        grouped.reject([header], error)
         return True
     if (known and not is_image) or (not known and not header.rows):
         grouped.skipped.append(Skipped(header.path, f"DICOM without an image: {name or 'unknown'}"))

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from data_prep.errors import ScanError
-from data_prep.readers.dicom_file import quiet_pydicom
+from data_prep.readers.dicom_file import element, quiet_pydicom
 from data_prep.readers.dicom_format import PixelFormat
 from data_prep.readers.scaling import rescale
 from data_prep.volume import Array
@@ -73,7 +73,7 @@ def modality_values(
     if values is None:
         slope_intercept = _rescale_of((*groups, dataset), path)
         if slope_intercept is None:
-            if str(dataset.get("Modality") or "") == "CT":
+            if element(dataset, "Modality", path) == "CT":
                 flags = (*flags, "no_rescale")
             values = stored
         else:
@@ -107,11 +107,12 @@ def _mirror(stored: Array, form: PixelFormat) -> Array:
 def _rescale_of(places: Sequence[Dataset], path: str) -> tuple[float, float] | None:
     """Rescale Slope and Intercept (PS3.3 C.11.1.1.2) of the first place that states them."""
     for place in places:
-        slope, intercept = place.get("RescaleSlope"), place.get("RescaleIntercept")
-        if slope in (None, "") and intercept in (None, ""):
+        slope = element(place, "RescaleSlope", path)
+        intercept = element(place, "RescaleIntercept", path)
+        if slope is None and intercept is None:
             continue
         try:
-            values = (1.0 if slope in (None, "") else float(slope)), float(intercept or 0)
+            values = (1.0 if slope is None else float(slope)), float(intercept or 0)
         except (TypeError, ValueError):
             values = (math.nan, math.nan)
         if not all(map(math.isfinite, values)) or values[0] == 0:
@@ -126,7 +127,7 @@ def _rescale_of(places: Sequence[Dataset], path: str) -> tuple[float, float] | N
 
 def _modality_lut(stored: Array, dataset: Dataset, path: str) -> Array | None:
     """Look stored values up in the Modality LUT Sequence (PS3.3 C.11.1.1.1), if there is one."""
-    items = dataset.get("ModalityLUTSequence")
+    items = element(dataset, "ModalityLUTSequence", path)
     if not items:
         return None
     try:

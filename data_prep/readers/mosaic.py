@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from data_prep.errors import ScanError
+from data_prep.readers.dicom_file import element
 from data_prep.volume import Array
 
 _CSA_GROUP: Final = 0x0029
@@ -51,12 +52,16 @@ class MosaicLayout:
     normal: NDArray[np.float64]
 
 
-def is_mosaic(dataset: Dataset) -> bool:
-    """True where Image Type or the Siemens MR header says so."""
-    image_type = dataset.get("ImageType") or []
+def is_mosaic(dataset: Dataset, path: str) -> bool:
+    """True where Image Type or the Siemens MR header says so.
+
+    Raises:
+        ScanError: ``dicom.malformed`` if these are damaged.
+    """
+    image_type = element(dataset, "ImageType", path) or []
     if "MOSAIC" in ([image_type] if isinstance(image_type, str) else list(image_type)):
         return True
-    tiles = _private(dataset, _MR_GROUP, _MR_CREATOR, _MR_TILES_OFFSET)
+    tiles = _private(dataset, _MR_GROUP, _MR_CREATOR, _MR_TILES_OFFSET, path)
     return isinstance(tiles, int) and tiles > 1
 
 
@@ -69,7 +74,7 @@ def mosaic_layout(dataset: Dataset, path: str) -> MosaicLayout:
     csa = _csa_image_header(dataset, path)
     tiles = _csareader().get_n_mosaic(csa)
     if tiles is None:
-        tiles = _private(dataset, _MR_GROUP, _MR_CREATOR, _MR_TILES_OFFSET)
+        tiles = _private(dataset, _MR_GROUP, _MR_CREATOR, _MR_TILES_OFFSET, path)
     try:
         normal = _csareader().get_slice_normal(csa)
     except ValueError:
@@ -119,7 +124,7 @@ def _csareader() -> ModuleType:
 
 
 def _csa_image_header(dataset: Dataset, path: str) -> dict[str, Any]:
-    raw = _private(dataset, _CSA_GROUP, _CSA_CREATOR, _CSA_IMAGE_OFFSET)
+    raw = _private(dataset, _CSA_GROUP, _CSA_CREATOR, _CSA_IMAGE_OFFSET, path)
     if not isinstance(raw, bytes) or not raw:
         raise _refused(path, "there is no Siemens CSA header")
     try:
@@ -129,13 +134,13 @@ def _csa_image_header(dataset: Dataset, path: str) -> dict[str, Any]:
     return header
 
 
-def _private(dataset: Dataset, group: int, creator: str, offset: int) -> Any:
+def _private(dataset: Dataset, group: int, creator: str, offset: int, path: str) -> Any:
     """Value of a private element by its block's creator (PS3.5 7.8.1), or None."""
     for block in range(0x10, 0x100):
-        element = dataset.get((group, block))
-        if element is None:
+        name = element(dataset, (group, block), path)
+        if name is None:
             return None
-        if str(element.value).strip() == creator:
-            found = dataset.get((group, (block << 8) + offset))
+        if str(name.value).strip() == creator:
+            found = element(dataset, (group, (block << 8) + offset), path)
             return None if found is None else found.value
     return None

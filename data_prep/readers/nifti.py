@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip_lib, isal_zlib
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from data_prep.errors import ScanError
 from data_prep.readers.access import read_bytes
@@ -33,6 +34,8 @@ _TRAILING_BYTES: Final = 1 << 20
 _MM_PER_UNIT: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 # Two affines that differ by less than this anywhere in the volume are taken as the same.
 _SAME_PLACE_MM: Final = 0.1
+# No position or voxel size is larger: a kilometre.
+_MAX_MM: Final = 1e6
 # Cosine between two voxel axes above which the grid is not rectangular (0.06 degrees).
 _SHEAR_COSINE: Final = 1e-3
 
@@ -122,7 +125,7 @@ def _parse_header(head: bytes, name: str) -> Header:
         size = int.from_bytes(head[:4], "little")
         kind: Any = nib.Nifti2Header if size in (540, 0x1C020000) else nib.Nifti1Header
         return kind(head[: kind.template_dtype.itemsize], check=False)
-    except (HeaderDataError, ValueError, KeyError) as error:
+    except (HeaderDataError, WrapStructError, ValueError, KeyError) as error:
         raise ScanError("nifti.malformed", f"{name}: {error}") from None
 
 
@@ -205,8 +208,10 @@ def _affine(
             flags.append("qform_differs")
     affine = np.asarray(affine, dtype=np.float64).copy()
     affine[:3] *= scale
-    if not np.isfinite(affine).all() or not np.linalg.norm(affine[:3, :3], axis=0).all():
-        raise ScanError("volume.bad_affine", f"{name}: the affine has NaN or a zero column")
+    if not (np.abs(affine) <= _MAX_MM).all() or not affine[:3, :3].any(axis=0).all():
+        raise ScanError(
+            "volume.bad_affine", f"{name}: the affine has NaN, an absurd number or a zero column"
+        )
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.abs(unit.T @ unit - np.eye(3)).max() > _SHEAR_COSINE:
         flags.append("sheared")
