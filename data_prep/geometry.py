@@ -2,22 +2,20 @@
 
 Pure functions from Volume to Volume that keep the affine exact. Interpolation is separable: along
 each axis the output is a sparse matrix times the input, so that the matrices of two steps can be
-multiplied before a voxel is touched (``to_grid``). No voxel goes through BLAS: the order of every
-sum is fixed, and the bits do not depend on the number of threads.
+multiplied before a voxel is touched (``to_grid``; the matrices are in ``sampling``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 
 from data_prep.errors import ScanError
-from data_prep.volume import Affine, Array, Volume
+from data_prep.sampling import Sampling, Window, apply_along_axes
+from data_prep.volume import Affine, Volume
 
 Order = Literal["linear", "nearest"]
 FitMode = Literal["resize", "crop_or_pad"]
@@ -25,8 +23,6 @@ FitMode = Literal["resize", "crop_or_pad"]
 # Voxels of the largest grid that a scan is resampled to: a wrong spacing in a header (1000 mm
 # for 1 mm) must not ask for all memory. 2^30 float32 voxels are 4 GiB, a CT of 1024^3.
 MAX_VOXELS: Final = 1 << 30
-# scipy.ndimage's gaussian_filter cuts the kernel at 4 sigma as well (its `truncate`).
-_GAUSSIAN_RADIUS_SIGMAS: Final = 4.0
 _AXES: Final = ("LR", "PA", "IS")
 
 
@@ -134,7 +130,7 @@ def crop_or_pad(volume: Volume, shape: Sequence[int], value: float | None = None
         ScanError: ``volume.wrong_ndim``.
     """
     _check_length(volume, shape, f"shape {tuple(shape)}")
-    windows = [_Window.centred(n, m) for n, m in zip(volume.array.shape[1:], shape, strict=True)]
+    windows = [Window.centred(n, m) for n, m in zip(volume.array.shape[1:], shape, strict=True)]
     array = volume.array[(slice(None), *(slice(w.start, w.start + w.kept) for w in windows))]
     affine = _moved(volume.affine, [w.start for w in windows], [1.0] * len(windows))
     return _padded(replace(volume, array=array, affine=affine), windows, value)
@@ -164,86 +160,20 @@ def to_grid(
     """
     _check_length(volume, shape, f"shape {tuple(shape)}")
     first = (
-        [_Sampling(n, n, 0.0, 1.0) for n in volume.array.shape[1:]]
+        [Sampling(n, n, 0.0, 1.0) for n in volume.array.shape[1:]]
         if spacing_mm is None
         else _resampling(volume, spacing_mm)
     )
     if mode == "crop_or_pad":
-        windows = [_Window.centred(s.n_out, m) for s, m in zip(first, shape, strict=True)]
+        windows = [Window.centred(s.n_out, m) for s, m in zip(first, shape, strict=True)]
         kept = [s.cut(w) for s, w in zip(first, windows, strict=True)]
         return _padded(_sample(volume, kept, "linear"), windows, None)
-    second = [_Sampling.centred(s.n_out, m, s.n_out / m) for s, m in zip(first, shape, strict=True)]
+    second = [Sampling.centred(s.n_out, m, s.n_out / m) for s, m in zip(first, shape, strict=True)]
     matrices = [b.matrix() @ a.matrix() for a, b in zip(first, second, strict=True)]
     start = [a.start + b.start * a.step for a, b in zip(first, second, strict=True)]
     step = [a.step * b.step for a, b in zip(first, second, strict=True)]
-    array = _apply_along_axes(volume.array, matrices)
+    array = apply_along_axes(volume.array, matrices)
     return replace(volume, array=array, affine=_moved(volume.affine, start, step))
-
-
-@dataclass(frozen=True)
-class _Sampling:
-    """Regular samples along one axis: sample o lies at input voxel ``start + o * step``."""
-
-    n_in: int
-    n_out: int
-    start: float
-    step: float
-
-    @classmethod
-    def centred(cls, n_in: int, n_out: int, step: float) -> _Sampling:
-        """Samples whose middle is the middle of the axis."""
-        return cls(n_in, n_out, (n_in - 1) / 2 - (n_out - 1) / 2 * step, step)
-
-    def cut(self, window: _Window) -> _Sampling:
-        """Only the samples inside the window."""
-        start = self.start + window.start * self.step
-        return replace(self, start=start, n_out=window.kept)
-
-    def positions(self) -> NDArray[np.float64]:
-        """(n_out,) input coordinates; beyond the ends, that of the end (the edge is replicated)."""
-        positions = self.start + np.arange(self.n_out) * self.step
-        return np.clip(positions, 0, self.n_in - 1)
-
-    def nearest(self) -> NDArray[np.intp]:
-        """(n_out,) nearest input voxel; a tie goes up, as in torch's "nearest-exact"."""
-        return np.minimum(np.floor(self.positions() + 0.5).astype(np.intp), self.n_in - 1)
-
-    def matrix(self) -> sparse.csr_array:
-        """(n_out, n_in) float64 weights: Gaussian where the step is above 1, then linear."""
-        sigma = max(0.0, (self.step - 1) / 2)
-        radius = int(_GAUSSIAN_RADIUS_SIGMAS * sigma + 0.5)
-        offsets = np.arange(-radius, radius + 1)
-        kernel = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
-        kernel /= kernel.sum()
-        below = np.minimum(self.positions().astype(np.intp), max(self.n_in - 2, 0))
-        fraction = (self.positions() - below)[:, None]
-        # The two linear taps, each a whole kernel wide, as one row of 2 * radius + 2 taps.
-        taps = np.arange(-radius, radius + 2)
-        weights = (1 - fraction) * np.append(kernel, 0.0) + fraction * np.append(0.0, kernel)
-        columns = np.clip(below[:, None] + taps, 0, self.n_in - 1)
-        rows = np.repeat(np.arange(self.n_out), len(taps))
-        entries = (weights.ravel(), (rows, columns.ravel()))
-        matrix = sparse.coo_array(entries, shape=(self.n_out, self.n_in)).tocsr()
-        matrix.eliminate_zeros()
-        return matrix
-
-
-@dataclass(frozen=True)
-class _Window:
-    """What of an axis is kept (``kept`` voxels from ``start``) and what is added around it."""
-
-    start: int
-    kept: int
-    before: int
-    after: int
-
-    @classmethod
-    def centred(cls, n: int, wanted: int) -> _Window:
-        """Keep or add at the centre: MONAI's CenterSpatialCrop and SpatialPad ("symmetric")."""
-        if wanted <= n:
-            return cls(n // 2 - wanted // 2, wanted, 0, 0)
-        before = (wanted - n) // 2
-        return cls(0, n, before, wanted - n - before)
 
 
 def _check_length(volume: Volume, given: Sequence[object], what: str) -> None:
@@ -256,7 +186,7 @@ def _check_length(volume: Volume, given: Sequence[object], what: str) -> None:
         )
 
 
-def _resampling(volume: Volume, spacing_mm: Sequence[float]) -> list[_Sampling]:
+def _resampling(volume: Volume, spacing_mm: Sequence[float]) -> list[Sampling]:
     _check_length(volume, spacing_mm, f"spacing {tuple(spacing_mm)} mm")
     steps = [want / have for want, have in zip(spacing_mm, volume.spacing_mm, strict=True)]
     counts = [
@@ -271,20 +201,20 @@ def _resampling(volume: Volume, spacing_mm: Sequence[float]) -> list[_Sampling]:
             fix="check the spacing in the file's header, or ask for a coarser spacing",
         )
     return [
-        _Sampling.centred(n, int(count), step)
+        Sampling.centred(n, int(count), step)
         for n, count, step in zip(volume.array.shape[1:], counts, steps, strict=True)
     ]
 
 
-def _resizing(volume: Volume, shape: Sequence[int]) -> list[_Sampling]:
+def _resizing(volume: Volume, shape: Sequence[int]) -> list[Sampling]:
     _check_length(volume, shape, f"shape {tuple(shape)}")
     sizes = zip(volume.array.shape[1:], shape, strict=True)
-    return [_Sampling.centred(n, m, n / m) for n, m in sizes]
+    return [Sampling.centred(n, m, n / m) for n, m in sizes]
 
 
-def _sample(volume: Volume, samplings: Sequence[_Sampling], order: Order) -> Volume:
+def _sample(volume: Volume, samplings: Sequence[Sampling], order: Order) -> Volume:
     if order == "linear":
-        array = _apply_along_axes(volume.array, [s.matrix() for s in samplings])
+        array = apply_along_axes(volume.array, [s.matrix() for s in samplings])
     else:
         array = volume.array
         for axis, sampling in enumerate(samplings, start=1):
@@ -302,7 +232,7 @@ def _moved(affine: Affine, start: Sequence[float], step: Sequence[float]) -> Aff
     return moved
 
 
-def _padded(volume: Volume, windows: Sequence[_Window], value: float | None) -> Volume:
+def _padded(volume: Volume, windows: Sequence[Window], value: float | None) -> Volume:
     width = [(0, 0), *((w.before, w.after) for w in windows)]
     if not np.any(width):
         return volume
@@ -310,34 +240,3 @@ def _padded(volume: Volume, windows: Sequence[_Window], value: float | None) -> 
     array = np.pad(volume.array, width, constant_values=fill)
     start = [-float(w.before) for w in windows]
     return replace(volume, array=array, affine=_moved(volume.affine, start, [1.0] * len(start)))
-
-
-def _apply_along_axes(array: Array, matrices: Sequence[sparse.csr_array]) -> NDArray[np.float32]:
-    """(C, n...) times one (m, n) matrix an axis -> (C, m...) float32."""
-    narrow = [matrix.astype(np.float32) for matrix in matrices]
-    shape = tuple(matrix.shape[0] for matrix in matrices)
-    out = np.empty((len(array), *shape), dtype=np.float32)
-    for channel, result in zip(array, out, strict=True):
-        # Axes in the order in which they lie in memory (a NIfTI file's first axis runs fastest):
-        # then the sums below run over neighbouring memory.
-        order = sorted(range(channel.ndim), key=lambda axis: -abs(channel.strides[axis]))
-        block = np.ascontiguousarray(channel.transpose(order), dtype=np.float32)
-        for axis, source in enumerate(order):
-            block = _apply_along_axis(block, narrow[source], axis)
-        result[...] = block.transpose(np.argsort(order))
-    return out
-
-
-def _apply_along_axis(
-    block: NDArray[np.float32], matrix: sparse.csr_array, axis: int
-) -> NDArray[np.float32]:
-    n_out, n_in = matrix.shape
-    if n_out == n_in and (matrix != sparse.eye_array(n_in, dtype=np.float32)).nnz == 0:
-        return block
-    if axis == 0:
-        return np.asarray(matrix @ block.reshape(n_in, -1)).reshape(n_out, *block.shape[1:])
-    if axis == block.ndim - 1:
-        rows = np.ascontiguousarray(block.reshape(-1, n_in).T)
-        return np.ascontiguousarray((matrix @ rows).T).reshape(*block.shape[:-1], n_out)
-    slabs = [matrix @ slab for slab in block.reshape(-1, n_in, block.shape[-1])]
-    return np.stack(slabs).reshape(*block.shape[:axis], n_out, *block.shape[axis + 1 :])

@@ -1,0 +1,118 @@
+"""Resampling along one axis: which input voxels an output voxel is made of, and how much of each.
+
+Linear interpolation is separable: along each axis the output is a sparse matrix times the input.
+No voxel goes through BLAS: the order of every sum is fixed, and the bits do not depend on the
+number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from data_prep.volume import Array
+
+# scipy.ndimage's gaussian_filter cuts the kernel at 4 sigma as well (its `truncate`).
+_GAUSSIAN_RADIUS_SIGMAS: Final = 4.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Regular samples along one axis: sample o lies at input voxel ``start + o * step``."""
+
+    n_in: int
+    n_out: int
+    start: float
+    step: float
+
+    @classmethod
+    def centred(cls, n_in: int, n_out: int, step: float) -> Sampling:
+        """Samples whose middle is the middle of the axis."""
+        return cls(n_in, n_out, (n_in - 1) / 2 - (n_out - 1) / 2 * step, step)
+
+    def cut(self, window: Window) -> Sampling:
+        """Only the samples inside the window."""
+        start = self.start + window.start * self.step
+        return replace(self, start=start, n_out=window.kept)
+
+    def positions(self) -> NDArray[np.float64]:
+        """(n_out,) input coordinates; beyond the ends, that of the end (the edge is replicated)."""
+        positions = self.start + np.arange(self.n_out) * self.step
+        return np.clip(positions, 0, self.n_in - 1)
+
+    def nearest(self) -> NDArray[np.intp]:
+        """(n_out,) nearest input voxel; a tie goes up, as in torch's "nearest-exact"."""
+        return np.minimum(np.floor(self.positions() + 0.5).astype(np.intp), self.n_in - 1)
+
+    def matrix(self) -> sparse.csr_array:
+        """(n_out, n_in) float64 weights: Gaussian where the step is above 1, then linear."""
+        sigma = max(0.0, (self.step - 1) / 2)
+        radius = int(_GAUSSIAN_RADIUS_SIGMAS * sigma + 0.5)
+        offsets = np.arange(-radius, radius + 1)
+        kernel = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
+        kernel /= kernel.sum()
+        below = np.minimum(self.positions().astype(np.intp), max(self.n_in - 2, 0))
+        fraction = (self.positions() - below)[:, None]
+        # The two linear taps, each a whole kernel wide, as one row of 2 * radius + 2 taps.
+        taps = np.arange(-radius, radius + 2)
+        weights = (1 - fraction) * np.append(kernel, 0.0) + fraction * np.append(0.0, kernel)
+        columns = np.clip(below[:, None] + taps, 0, self.n_in - 1)
+        rows = np.repeat(np.arange(self.n_out), len(taps))
+        entries = (weights.ravel(), (rows, columns.ravel()))
+        matrix = sparse.coo_array(entries, shape=(self.n_out, self.n_in)).tocsr()
+        matrix.eliminate_zeros()
+        return matrix
+
+
+@dataclass(frozen=True)
+class Window:
+    """What of an axis is kept (``kept`` voxels from ``start``) and what is added around it."""
+
+    start: int
+    kept: int
+    before: int
+    after: int
+
+    @classmethod
+    def centred(cls, n: int, wanted: int) -> Window:
+        """Keep or add at the centre: MONAI's CenterSpatialCrop and SpatialPad ("symmetric")."""
+        if wanted <= n:
+            return cls(n // 2 - wanted // 2, wanted, 0, 0)
+        before = (wanted - n) // 2
+        return cls(0, n, before, wanted - n - before)
+
+
+def apply_along_axes(array: Array, matrices: Sequence[sparse.csr_array]) -> NDArray[np.float32]:
+    """(C, n...) times one (m, n) matrix an axis -> (C, m...) float32."""
+    narrow = [matrix.astype(np.float32) for matrix in matrices]
+    shape = tuple(matrix.shape[0] for matrix in matrices)
+    out = np.empty((len(array), *shape), dtype=np.float32)
+    for channel, result in zip(array, out, strict=True):
+        # Axes in the order in which they lie in memory (a NIfTI file's first axis runs fastest):
+        # then the sums below run over neighbouring memory.
+        order = sorted(range(channel.ndim), key=lambda axis: -abs(channel.strides[axis]))
+        block = np.ascontiguousarray(channel.transpose(order), dtype=np.float32)
+        for axis, source in enumerate(order):
+            block = _apply_along_axis(block, narrow[source], axis)
+        result[...] = block.transpose(np.argsort(order))
+    return out
+
+
+def _apply_along_axis(
+    block: NDArray[np.float32], matrix: sparse.csr_array, axis: int
+) -> NDArray[np.float32]:
+    n_out, n_in = matrix.shape
+    if n_out == n_in and (matrix != sparse.eye_array(n_in, dtype=np.float32)).nnz == 0:
+        return block
+    if axis == 0:
+        return np.asarray(matrix @ block.reshape(n_in, -1)).reshape(n_out, *block.shape[1:])
+    if axis == block.ndim - 1:
+        rows = np.ascontiguousarray(block.reshape(-1, n_in).T)
+        return np.ascontiguousarray((matrix @ rows).T).reshape(*block.shape[:-1], n_out)
+    slabs = [matrix @ slab for slab in block.reshape(-1, n_in, block.shape[-1])]
+    return np.stack(slabs).reshape(*block.shape[:axis], n_out, *block.shape[axis + 1 :])
