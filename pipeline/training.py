@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -24,6 +22,7 @@ from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig, augment
 from pipeline.dataset import Scans
+from pipeline.device import best_device, bf16_is_safe, computes_bf16, deterministic, seeded
 from pipeline.metrics import score
 
 _EVALUATION_BATCH: Final = 256
@@ -49,7 +48,8 @@ class TrainConfig(Config):
         ema_decay: Of the exponential moving average of weights, per step; 0: no averaging.
         choose_by: ``log_loss`` or ``auc`` on validation decides the epoch that is kept (the
             earlier of equals); ``last`` keeps the last.
-        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor computes it natively.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it itself and
+            its gradients of this network can be trusted.
         compile: Let torch.compile fuse the network: worth it on a GPU in long runs.
     """
 
@@ -80,51 +80,6 @@ class Trained:
     chosen: Mapping[str, float]
 
 
-def best_device() -> torch.device:
-    """The GPU where there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def uses_bf16(precision: str, device: torch.device, spatial_ndim: int) -> bool:
-    """Whether to compute in bf16: never emulated, only where the hardware has it.
-
-    On a processor volumes are trained in fp32: with torch 2.13 the bf16 weight gradients of 3D
-    convolutions now and then hold NaN, at another step each time the same training is run, where
-    fp32 never does (seen on AVX-512 BF16, 64 channels of 5x4x5 voxels).
-    """
-    if precision == "auto":
-        if device.type == "cuda":
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-        if spatial_ndim == 3:
-            return False
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return precision == "bf16"
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Decide what draws from torch's own generator (initial weights, dropout); then restore it."""
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
-    """Ask CUDA for algorithms that repeat their bits; the processor's do."""
-    if device.type != "cuda":
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
 def train_network(
     net: nn.Module,
     task: Task,
@@ -153,10 +108,11 @@ def train_network(
         progress: Told (epochs done, epochs in all).
 
     Raises:
-        TrainingError: ``training.diverged`` if the loss or a probability is not finite.
+        TrainingError: ``training.diverged`` if the loss or a probability is not finite;
+            ``training.unsafe_bf16`` if bf16 is demanded where its gradients are wrong.
     """
     device = best_device()
-    with seeded(seed, device), _deterministic(device):
+    with seeded(seed, device), deterministic(device):
         layout = _memory_format(train.x.ndim)
         net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         steps = _steps_per_epoch(config, len(train))
@@ -166,7 +122,7 @@ def train_network(
         moving = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         average = AveragedModel(net, multi_avg_fn=moving, use_buffers=True)
         forward = cast("nn.Module", torch.compile(net)) if config.compile else net
-        bf16 = uses_bf16(config.precision, device, train.x.ndim - 2)
+        bf16 = _uses_bf16(config.precision, net, train.x[:1].to(device))
         keeper = _Keeper(config.choose_by)
         for epoch in range(config.epochs):
             progress(epoch, config.epochs)
@@ -241,6 +197,20 @@ class _Keeper:
             self._best = worth[self.choose_by]
             self.epoch = done
             self.weights = {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def _uses_bf16(precision: str, net: nn.Module, x: Tensor) -> bool:
+    if precision == "fp32" or (precision == "auto" and not computes_bf16(x.device)):
+        return False
+    safe = bf16_is_safe(net, x)
+    if precision == "bf16" and not safe:
+        raise TrainingError(
+            "training.unsafe_bf16",
+            "train.precision is bf16, but a convolution of this network has a kernel longer than "
+            "its input, for which the processor's bf16 gradients are wrong",
+            fix="set train.precision: auto (which then means fp32), or use fewer stages",
+        )
+    return safe
 
 
 def _memory_format(ndim: int) -> torch.memory_format:

@@ -16,11 +16,12 @@ from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig
 from pipeline.dataset import Scans
+from pipeline.device import seeded
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
-from pipeline.training import TrainConfig, predict_network, seeded, train_network
+from pipeline.training import TrainConfig, predict_network, train_network
 
 # Edge in voxels above which an "auto" stem goes over the scan in larger steps: (2D, 3D).
-_STEM_EDGE: Final = (32, 20)
+_STEM_EDGE: Final = (32, 16)
 
 Edges = tuple[int, ...]
 
@@ -36,7 +37,7 @@ class CnnScratchParams(FamilyParams):
         padding: What lies beyond the border: ``zero``, ``reflect``, ``replicate`` or ``circular``
             keep the size; ``valid`` uses no voxel from beyond and ``full`` all that touch the scan.
         stem_stride: Step of the first convolution, or ``auto``: the least that leaves at most 32
-            voxels along an axis in 2D, 20 in 3D.
+            voxels along an axis in 2D, 16 in 3D.
         pooling: Between stages: ``max`` or ``average`` of 2 voxels along each axis, ``stride`` (the
             next stage's first convolution makes steps of 2) or ``none``.
         norm: After each convolution: ``batch``, ``group`` (of at most 8 groups) or ``none``.

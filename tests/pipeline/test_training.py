@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -16,15 +13,14 @@ from data_prep.task import Task, TaskKind
 from pipeline import training
 from pipeline.augment import AugmentConfig
 from pipeline.dataset import Scans
+from pipeline.device import seeded
 from pipeline.metrics import score
 from pipeline.training import (
     TrainConfig,
     Trained,
     TrainingError,
     predict_network,
-    seeded,
     train_network,
-    uses_bf16,
 )
 
 BINARY = Task(kind="binary", class_names=("a", "b"))
@@ -169,7 +165,7 @@ def test_small_training_sets_still_get_their_steps(n: int, steps: int) -> None:
 
     def counted(module: nn.Module, *_: object) -> None:
         nonlocal count
-        count += module is net  # its averaged copy carries this hook too
+        count += module is net and net.training  # its averaged copy carries this hook too
 
     net.register_forward_hook(counted)
     train(n=n, net=net)
@@ -248,20 +244,24 @@ def test_predictions_are_in_evaluation_mode_whatever_the_batch() -> None:
     assert np.allclose(rows.sum(axis=1), 1, rtol=0, atol=1e-12)
 
 
-def test_bf16_is_used_where_it_is_native_and_never_by_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert uses_bf16("bf16", CPU, 2)
-    assert not uses_bf16("fp32", CPU, 2)
-    assert not uses_bf16("auto", CPU, 3)
-    for avx512, amx in ((True, False), (False, True), (False, False)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=avx512: found)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda found=amx: found)
-        assert uses_bf16("auto", CPU, 2) == (avx512 or amx)
-    cuda = torch.device("cuda")
-    for native in (True, False):
-        monkeypatch.setattr(
-            torch.cuda, "is_bf16_supported", lambda including_emulation, found=native: found
-        )
-        assert uses_bf16("auto", cuda, 2) == native
+@pytest.mark.parametrize("edge", [8, 4])
+def test_bf16_is_used_only_where_its_gradients_can_be_trusted(
+    edge: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second convolution of 5 sees edge - 2 voxels: 6 are enough, 2 are not."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 5, padding=2))
+    x = torch.zeros(1, 1, edge, edge)
+    monkeypatch.setattr(training, "computes_bf16", lambda device: True)
+    assert training._uses_bf16("auto", net, x) == (edge == 8)
+    assert not training._uses_bf16("fp32", net, x)
+    if edge == 8:
+        assert training._uses_bf16("bf16", net, x)
+    else:
+        with pytest.raises(TrainingError, match="kernel longer than its input") as caught:
+            training._uses_bf16("bf16", net, x)
+        assert caught.value.code == "training.unsafe_bf16"
+    monkeypatch.setattr(training, "computes_bf16", lambda device: False)
+    assert not training._uses_bf16("auto", net, x)
 
 
 def test_compile_trains_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,29 +278,3 @@ def test_compile_trains_the_same_network(monkeypatch: pytest.MonkeyPatch) -> Non
     fused, _ = train(QUICK.model_copy(update={"compile": True}))
     assert compiled == [fused]
     assert np.array_equal(weights_of(plain), weights_of(fused))
-
-
-def test_cuda_is_asked_for_repeatable_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    with training._deterministic(torch.device("cuda")):
-        assert torch.are_deterministic_algorithms_enabled()
-        assert training.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert not torch.are_deterministic_algorithms_enabled()
-    with training._deterministic(CPU):
-        assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_seeded_forks_the_gpus_generator_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    forked: list[list[int]] = []
-
-    @contextlib.contextmanager
-    def fork(devices: list[int]) -> Iterator[None]:
-        forked.append(devices)
-        yield
-
-    monkeypatch.setattr(torch.random, "fork_rng", fork)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    for device in ("cpu", "cuda"):
-        with seeded(0, torch.device(device)):
-            pass
-    assert forked == [[], [3]]
