@@ -36,7 +36,7 @@ _GAIN: Final = 1.5
 _UNLIKE: Final = 0.1
 # DICOM PS3.3 C.7.3.1.1.1: modalities that are projections through the body.
 _PROJECTIONS: Final = frozenset({"CR", "DX", "MG", "RG", "PX", "IO", "XA", "RF"})
-_HU_STEP: Final = 10.0
+_HU_STEP: Final = 10
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,8 @@ def _window(seen: CohortFingerprint) -> Decision:
     high = max(low + _HU_STEP, _HU_STEP * math.ceil(upper / _HU_STEP))
     return Decision(
         "intensity",
-        {"kind": "window", "center_hu": (low + high) / 2, "width_hu": high - low},
-        f"Hounsfield units are absolute, so one window serves every scanner: {low:g} to {high:g} "
+        {"kind": "window", "center_hu": (low + high) // 2, "width_hu": high - low},
+        f"Hounsfield units are absolute, so one window serves every scanner: {low} to {high} "
         "HU, the 0.5th to 99.5th percentile of all that is not air, as nnU-Net clips CT; one "
         "tissue shows better in a window of its own (centre/width: brain 40/80, soft tissue "
         "40/400, lung -600/1500, bone 500/2000)",
