@@ -14,7 +14,7 @@ from data_prep.manifest import ScanRecord
 from data_prep.task import Task
 
 TASK = Task(kind="binary", class_names=("benign", "malignant"))
-_EMPTY = {str: "", int: 0, float: 0.0}
+_EMPTY = {str: "", int: 0, float: 0.0, bool: False, bytes: b""}
 
 
 def row(number: int = 0, **changes: Any) -> ScanRecord:
