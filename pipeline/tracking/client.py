@@ -72,6 +72,7 @@ def prepare_store(uri: str) -> None:
         with answering(uri):
             if _schema(path) not in ("", _newest_schema()):
                 _upgrade(path, uri)
+            _write_ahead(path)
             _open(uri)
 
 
@@ -93,7 +94,8 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' are OSErrors
+    # What requests raises are OSErrors.
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         first = public(str(error).strip().splitlines()[0])[:300]
         raise TrackingError(
             "tracking.unreachable",
@@ -135,7 +137,11 @@ def _import_client() -> type[MlflowClient]:
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
 
+    if not event.contains(Engine, "connect", _relax):
+        event.listen(Engine, "connect", _relax)
     return MlflowClient
 
 
@@ -165,6 +171,28 @@ def _open(uri: str) -> None:
     """Let MLflow create its tables where there are none."""
     MlflowClient = _import_client()
     MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+
+
+def _write_ahead(path: Path) -> None:
+    """Let SQLite append changes to a log, so that a sync need not wait for the disk at each run.
+
+    The mode stays with the file. A file system that cannot do it (some network ones) keeps the
+    mode that it has.
+    """
+    with closing(sqlite3.connect(path, timeout=20)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+
+
+def _relax(connection: object, _: object) -> None:
+    """Flush the log when it is folded into the file, not at each change.
+
+    A power cut may then cost the last runs, never the file (sqlite.org, "PRAGMA synchronous"), and
+    the next sync adds them again: the journal is the truth.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if mode == "wal":
+            connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _upgrade(path: Path, uri: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def uri(empty: Path, tmp_path: Path) -> str:
-    shutil.copy(empty, tmp_path / "mlflow.db")
+    with (
+        closing(sqlite3.connect(empty)) as made,
+        closing(sqlite3.connect(tmp_path / "mlflow.db")) as copy,
+    ):
+        made.backup(copy)  # unlike a copy of the file, with what is still in its log
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
