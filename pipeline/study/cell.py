@@ -21,6 +21,7 @@ from data_prep.progress import Progress, silent
 from data_prep.store import Store
 from data_prep.task import Task
 from pipeline.dataset import Scans, load_split
+from pipeline.device import best_device, computes_bf16
 from pipeline.families import FamilyConfig
 from pipeline.families.base import Family
 from pipeline.study.grid import PlannedCell
@@ -54,13 +55,14 @@ class Splits:
 
 def arithmetic(threads: int) -> dict[str, str]:
     """What decides the last bits of a result, for the key of a cell."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    device = best_device()
     return {
         "torch": torch.__version__,
         **{name: version(name) for name in ("numpy", "scipy", "scikit-learn", "monai")},
         "machine": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "device": device,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "bf16": str(computes_bf16(device)),
         "threads": str(threads),
     }
 
