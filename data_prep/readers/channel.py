@@ -92,7 +92,8 @@ class Sender:
         memory = np.zeros(size, np.uint8)
         store(arrays, memory)
         self._connection.sendall(_HEADER.pack(_INLINE, 0, len(text), size) + text)
-        self._connection.sendall(memory.data)
+        if size:
+            self._connection.sendall(memory.data)
 
     def release(self, numbers: tuple[int, ...]) -> None:
         """The parent does not look at these segments any more."""

@@ -6,6 +6,7 @@ the child. Nothing of this process reaches the parent but data (see ``wire`` and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import resource
@@ -55,34 +56,36 @@ class Job:
 def main(descriptor: int) -> None:
     """Serve jobs from a socket until it closes."""
     connection = socket.socket(fileno=descriptor)
-    sender = Sender(connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with connection, contextlib.suppress(ConnectionError, EOFError):
+        _serve(connection, Sender(connection))
+
+
+def _serve(connection: socket.socket, sender: Sender) -> None:
     sender.send(("ready",))
     transform: Callable[[Volume], Any] | None = None
     loaded = b""
     while True:
+        data = _receive_job(connection)
         try:
-            job = pickle.loads(_receive_job(connection))  # noqa: S301 - from the parent
+            job: Job = pickle.loads(data)  # noqa: S301 - from the parent
             if job.transform != loaded:
-                transform, loaded = pickle.loads(job.transform), job.transform  # noqa: S301
-        except (EOFError, ConnectionError):
-            return
+                loaded = job.transform
+                transform = pickle.loads(loaded) if loaded else None  # noqa: S301
         except Exception:
             sender.send(("failed", traceback.format_exc()))
             return
         sender.release(job.released)
         for source in job.sources:
             _limit(job, source)
-            answer = _answer(job, source, transform if loaded else None)
+            answer = _answer(job, source, transform)
             _unlimit()
             try:
                 sender.send(answer)
             except TypeError as error:
                 sender.send(("failed", str(error)))
-            except ConnectionError:
-                return
 
 
 def send_job(connection: socket.socket, job: Job) -> None:

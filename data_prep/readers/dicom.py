@@ -15,7 +15,6 @@ from data_prep.readers.dicom_codecs import is_lossy, stored_frames
 from data_prep.readers.dicom_file import quiet_pydicom, read_whole_dataset
 from data_prep.readers.dicom_format import PixelFormat, pixel_format
 from data_prep.readers.dicom_header import SliceHeader, headers_of, pixel_transformations
-from data_prep.readers.dicom_series import split_volumes
 from data_prep.readers.dicom_stack import (
     build_stack,
     directions,
@@ -24,6 +23,7 @@ from data_prep.readers.dicom_stack import (
     unit_normal,
 )
 from data_prep.readers.dicom_values import Values, fill_padding, modality_values
+from data_prep.readers.dicom_volumes import split_volumes
 from data_prep.readers.mosaic import MosaicLayout, mosaic_layout, unmosaic
 from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.scaling import finite
@@ -90,7 +90,10 @@ def _read_file(root: Path, source: ScanSource, policy: ReadPolicy) -> Volume:
         return _image(_Slice(headers[0], values), policy)
     if len(headers) == form.frames and all(map(has_geometry, headers)):
         volumes = split_volumes(headers)
-        chosen = volumes[int(source.item.removeprefix("volume/") or 0)]
+        number = source.item.removeprefix("volume/") or "0"
+        if not number.isdecimal() or int(number) >= len(volumes):
+            raise ScanError("file.changed", f"{path}: it holds no '{source.item}' any more")
+        chosen = volumes[int(number)]
         numbers = [header.frame for header in chosen]
         found = _frames(dataset, form, numbers, path)
         slices = [_Slice(header, values) for header, values in zip(chosen, found, strict=True)]

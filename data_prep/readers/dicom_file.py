@@ -130,10 +130,9 @@ def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | Non
             stated = str(dataset.file_meta.get("TransferSyntaxUID") or "")
     except ScanError:
         raise
-    except RecursionError:
-        raise ScanError("dicom.malformed", f"{path}: sequences are nested too deeply") from None
     except Exception as error:
-        # pydicom raises a dozen types on damaged structure; all of them mean the same here
+        # pydicom raises a dozen types on damaged structure, and RecursionError on sequences that
+        # are nested without end; all of them mean the same here
         raise ScanError(
             "dicom.malformed", f"{path}: not a well-formed data set ({type(error).__name__})"
         ) from error

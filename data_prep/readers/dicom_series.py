@@ -21,19 +21,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
 from pydicom.uid import UID
 
 from data_prep.errors import ScanError
 from data_prep.readers.dicom_header import SliceHeader
-from data_prep.readers.dicom_stack import (
-    ORIENTATION_TOLERANCE,
-    SAME_POSITION_MM,
-    along_normal,
-    build_stack,
-    has_geometry,
-    unit_normal,
-)
+from data_prep.readers.dicom_stack import build_stack, check_same_grid, has_geometry, places
+from data_prep.readers.dicom_volumes import split_volumes
 from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.source import Rejected, ScanSource, Skipped
 
@@ -99,65 +92,6 @@ def group_files(
     return grouped
 
 
-def split_volumes(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
-    """Split images of one orientation into volumes that hold each position once.
-
-    The images are parted by each of ``TIME_KEYS`` in turn, wherever every part then still covers
-    all positions. If that leaves repeats, and the header states as many time points as there are
-    images at each position, the instance number orders them.
-
-    Returns:
-        Volumes in order of the keys; one with repeats in it if they cannot be told apart.
-    """
-    place = _positions(headers)
-    if len(set(place)) == len(headers):
-        return [list(headers)]
-    everywhere = set(place)
-    parts = [list(range(len(headers)))]
-    for key in range(len(headers[0].time_key)):
-        finer: list[list[int]] = []
-        for part in parts:
-            by_value: dict[str, list[int]] = defaultdict(list)
-            for n in part:
-                by_value[headers[n].time_key[key]].append(n)
-            whole = all({place[n] for n in half} == everywhere for half in by_value.values())
-            finer += [by_value[v] for v in sorted(by_value, key=_natural)] if whole else [part]
-        parts = finer
-    repeats = {len(part) / len(everywhere) for part in parts}
-    if repeats != {1.0} and repeats == {float(headers[0].time_points or 0) / len(parts)}:
-        parts = [point for part in parts for point in _by_instance(part, place, headers)]
-    return [[headers[n] for n in part] for part in parts]
-
-
-def _by_instance(
-    part: list[int], place: list[int], headers: Sequence[SliceHeader]
-) -> list[list[int]]:
-    """The t-th image at each position, by instance number, makes volume t."""
-    at: dict[int, list[int]] = defaultdict(list)
-    for n in sorted(part, key=lambda n: headers[n].instance_number):
-        at[place[n]].append(n)
-    if len({len(images) for images in at.values()}) != 1:
-        return [part]
-    return [list(volume) for volume in zip(*at.values(), strict=True)]
-
-
-def _positions(headers: Sequence[SliceHeader]) -> list[int]:
-    """Number of the distinct position, along the normal, of each image."""
-    distance = along_normal(headers)
-    order = np.argsort(distance, kind="stable")
-    steps = np.diff(distance[order], prepend=distance[order[0]]) > SAME_POSITION_MM
-    place = np.empty(len(headers), dtype=np.int64)
-    place[order] = np.cumsum(steps)
-    return [int(p) for p in place]
-
-
-def _natural(value: str) -> tuple[float, str]:
-    try:
-        return (float(value), value)
-    except ValueError:
-        return (0.0, value)
-
-
 def _is_no_image(header: SliceHeader, grouped: Grouped) -> bool:
     """Put down as skipped what is not an image, and as rejected what was damaged within a UID."""
     uid = UID(header.sop_class)
@@ -200,12 +134,10 @@ def _drop_copies(
 def _add_multi_frame(frames: tuple[SliceHeader, ...], policy: ReadPolicy, grouped: Grouped) -> None:
     try:
         if len(frames) == frames[0].frames and all(map(has_geometry, frames)):
-            _check_same_grid(frames)
+            check_same_grid(frames)
             volumes = split_volumes(frames)
-            flags: tuple[str, ...]
             for number, volume in enumerate(volumes):
-                _check_no_repeats(volume)
-                flags = ("time_point",) if len(volumes) > 1 else ()
+                flags: tuple[str, ...] = ("time_point",) if len(volumes) > 1 else ()
                 if len(volume) > 1:
                     flags += build_stack(volume, policy).flags
                 item = f"volume/{number}" if len(volumes) > 1 else ""
@@ -231,70 +163,64 @@ def _add_series(
         ScanError: If they cannot be scans.
     """
     capture = headers[0].sop_class.startswith(_SECONDARY_CAPTURE)
-    if capture and policy.secondary_capture == "refuse":
-        raise ScanError("dicom.secondary_capture", f"{headers[0].path}: a screen capture")
-    flags: tuple[str, ...] = ("secondary_capture",) if capture else ()
+    burned_in = any("burned_in_annotation" in header.flags for header in headers)
+    if (capture or burned_in) and policy.secondary_capture == "refuse":
+        raise ScanError(
+            "dicom.secondary_capture", f"{headers[0].path}: an image that may show burned-in text"
+        )
+    flags = ("secondary_capture",) if capture else ()
     if len(headers) == 1:
         grouped.sources.append(_source(headers, flags))
         return
-    placed = [header for header in headers if has_geometry(header)]
+    placed = sum(has_geometry(header) for header in headers)
     if not placed and (capture or headers[0].modality not in _TOMOGRAPHIC):
         grouped.sources += [_source([header], flags) for header in headers]
         return
-    if len(placed) < len(headers):
+    if placed < len(headers):
         raise ScanError(
             "dicom.no_geometry",
-            f"{headers[0].path}: {len(headers) - len(placed)} of the {len(headers)} images of its "
+            f"{headers[0].path}: {len(headers) - placed} of the {len(headers)} images of its "
             "series state no position, orientation or pixel spacing",
         )
-    localizers = [header for header in headers if "LOCALIZER" in header.image_type]
-    if localizers and len(localizers) < len(headers):
+    _add_stacks(headers, flags, policy, same_pixels, grouped)
+
+
+def _add_stacks(
+    headers: list[SliceHeader],
+    flags: tuple[str, ...],
+    policy: ReadPolicy,
+    same_pixels: SameContent,
+    grouped: Grouped,
+) -> None:
+    """Stack the images of a series that all state their place.
+
+    Raises:
+        ScanError: If they cannot be stacked; then nothing was added.
+    """
+    scouts = [header for header in headers if "LOCALIZER" in header.image_type]
+    skipped: list[Skipped] = []
+    if len(scouts) < len(headers):
         headers = [header for header in headers if "LOCALIZER" not in header.image_type]
-        flags = (*flags, "localizer_removed")
-    else:
-        localizers = []
-    _check_same_grid(headers)
+        skipped = [Skipped(header.path, "a localizer within another series") for header in scouts]
+        flags += ("localizer_removed",) if scouts else ()
+    check_same_grid(headers)
     volumes = split_volumes(headers)
-    copies: list[Skipped] = []
-    if len(volumes) == 1:
+    if len(volumes) > 1:
+        flags += ("time_point",)
+    else:
         kept, copies = _drop_repeats(headers, same_pixels)
         volumes = [kept]
-    flags = (*flags, *(["duplicate_dropped"] if copies else []))
-    flags = (*flags, *(["time_point"] if len(volumes) > 1 else []))
+        skipped += copies
+        flags += ("duplicate_dropped",) if copies else ()
     found = []
     for volume in volumes:
-        _check_no_repeats(volume)
         if len(volume) > 1:
             stack = build_stack(volume, policy)
             found.append(_source(stack.slices, (*flags, *stack.flags)))
         else:
             found.append(_source(volume, flags))
     grouped.sources += found
-    grouped.skipped += copies
-    grouped.skipped += [
-        Skipped(header.path, "a localizer within another series") for header in localizers
-    ]
-
-
-def _check_same_grid(headers: Sequence[SliceHeader]) -> None:
-    first = headers[0]
-    matrices = {(header.rows, header.columns) for header in headers}
-    if len(matrices) > 1:
-        raise ScanError(
-            "dicom.mixed_matrix", f"{first.path}: its series has matrices {sorted(matrices)}"
-        )
-    spacings = np.array([header.pixel_spacing for header in headers])
-    if np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min():
-        raise ScanError("dicom.mixed_matrix", f"{first.path}: pixel spacing differs in its series")
-    orientations = np.array([header.orientation for header in headers])
-    turned = np.abs(orientations - orientations[0]).max(axis=1) > ORIENTATION_TOLERANCE
-    if turned.any():
-        raise ScanError(
-            "dicom.mixed_orientation",
-            f"{first.path}: {int(turned.sum())} of {len(headers)} slices of its series are turned "
-            "against the first one",
-        )
-    assert unit_normal(first) is not None
+    grouped.skipped += skipped
 
 
 def _drop_repeats(
@@ -304,23 +230,13 @@ def _drop_repeats(
     first: dict[int, SliceHeader] = {}
     kept: list[SliceHeader] = []
     copies: list[Skipped] = []
-    for header, place in zip(headers, _positions(headers), strict=True):
+    for header, place in zip(headers, places(headers), strict=True):
         other = first.setdefault(place, header)
         if other is not header and same_pixels(other.path, header.path):
             copies.append(Skipped(header.path, f"the same slice as {other.path}"))
         else:
             kept.append(header)
     return kept, copies
-
-
-def _check_no_repeats(headers: Sequence[SliceHeader]) -> None:
-    repeats = len(headers) - len(set(_positions(headers)))
-    if repeats:
-        raise ScanError(
-            "dicom.duplicate_slices",
-            f"{headers[0].path}: {repeats} of the {len(headers)} images of its series lie where "
-            "another one lies, and nothing in their headers tells them apart",
-        )
 
 
 def _source(headers: Sequence[SliceHeader], flags: tuple[str, ...], item: str = "") -> ScanSource:

@@ -113,16 +113,69 @@ def along_normal(headers: Sequence[SliceHeader]) -> NDArray[np.float64]:
     return np.array([header.position for header in headers]) @ normal
 
 
+def places(headers: Sequence[SliceHeader]) -> list[int]:
+    """Number of the distinct position, along the normal, of each image of one orientation."""
+    distance = along_normal(headers)
+    order = np.argsort(distance, kind="stable")
+    steps = np.diff(distance[order], prepend=distance[order[0]]) > SAME_POSITION_MM
+    place = np.empty(len(headers), dtype=np.int64)
+    place[order] = np.cumsum(steps)
+    return [int(p) for p in place]
+
+
+def check_same_grid(headers: Sequence[SliceHeader]) -> None:
+    """Refuse images that differ in matrix, pixel spacing or orientation.
+
+    Raises:
+        ScanError: ``dicom.mixed_matrix`` or ``dicom.mixed_orientation``.
+    """
+    first = headers[0]
+    matrices = {(header.rows, header.columns) for header in headers}
+    if len(matrices) > 1:
+        raise ScanError(
+            "dicom.mixed_matrix", f"{first.path}: its series has matrices {sorted(matrices)}"
+        )
+    spacings = np.array([header.pixel_spacing for header in headers])
+    if np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min():
+        raise ScanError("dicom.mixed_matrix", f"{first.path}: pixel spacing differs in its series")
+    orientations = np.array([header.orientation for header in headers])
+    turned = np.abs(orientations - orientations[0]).max(axis=1) > ORIENTATION_TOLERANCE
+    if turned.any():
+        raise ScanError(
+            "dicom.mixed_orientation",
+            f"{first.path}: {int(turned.sum())} of {len(headers)} slices of its series are turned "
+            "against the first one",
+        )
+
+
+def check_no_repeats(headers: Sequence[SliceHeader]) -> None:
+    """Refuse images of one orientation of which two lie at one place.
+
+    Raises:
+        ScanError: ``dicom.duplicate_slices``.
+    """
+    repeats = len(headers) - len(set(places(headers)))
+    if repeats:
+        raise ScanError(
+            "dicom.duplicate_slices",
+            f"{headers[0].path}: {repeats} of the {len(headers)} images of its series lie where "
+            "another one lies, and nothing in their headers tells them apart",
+        )
+
+
 def build_stack(headers: Sequence[SliceHeader], policy: ReadPolicy) -> Stack:
-    """Order slices of one orientation and matrix, and find the grid they lie on.
+    """Order slices, and find the grid they lie on.
 
     Args:
-        headers: At least two slices, all with geometry, no two at one position.
+        headers: At least two slices, all with geometry.
         policy: ``uneven_spacing`` decides what happens to slices that are not even.
 
     Raises:
-        ScanError: ``dicom.missing_slices`` or ``dicom.uneven_spacing``.
+        ScanError: ``dicom.missing_slices`` or ``dicom.uneven_spacing``, or as ``check_same_grid``
+            and ``check_no_repeats``.
     """
+    check_same_grid(headers)
+    check_no_repeats(headers)
     slices = tuple(headers[n] for n in np.argsort(along_normal(headers), kind="stable"))
     positions = np.array([header.position for header in slices])
     distance = along_normal(slices)

@@ -15,7 +15,8 @@ class ReadPolicy(Config):
             (flag ``uneven_resampled``); ``refuse`` answers ``dicom.uneven_spacing``.
         cine: What to take of a multi-frame object that is not a volume: one frame, or nothing
             (``dicom.multi_frame``).
-        secondary_capture: Screen captures may hold burned-in text; ``accept`` flags them.
+        secondary_capture: Screen captures, and images that state Burned In Annotation, may show
+            text; ``accept`` flags them.
         nifti_without_geometry: A NIfTI file whose qform_code and sform_code are both 0 holds
             voxel sizes only; ``accept`` reads it as having no geometry.
         not_finite: ``fill`` replaces NaN and infinite voxels by the smallest finite one (flag

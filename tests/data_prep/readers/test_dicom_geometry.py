@@ -30,6 +30,8 @@ from scan_files import (
 
 from data_prep.errors import ScanError
 from data_prep.readers import ReadPolicy, discover, discovery, read_scan
+from data_prep.readers.dicom_header import SliceHeader
+from data_prep.readers.dicom_stack import plane_affine
 from data_prep.readers.source import SCAN_FLAGS
 from data_prep.volume import Volume
 
@@ -541,3 +543,84 @@ def test_patient_id_is_not_shown(tmp_path: Path) -> None:
     (source,) = discover(tmp_path).sources
     assert source.patient_key == "patient-1"
     assert "patient-1" not in repr(source)
+
+
+def test_padding_in_some_slices_takes_the_smallest_value_of_the_whole_volume(
+    tmp_path: Path,
+) -> None:
+    def change(ds: Dataset, number: int) -> None:
+        pixels = slice_pixels(number)
+        if number in (0, 2):
+            pixels[:5] = 60000
+        set_pixels(ds, pixels)
+        ds.PixelPaddingValue = 60000
+        ds["PixelPaddingValue"].VR = "US"
+
+    write_series(tmp_path, 3, change)
+    (volume,) = read_all(tmp_path)
+    rest = np.stack([slice_pixels(n) for n in range(3)], axis=-1).astype(int) - 1024
+    padding = np.zeros(rest.shape, bool)
+    padding[:5, :, [0, 2]] = True
+    assert (volume.array[0][padding] == rest[~padding].min()).all()
+    np.testing.assert_array_equal(volume.array[0][~padding], rest[~padding])
+    assert volume.flags == ("padding_filled",)
+
+
+def test_a_multi_frame_object_that_changed_since_it_was_found(tmp_path: Path) -> None:
+    pixels = np.stack([slice_pixels(n, 6, 8) for n in range(3)])
+    write_enhanced(tmp_path / "e.dcm", pixels, [0, 2, 4])
+    (source,) = discover(tmp_path).sources
+    for item in ("volume/3", "volume/x"):
+        with pytest.raises(ScanError, match=r"file\.changed"):
+            read_scan(tmp_path, type(source)("dicom", source.paths, item=item))
+    ds = ct_dataset(pixels=slice_pixels(0, 6, 8))
+    ds.NumberOfFrames, ds.PixelData = 2, slice_pixels(0, 12, 8).astype("<u2").tobytes()
+    save(ds, tmp_path / "e.dcm")
+    with pytest.raises(ScanError, match=r"dicom\.multi_frame"):
+        read_scan(tmp_path, source)
+
+
+def test_a_mosaic_in_colour_is_refused(tmp_path: Path) -> None:
+    ds = mosaic_dataset(np.stack([slice_pixels(n, 6, 8) for n in range(5)], axis=-1))
+    set_pixels(ds, np.zeros((18, 24, 3), np.uint8))
+    save(ds, tmp_path / "m.dcm")
+    (source,) = discover(tmp_path).sources
+    with pytest.raises(ScanError, match=r"dicom\.mosaic"):
+        read_scan(tmp_path, source)
+
+
+def test_a_normal_of_the_wrong_length_is_refused(tmp_path: Path) -> None:
+    tiles = np.stack([slice_pixels(n, 6, 8) for n in range(5)], axis=-1)
+    save(mosaic_dataset(tiles, normal=(0, 1)), tmp_path / "m.dcm")  # type: ignore[arg-type]
+    (source,) = discover(tmp_path).sources
+    with pytest.raises(ScanError, match=r"dicom\.mosaic"):
+        read_scan(tmp_path, source)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_number_of_time_points_must_fit(tmp_path: Path, broken: bool) -> None:
+    """Twelve images at three places are four volumes only if each place has four."""
+
+    def change(ds: Dataset, repeat: int) -> None:
+        ds.NumberOfTemporalPositions = 4
+        if broken and repeat == 3:
+            ds.ImagePositionPatient = [-10, -20, 30]
+
+    write_repeats(tmp_path, 4, change)
+    found = discover(tmp_path)
+    if broken:
+        assert [entry.code for entry in found.rejected] == ["dicom.duplicate_slices"]
+    else:
+        assert len(found.sources) == 4
+
+
+def test_geometry_needs_a_place(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r"dicom\.no_geometry"):
+        plane_affine(SliceHeader("x"))
+
+
+def test_burned_in_text_by_policy(tmp_path: Path) -> None:
+    write_ct(tmp_path / "a.dcm", 0, lambda ds: setattr(ds, "BurnedInAnnotation", "YES"))
+    assert read_all(tmp_path)[0].flags == ("burned_in_annotation",)
+    (rejected,) = discover(tmp_path, policy=ReadPolicy(secondary_capture="refuse")).rejected
+    assert rejected.code == "dicom.secondary_capture"

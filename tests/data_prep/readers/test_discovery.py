@@ -292,3 +292,36 @@ def test_any_bytes_are_answered_with_a_code(
             read_scan(folder, source)
         except ScanError as error:
             assert error.code in SCAN_CODES
+
+
+def test_what_is_not_a_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for name, code in (
+        (".", "file.not_regular"),
+        ("empty", "file.empty"),
+        ("x", "file.unreadable"),
+    ):
+        with pytest.raises(ScanError) as caught:
+            access.read_bytes(tmp_path, name)
+        assert caught.value.code == code
+
+
+def test_a_file_that_fails_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk error, or a network share that goes away."""
+    write_nifti(tmp_path / "x.nii")
+
+    class Failing:
+        def __enter__(self) -> Failing:
+            return self
+
+        def __exit__(self, *arguments: object) -> None:
+            pass
+
+        def read(self) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(access.os, "fdopen", lambda *arguments, **options: Failing())
+    with pytest.raises(ScanError, match="Input/output error"):
+        access.read_bytes(tmp_path, "x.nii")

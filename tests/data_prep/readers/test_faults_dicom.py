@@ -207,6 +207,49 @@ def damaged_lut(ds: Dataset) -> None:
     ds.ModalityLUTSequence = DicomSequence([item])
 
 
+def damaged(tag: bytes, folder: Path) -> None:
+    """An element whose value representation no standard knows."""
+    path = write_ct(folder / "x.dcm")
+    data = path.read_bytes()
+    at = data.index(tag)
+    path.write_bytes(data[: at + 4] + b"QQ" + data[at + 6 :])
+
+
+def no_stream(ds: Dataset) -> None:
+    ds.compress(JPEGLSLossless)
+    ds.PixelData = encapsulate([b"no JPEG-LS stream at all"])
+
+
+def no_fragments(ds: Dataset) -> None:
+    ds.compress(JPEGLSLossless)
+    ds.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"  # an offset table, and nothing else
+
+
+def broken_entropy(ds: Dataset) -> None:
+    """Headers and end marker as they should be, and nothing between them."""
+    from pydicom.encaps import generate_frames
+
+    ds.compress(JPEG2000Lossless)
+    stream = next(generate_frames(ds.PixelData, number_of_frames=1))
+    start = stream.index(b"\xff\x52")  # COD: how the stream is coded
+    ds.PixelData = encapsulate([stream[:start] + b"\xff\xd9"])
+
+
+def colour_12_bit(ds: Dataset) -> None:
+    set_pixels(ds, np.zeros((16, 12, 3), np.uint16))
+    ds.BitsStored, ds.HighBit = 12, 11
+    body = b"\xff\xd8\xff\xc1\x00\x11\x0c\x00\x10\x00\x0c\x03" + b"\1\x11\0\2\x11\0\3\x11\0"
+    ds.PixelData = encapsulate([body + b"\xff\xd9"])
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.51"
+
+
+def cut_deflate(folder: Path) -> None:
+    deflate_bomb(folder)
+    truncated(folder / "x.dcm", 0.5)
+
+
 QUARANTINED: list[tuple[str, Case, str]] = [
     ("1 no pixel data", one(each(PixelData=None)), "dicom.no_pixel_data"),
     ("2 truncated native", cut_file, "dicom.pixel_data_length"),
@@ -214,6 +257,14 @@ QUARANTINED: list[tuple[str, Case, str]] = [
     ("3 cut JPEG 2000", one(cut_stream(JPEG2000Lossless)), "dicom.decode_failed"),
     ("3 cut RLE", one(cut_stream(RLELossless)), "dicom.decode_failed"),
     ("3 cut fragments", cut_fragments, "dicom.no_pixel_data"),
+    ("3 no codestream", one(no_stream), "dicom.decode_failed"),
+    ("3 no fragments", one(no_fragments), "dicom.decode_failed"),
+    ("3 no coding parameters", one(broken_entropy), "dicom.decode_failed"),
+    ("3 12-bit colour", one(colour_12_bit), "dicom.decode_failed"),
+    ("26 cut deflate", cut_deflate, "dicom.malformed"),
+    ("28 damaged rows", lambda f: damaged(b"\x28\0\x10\0US", f), "dicom.malformed"),
+    ("28 damaged slope", lambda f: damaged(b"\x28\0\x53\x10DS", f), "dicom.malformed"),
+    ("11 rows not stated", one(each(Rows=None)), "dicom.malformed"),
     ("4 text named .dcm", bare, "file.unknown_format"),
     ("4 no preamble, no meta", group_0008_only, "dicom.no_transfer_syntax"),
     ("5 no transfer syntax", no_transfer_syntax, "dicom.no_transfer_syntax"),

@@ -136,7 +136,7 @@ def test_a_defect_of_the_transform_is_not_the_scans_fault(numbered: Numbered) ->
             list(pool.read(sources, child_work.defect))
         with pytest.raises(DecodeError, match="cannot hand over object"):
             list(pool.read(sources, child_work.bad_object))
-        assert len(list(pool.read(sources))) == 12
+        assert all(isinstance(volume, Volume) for _, volume in pool.read(sources))
 
 
 def test_a_transform_that_cannot_be_loaded(numbered: Numbered) -> None:
