@@ -12,9 +12,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 from data_prep.errors import StageError
 
 Row = TypeVar("Row")
+
+_ROWS_HELD: Final = 256
 
 # A spreadsheet runs a cell that begins with one of these as a formula (OWASP, "CSV Injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -74,7 +76,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """Write a CSV atomically; numbers stay numbers, text that looks like a formula is escaped."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow([escape_cell(name) for name in header])
     writer.writerows([escape_cell(cell) for cell in row] for row in rows)
     # A name on disk may hold bytes that are not UTF-8; they are kept, as Python's os does.
     write_bytes(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
@@ -83,7 +85,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 def _arrow_type(hint: Any) -> pa.DataType:
     if get_origin(hint) is tuple:
         return pa.list_(_arrow_type(get_args(hint)[0]))
-    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    types = {
+        str: pa.string(),
+        int: pa.int64(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+        bytes: pa.binary(),
+    }
     return types[hint]
 
 
@@ -95,41 +103,83 @@ def _schema(kind: type[Any]) -> pa.Schema:
 def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     """Write rows of one frozen dataclass as parquet, atomically.
 
-    Fields may be str, int, float, bool or a homogeneous tuple of these.
+    Fields may be str, int, float, bool, bytes or a homogeneous tuple of these.
     """
-    schema = _schema(kind)
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=schema), sink)
+    pq.write_table(_to_arrow(kind, rows), sink)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
+class TableWriter(Generic[Row]):
+    """Writes rows as ``write_table`` does, but as they come: only a few are held in memory.
+
+    A context manager. The file is whole only after it ends: for a stage's folder, which takes its
+    place when it is complete.
+    """
+
+    def __init__(self, path: Path, kind: type[Row]) -> None:
+        self._kind = kind
+        self._rows: list[Row] = []
+        self._writer = pq.ParquetWriter(path, _schema(kind))
+
+    def __enter__(self) -> TableWriter[Row]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, row: Row) -> None:
+        """Append a row."""
+        self._rows.append(row)
+        if len(self._rows) == _ROWS_HELD:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(_to_arrow(self._kind, self._rows))
+        self._rows.clear()
+
+
 def read_table(path: Path, kind: type[Row]) -> list[Row]:
-    """Read rows that ``write_table`` wrote.
+    """Read rows that ``write_table`` or ``TableWriter`` wrote.
 
     Raises:
         StageError: If the file is missing, damaged or has other columns.
     """
+    return list(iterate_table(path, kind))
+
+
+def iterate_table(path: Path, kind: type[Row]) -> Iterator[Row]:
+    """The same rows, one after another.
+
+    Raises:
+        StageError: As ``read_table``.
+    """
     schema = _schema(kind)
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow.names != schema.names:
+                raise StageError(
+                    "stage.other_columns",
+                    f"{path}: has the columns {file.schema_arrow.names}, expected {schema.names}",
+                    fix="it was written by another version of medcurve: run its stage again",
+                )
+            for batch in file.iter_batches(batch_size=_ROWS_HELD):
+                values = [batch.column(name).to_pylist() for name in schema.names]
+                for row in zip(*values, strict=True):
+                    yield kind(*(tuple(v) if isinstance(v, list) else v for v in row))
     except (OSError, pa.ArrowException) as error:
         raise StageError(
             "stage.unreadable_table",
             f"{path}: cannot be read as a table ({error})",
             fix="run the stage that writes it again",
         ) from error
-    if table.schema.names != schema.names:
-        raise StageError(
-            "stage.other_columns",
-            f"{path}: has the columns {table.schema.names}, expected {schema.names}",
-            fix="it was written by another version of medcurve: run its stage again",
-        )
-    values = [table.column(name).to_pylist() for name in schema.names]
-    return [
-        kind(*(tuple(v) if isinstance(v, list) else v for v in row))
-        for row in zip(*values, strict=True)
-    ]
+
+
+def _to_arrow(kind: type[Row], rows: Sequence[Row]) -> pa.Table:
+    schema = _schema(kind)
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    return pa.table(columns, schema=schema)
 
 
 def read_json(path: Path) -> Any:

@@ -1,26 +1,28 @@
 """Ingest: from raw scans and labels to a manifest, with every input file accounted for.
 
-Writes ``manifest.parquet`` (one row a scan), ``quarantine.csv`` (path, code, reason),
-``skipped.csv``, ``task.json`` and ``ingest.json`` (counts). Raw data is only ever read.
+Writes ``manifest.parquet`` (one row a scan), ``miniatures.parquet``, ``quarantine.csv`` (path,
+code, reason), ``skipped.csv``, ``task.json`` and ``ingest.json`` (counts). Raw data is only read.
+Scans are written as they come in, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource
+from data_prep.describe import describe
 from data_prep.errors import CohortError, ScanError
-from data_prep.files import digest, read_json, sha256_file, write_csv, write_json, write_table
+from data_prep.files import digest, read_json, sha256_file, write_csv, write_json
 from data_prep.labelling import LabelledScan, Quarantined, join_labels
 from data_prep.labels import infer_task
-from data_prep.manifest import MANIFEST, ScanRecord
+from data_prep.manifest import ScanRecord
+from data_prep.manifest_writer import ManifestWriter
 from data_prep.phantom import write_phantom
 from data_prep.progress import Progress, silent
 from data_prep.readers import discover
@@ -36,7 +38,6 @@ from data_prep.readers.sandbox import DecodePool
 from data_prep.readers.source import Found, ScanSource
 from data_prep.stage import is_current, new_stage, refuse_foreign
 from data_prep.task import Task
-from data_prep.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -48,33 +49,6 @@ class IngestSummary:
     quarantined: int
     skipped: int
     notes: tuple[str, ...]
-    task: Task
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What the decode child reports of a volume, in place of the volume itself."""
-
-    modality: str
-    shape: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    orientation: str
-    dtype: str
-    minimum: float
-    maximum: float
-    mean: float
-    pixel_sha256: str
-    flags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Ingested:
-    """Everything that ingest found, before it is written."""
-
-    records: list[ScanRecord]
-    quarantine: list[Quarantined]
-    skipped: list[tuple[str, str]]
-    notes: list[str]
     task: Task
 
 
@@ -136,187 +110,171 @@ def ingest(
     """
     root = raw_root(config, runs)
     refuse_foreign(out)
-    settings = config.model_dump(mode="json")
+    # How patients are divided and scans prepared is not ingest's: a change there reads nothing.
+    settings = {
+        "cohort": config.model_dump(mode="json", exclude={"split", "prep"}),
+        "columns": [field.name for field in fields(ScanRecord)],
+    }
     if isinstance(config.source, MedMnistSource):
         path = root / facts_of(config.source.dataset).file_name(config.source.size)
         inputs = {path.name: sha256_file(path)}
-        if is_current(out, "ingest", inputs, settings):
-            return _read_summary(out)
-        result = _ingest_medmnist(config.source, path, progress)
-    else:
-        found = discover(root, policy=config.read)
-        inputs = {"files": _listing(root, found)}
-        if is_current(out, "ingest", inputs, settings):
-            return _read_summary(out)
-        result = _ingest_folder(config, root, found, runs, workers, progress)
-    with new_stage(out, "ingest", inputs, settings) as folder:
-        _write(folder, result)
+        if not is_current(out, "ingest", inputs, settings):
+            with new_stage(out, "ingest", inputs, settings) as folder:
+                _ingest_medmnist(config.source, path, folder, progress)
+        return _read_summary(out)
+    found = discover(root, policy=config.read)
+    stamps = {source: _stamp(root, source.paths) for source in found.sources}
+    inputs = {"files": _listing(root, found, stamps)}
+    if not is_current(out, "ingest", inputs, settings):
+        labelled, quarantine, notes = join_labels(config, root, found, runs)
+        labelled.sort(key=lambda scan: (scan.source.paths[0], scan.source.item))
+        skipped = [(item.path, item.reason) for item in found.skipped]
+        with new_stage(out, "ingest", inputs, settings) as folder:
+            with (
+                ManifestWriter(folder) as manifest,
+                DecodePool(root, workers, policy=config.read) as pool,
+            ):
+                quarantine += _read_scans(pool, root, labelled, stamps, manifest, progress)
+            _write(
+                folder, manifest, _task(config, manifest, quarantine), quarantine, skipped, notes
+            )
     return _read_summary(out)
 
 
-def _ingest_folder(
-    config: CohortConfig, root: Path, found: Found, runs: Path, workers: int, progress: Progress
-) -> _Ingested:
-    labelled, quarantine, notes = join_labels(config, root, found, runs)
-    records: list[ScanRecord] = []
-    with DecodePool(root, workers, policy=config.read) as pool:
-        read = pool.read([scan.source for scan in labelled], describe)
-        for done, (scan, (_, facts)) in enumerate(zip(labelled, read, strict=True), start=1):
+def _read_scans(
+    pool: DecodePool,
+    root: Path,
+    labelled: Sequence[LabelledScan],
+    stamps: Mapping[ScanSource, str],
+    manifest: ManifestWriter,
+    progress: Progress,
+) -> Iterator[Quarantined]:
+    """Add each scan to the manifest; yield the files of those that cannot be used."""
+    read = pool.read([scan.source for scan in labelled], describe)
+    for done, (scan, (source, facts)) in enumerate(zip(labelled, read, strict=True), start=1):
+        try:
             if isinstance(facts, ScanError):
-                quarantine += [(path, facts.code, facts.message) for path in scan.source.paths]
-            else:
-                records.append(_record(scan, facts, _sha256(root, scan.source)))
-            progress(done, len(labelled))
-    records, twins = _drop_repeats(records)
-    skipped = [(item.path, item.reason) for item in found.skipped] + twins
-    return _Ingested(records, quarantine, skipped, notes, _task(config, records))
+                raise facts
+            manifest.add(scan, facts, _sha256(root, source, stamps[source]))
+        except ScanError as error:
+            yield from ((path, error.code, error.message) for path in source.paths)
+        progress(done, len(labelled))
 
 
-def describe(volume: Volume) -> _Facts:
-    """What the manifest says of a volume (runs in the decode child)."""
-    array = np.ascontiguousarray(volume.array)
-    header = f"{array.shape}{array.dtype.str}".encode()
-    return _Facts(
-        modality=volume.modality,
-        shape=array.shape,
-        spacing_mm=volume.spacing_mm,
-        orientation=volume.orientation,
-        dtype=array.dtype.name,
-        minimum=float(array.min()),
-        maximum=float(array.max()),
-        mean=float(array.mean(dtype=np.float64)),
-        pixel_sha256=hashlib.sha256(header + array.tobytes()).hexdigest(),
-        flags=volume.flags,
-    )
-
-
-def _ingest_medmnist(source: MedMnistSource, path: Path, progress: Progress) -> _Ingested:
+def _ingest_medmnist(source: MedMnistSource, path: Path, folder: Path, progress: Progress) -> None:
     """Every image counts as a patient of its own: MedMNIST does not publish patients."""
     facts = facts_of(source.dataset)
     task = Task(kind=facts.task, class_names=facts.class_names)
     arrays = open_npz(path, source.dataset)
-    sources = npz_sources(path.name, arrays)
-    records: list[ScanRecord] = []
-    for scan in sources:
-        split, number = scan.item.split("/")
-        volume = describe(image_volume(arrays.images[split][int(number)]))
-        row = arrays.labels[split][int(number)]
-        present = np.flatnonzero(row) if task.is_multi_label else row
-        labelled = LabelledScan(
-            scan,
-            patient_id=f"{split}-{int(number):06d}",
-            labels=tuple(task.class_names[int(index)] for index in present),
-            official_split=split,
-        )
-        records.append(_record(labelled, volume, volume.pixel_sha256))
-        progress(len(records), len(sources))
+    sources = sorted(npz_sources(path.name, arrays), key=lambda scan: scan.item)
+    with ManifestWriter(folder) as manifest:
+        for done, scan in enumerate(sources, start=1):
+            split, number = scan.item.split("/")
+            found = describe(image_volume(arrays.images[split][int(number)]))
+            row = arrays.labels[split][int(number)]
+            present = np.flatnonzero(row) if task.is_multi_label else row
+            labelled = LabelledScan(
+                scan,
+                patient_id=f"{split}-{int(number):06d}",
+                labels=tuple(task.class_names[int(index)] for index in present),
+                official_split=split,
+            )
+            manifest.add(labelled, found, found.pixel_sha256)
+            progress(done, len(sources))
     notes = []
     if not is_official(path, source.dataset, source.size):
         notes.append(f"{path.name} is not the official file (its md5 differs): say so with scores")
-    return _Ingested(records, [], [], notes, task)
+    _write(folder, manifest, task, [], [], notes)
 
 
-def _sha256(root: Path, source: ScanSource) -> str:
-    return digest([sha256_file(root / path) for path in source.paths])
-
-
-def _record(scan: LabelledScan, facts: _Facts, sha256: str) -> ScanRecord:
-    source = scan.source
-    return ScanRecord(
-        scan_id=digest([sha256, source.item])[:16],
-        patient_id=scan.patient_id,
-        labels=scan.labels,
-        official_split=scan.official_split,
-        bayes=scan.bayes,
-        format=source.format,
-        paths=source.paths,
-        item=source.item,
-        modality=facts.modality,
-        shape=facts.shape,
-        spacing_mm=facts.spacing_mm,
-        orientation=facts.orientation,
-        dtype=facts.dtype,
-        minimum=facts.minimum,
-        maximum=facts.maximum,
-        mean=facts.mean,
-        sha256=sha256,
-        pixel_sha256=facts.pixel_sha256,
-        flags=tuple(dict.fromkeys((*source.flags, *facts.flags))),
-    )
-
-
-def _drop_repeats(
-    records: Sequence[ScanRecord],
-) -> tuple[list[ScanRecord], list[tuple[str, str]]]:
-    """Keep one of the scans whose files are the same byte for byte.
+def _sha256(root: Path, source: ScanSource, stamp: str) -> str:
+    """Digest of a scan's files, which must be those that were decoded.
 
     Raises:
-        CohortError: ``cohort.contradiction`` if the copies differ in patient or label.
+        ScanError: ``file.changed`` if one is not as it was when the folder was listed.
     """
-    kept: dict[str, ScanRecord] = {}
-    twins = []
-    for record in records:
-        first = kept.setdefault(record.scan_id, record)
-        if first is record:
-            continue
-        if (first.patient_id, first.labels) != (record.patient_id, record.labels):
-            raise CohortError(
-                "cohort.contradiction",
-                f"'{first.paths[0]}' and '{record.paths[0]}' are the same bytes under different "
-                "patients or labels",
-                fix="find out which is right and remove the other",
-            )
-        twins += [(path, f"a copy of '{first.paths[0]}'") for path in record.paths]
-    return list(kept.values()), twins
+    try:
+        sha256 = digest([sha256_file(root / path) for path in source.paths])
+    except OSError:
+        sha256 = ""
+    if not sha256 or _stamp(root, source.paths) != stamp:
+        raise ScanError(
+            "file.changed",
+            f"{source.paths[0]}: changed while the cohort was read",
+            fix="wait until the transfer has finished, then run again",
+        )
+    return sha256
 
 
-def _task(config: CohortConfig, records: Sequence[ScanRecord]) -> Task:
-    if not records:
+def _stamp(root: Path, paths: Sequence[str]) -> str:
+    """Digest of the files' names, sizes and times: enough to see that none was changed."""
+    entries: list[object] = []
+    for path in paths:
+        entries.append(os.fsencode(path).hex())
+        try:
+            status = (root / path).lstat()
+            entries += [status.st_size, status.st_mtime_ns]
+        except OSError:
+            entries.append("gone")
+    return digest(entries)
+
+
+def _listing(root: Path, found: Found, stamps: Mapping[ScanSource, str]) -> str:
+    """Digest of everything under the root."""
+    others = [rejected.paths for rejected in found.rejected]
+    others += [(item.path,) for item in found.skipped]
+    return digest(sorted([*stamps.values(), *(_stamp(root, paths) for paths in others)]))
+
+
+def _task(
+    config: CohortConfig, manifest: ManifestWriter, quarantine: Sequence[Quarantined]
+) -> Task:
+    if not manifest.scans:
         raise CohortError(
             "cohort.empty",
-            f"cohort '{config.name}': no scan could be read and labelled",
-            fix="see quarantine.csv of a run with readable scans, and source.root in the config",
+            f"cohort '{config.name}': no scan could be read and labelled; refused: "
+            f"{_by_code(quarantine) or 'nothing'}",
+            fix="check source.root and the label table in the data config",
         )
-    task = infer_task(
-        config.labels, [record.labels for record in records], where=f"cohort '{config.name}'"
-    )
-    counts = Counter(name for record in records for name in record.labels)
-    absent = [name for name in task.class_names if not counts[name]]
+    task = infer_task(config.labels, list(manifest.labels), where=f"cohort '{config.name}'")
+    present = {name for labels in manifest.labels for name in labels}
+    absent = [name for name in task.class_names if name not in present]
     if absent:
         raise CohortError(
             "cohort.empty_class",
-            f"cohort '{config.name}': no readable scan of class '{absent[0]}'",
+            f"cohort '{config.name}': no readable scan of class '{absent[0]}'; refused: "
+            f"{_by_code(quarantine) or 'nothing'}",
             fix="add scans of this class or take it out of the classes",
         )
     return task
 
 
-def _listing(root: Path, found: Found) -> str:
-    """Digest of every file's name, size and time: enough to see that nothing was changed."""
-    paths = [path for source in found.sources for path in source.paths]
-    paths += [path for rejected in found.rejected for path in rejected.paths]
-    paths += [item.path for item in found.skipped]
-    entries = []
-    for path in sorted(paths):
-        status = (root / path).lstat()
-        entries.append([os.fsencode(path).hex(), status.st_size, status.st_mtime_ns])
-    return digest(entries)
+def _by_code(quarantine: Sequence[Quarantined]) -> str:
+    counts = Counter(code for _, code, _ in quarantine)
+    return ", ".join(f"{count} × {code}" for code, count in sorted(counts.items()))
 
 
-def _write(folder: Path, result: _Ingested) -> None:
-    ordered = sorted(result.records, key=lambda record: (record.paths[0], record.item))
-    write_table(folder / MANIFEST, ScanRecord, ordered)
-    write_csv(folder / "quarantine.csv", ("path", "code", "reason"), sorted(result.quarantine))
-    write_csv(folder / "skipped.csv", ("path", "reason"), sorted(result.skipped))
-    write_json(folder / "task.json", result.task.model_dump(mode="json"))
-    codes = Counter(code for _, code, _ in result.quarantine)
+def _write(
+    folder: Path,
+    manifest: ManifestWriter,
+    task: Task,
+    quarantine: Sequence[Quarantined],
+    skipped: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+) -> None:
+    """Write all but the manifest."""
+    skipped = sorted([*skipped, *manifest.copies])
+    write_csv(folder / "quarantine.csv", ("path", "code", "reason"), sorted(quarantine))
+    write_csv(folder / "skipped.csv", ("path", "reason"), skipped)
+    write_json(folder / "task.json", task.model_dump(mode="json"))
+    codes = Counter(code for _, code, _ in quarantine)
     counts = {
-        "scans": len(ordered),
-        "patients": len({record.patient_id for record in ordered}),
-        "quarantined_files": len(result.quarantine),
+        "scans": manifest.scans,
+        "patients": len(manifest.patients),
+        "quarantined_files": len(quarantine),
         "quarantined_by_code": dict(sorted(codes.items())),
-        "skipped_files": len(result.skipped),
-        "notes": result.notes,
+        "skipped_files": len(skipped),
+        "notes": list(notes),
     }
     write_json(folder / "ingest.json", counts)
 

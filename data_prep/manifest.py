@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
-from data_prep.errors import ScanError
-from data_prep.files import read_json, read_table
+import numpy as np
+
+from data_prep.errors import ScanError, StageError
+from data_prep.files import iterate_table, read_json, read_table
+from data_prep.miniature import EDGE, Planes
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
 from data_prep.readers.sandbox import DecodePool
 from data_prep.readers.source import Format, ScanSource
@@ -18,6 +21,7 @@ from data_prep.volume import Volume
 T = TypeVar("T")
 
 MANIFEST = "manifest.parquet"
+MINIATURES = "miniatures.parquet"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class ScanRecord:
         sha256: Of the source files.
         pixel_sha256: Of shape, type and voxels: equal for identical images.
         flags: Accepted oddities.
+        perceptual_hash: 256 bits of each plane in miniature, as hexadecimal digits; "" for a
+            constant scan (see ``data_prep.miniature``).
     """
 
     scan_id: str
@@ -57,12 +63,41 @@ class ScanRecord:
     sha256: str
     pixel_sha256: str
     flags: tuple[str, ...]
+    perceptual_hash: str = ""
+
+
+@dataclass(frozen=True)
+class MiniatureRow:
+    """One scan in miniature: its planes of 32 x 32 pixels, one after another."""
+
+    scan_id: str
+    planes: bytes
 
 
 def load_manifest(folder: Path) -> tuple[list[ScanRecord], Task]:
     """Read the rows and the task that ingest wrote."""
     task = Task.model_validate(read_json(folder / "task.json"))
     return read_table(folder / MANIFEST, ScanRecord), task
+
+
+def load_miniatures(folder: Path, records: Sequence[ScanRecord]) -> list[Planes]:
+    """The miniature that ingest took of each scan.
+
+    Raises:
+        StageError: ``stage.unreadable_table``, or ``stage.incomplete`` if one is missing.
+    """
+    rows = iterate_table(folder / MINIATURES, MiniatureRow)
+    planes = {
+        row.scan_id: np.frombuffer(row.planes, np.uint8).reshape(-1, EDGE, EDGE) for row in rows
+    }
+    missing = [record.scan_id for record in records if record.scan_id not in planes]
+    if missing:
+        raise StageError(
+            "stage.incomplete",
+            f"{folder / MINIATURES}: {len(missing)} scans are not in it, first {missing[0]}",
+            fix="run `medcurve ingest` again",
+        )
+    return [planes[record.scan_id] for record in records]
 
 
 @dataclass(frozen=True)
