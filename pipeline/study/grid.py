@@ -7,7 +7,7 @@ and holds at least two patients of each class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -131,38 +131,24 @@ def make_plan(
     Raises:
         CohortError: ``study.size_too_large``, ``study.size_too_small`` or ``study.small_class``.
     """
-    split = {name: tuple(store.rows(name)) for name in ("train", "val")}
-    train, val = (_patients(store.task, split[name]) for name in ("train", "val"))
+    rows = {name: store.rows(name) for name in ("train", "val")}
+    train, val = (_patients(store.task, split) for split in rows.values())
     sizes = _sizes(config, train.count)
-    draws: dict[tuple[int, int], tuple[Positions, Positions]] = {}
+    draws: dict[tuple[int, int], _Draw] = {}
     for subset in range(config.subsets):
         order, at_least = nested_order(train.labels, [config.seed, subset])
         _refuse_small(sizes[0], at_least, train.labels, store.task)
         for size in sizes:
             if size < train.count or subset == 0:
                 chosen = train.scans_of(order[:size])
-                draws[size, subset] = (chosen, _validation(config, val, size / train.count, subset))
-    ids = [np.array([row.scan_id for row in split[name]]) for name in ("train", "val")]
-    drawn = {
-        at: [digest(names[chosen].tolist()) for names, chosen in zip(ids, draw, strict=True)]
-        for at, draw in draws.items()
-    }
+                choosing = _validation(config, val, size / train.count, subset)
+                draws[size, subset] = _Draw.of(rows["train"], rows["val"], chosen, choosing)
     common = {
         "version": RESULT_VERSION,
         "medcurve": medcurve_version(),
         "store": store.digest,
         "arithmetic": dict(arithmetic),
     }
-    cells = []
-    for size, family, (subset, repeat) in product(
-        sizes, families, product(range(config.subsets), range(config.seeds))
-    ):
-        if (size, subset) not in draws:
-            continue
-        cell = Cell(family, size, subset, config.seed + repeat)
-        settings = {"family": families[family].model_dump(mode="json"), "seed": cell.seed}
-        key = digest({**common, **settings, "scans": drawn[size, subset]})
-        cells.append(PlannedCell(cell, key, *draws[size, subset]))
     return Plan(
         config=config,
         families=dict(families),
@@ -171,8 +157,49 @@ def make_plan(
         sizes=sizes,
         train_patients=train.count,
         arithmetic=dict(arithmetic),
-        cells=tuple(cells),
+        cells=tuple(_cells(config, families, draws, common)),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """The scans of one size and subset, and the digest of their ids."""
+
+    train: Positions
+    val: Positions
+    digest: str
+
+    @classmethod
+    def of(
+        cls,
+        train_rows: Sequence[IndexRow],
+        val_rows: Sequence[IndexRow],
+        train: Positions,
+        val: Positions,
+    ) -> _Draw:
+        pairs = ((train_rows, train), (val_rows, val))
+        return cls(train, val, digest([[rows[n].scan_id for n in at] for rows, at in pairs]))
+
+
+def _cells(
+    config: StudyConfig,
+    families: Mapping[str, FamilyConfig],
+    draws: Mapping[tuple[int, int], _Draw],
+    common: Mapping[str, object],
+) -> Iterator[PlannedCell]:
+    """Size by size, family by family in the study's order, which is from cheap to dear."""
+    settings = {name: family.model_dump(mode="json") for name, family in families.items()}
+    for size, family in product(sorted({size for size, _ in draws}), families):
+        for subset, repeat in product(range(config.subsets), range(config.seeds)):
+            if (size, subset) in draws:
+                draw, seed = draws[size, subset], config.seed + repeat
+                content = {"family": settings[family], "seed": seed, "scans": draw.digest}
+                yield PlannedCell(
+                    cell=Cell(family, size, subset, seed),
+                    key=digest({**common, **content}),
+                    train=draw.train,
+                    val=draw.val,
+                )
 
 
 def nested_order(labels: NDArray[np.bool_], seed: Sequence[int]) -> tuple[Positions, int]:
