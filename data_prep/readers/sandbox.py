@@ -7,15 +7,8 @@ a few are held before their turn, so that memory stays flat.
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import pickle
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,45 +17,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar, overload
 
-from data_prep.errors import MedcurveError, ScanError
-from data_prep.readers.channel import Receiver
-from data_prep.readers.decode_child import Job, send_job
+from data_prep.errors import ScanError
+from data_prep.readers.child_process import ChildProcess, DecodeError
+from data_prep.readers.decode_child import Job
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
 from data_prep.readers.source import ScanSource
 from data_prep.volume import Volume
+
+__all__ = ["DecodeError", "DecodePool"]
 
 T = TypeVar("T")
 
 MEMORY_BYTES: Final = 3 << 29  # 1.5 GiB
 TIMEOUT_S: Final = 60.0
-_START_S: Final = 120.0
 # Small files go to a child several at a time, so that the way there and back weighs little.
 _CHUNK_FILES: Final = 32
 _CHUNK_BYTES: Final = 1 << 19
 _CHUNKS_AHEAD: Final = 2  # for each child
 # Results that were read before their turn may hold this much.
 _HELD_BYTES: Final = 1 << 28
-
-_START: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from data_prep.readers.decode_child import main; main(int(sys.argv[1]))"
-)
-# The pool is what runs in parallel: one thread in each child.
-_ENVIRONMENT: Final = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # glibc: keep freed memory for the next scan, for fresh pages cost more than the decoding of a
-    # small image (mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD)
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
-}
-
-
-class DecodeError(MedcurveError):
-    """Decoding in children does not work at all, or the transform has a defect."""
-
-    exit_code = 1
 
 
 class DecodePool:
@@ -88,8 +61,8 @@ class DecodePool:
         self._workers = max(1, workers)
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         self._lock = threading.Lock()
-        self._alive: set[_Child] = set()
-        self._idle: list[_Child] = []
+        self._alive: set[ChildProcess] = set()
+        self._idle: list[ChildProcess] = []
         self._closed = False
 
     def __enter__(self) -> DecodePool:
@@ -157,7 +130,7 @@ class DecodePool:
 
         A source that ends the child, or outlasts it, is refused; the others go on in a new child.
         """
-        child: _Child | None = None
+        child: ChildProcess | None = None
         try:
             while tasks and not held.abandoned:
                 child = self._borrow()
@@ -178,109 +151,26 @@ class DecodePool:
             for task in tasks:
                 task.outcome.set_exception(error)
 
-    def _borrow(self) -> _Child:
+    def _borrow(self) -> ChildProcess:
         with self._lock:
             if self._closed:
                 raise DecodeError("decode.closed", "the decode pool was closed while it read")
-            child = self._idle.pop() if self._idle else _Child()
+            child = self._idle.pop() if self._idle else ChildProcess()
             self._alive.add(child)
         child.wait_until_ready()
         return child
 
-    def _give_back(self, child: _Child, *, reusable: bool) -> None:
+    def _give_back(self, child: ChildProcess, *, reusable: bool) -> None:
         if not reusable or child.ended:
             self._discard(child)
             return
         with self._lock:
             self._idle.append(child)
 
-    def _discard(self, child: _Child) -> None:
+    def _discard(self, child: ChildProcess) -> None:
         child.end()
         with self._lock:
             self._alive.discard(child)
-
-
-class _Child:
-    """One decode process, and the socket to it."""
-
-    def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(sys.path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **_ENVIRONMENT},
-            )
-        self._receiver = Receiver(self._socket)
-        self._ready = False
-        self.ended = False
-
-    def wait_until_ready(self) -> None:
-        """Wait for a new process to have started.
-
-        Raises:
-            DecodeError: ``decode.no_child``.
-        """
-        if self._ready:
-            return
-        try:
-            self._receiver.receive(time.monotonic() + _START_S)
-        except (OSError, EOFError, ValueError) as error:
-            reason = self._exit()
-            self.end()
-            raise DecodeError(
-                "decode.no_child",
-                f"a decode process could not be started ({reason})",
-                fix='run `python -c "import data_prep.readers.decode_child"` to see why',
-            ) from error
-        self._ready = True
-
-    def send(self, job: Job) -> bool:
-        """Send a job; False if the process is gone."""
-        try:
-            self._socket.settimeout(None)
-            send_job(self._socket, replace(job, released=self._receiver.take_released()))
-        except OSError:
-            return False
-        return True
-
-    def answer(self, source: ScanSource, timeout_s: float) -> tuple[Any, int]:
-        """What became of a source (a value, a ScanError or a DecodeError), and its bytes."""
-        name = source.paths[0]
-        try:
-            message, size = self._receiver.receive(time.monotonic() + timeout_s)
-            return _outcome(message), size
-        except ScanError as error:  # the parent checks a Volume again while it builds it
-            return error, 0
-        except TimeoutError:
-            self.end()
-            reason = f"{name}: not decoded within {timeout_s:g} s"
-            return ScanError("file.timeout", reason), 0
-        except Exception:
-            # Whatever else arrives, or does not: the process is dead or no longer to be trusted.
-            reason = f"{name}: the decoder died ({self._exit()})"
-            self.end()
-            return ScanError("file.crashed", reason), 0
-
-    def end(self) -> None:
-        """Kill the process."""
-        self.ended = True
-        self._process.kill()
-        self._process.wait()
-        self._socket.close()
-        self._receiver.close()
-
-    def _exit(self) -> str:
-        """How the process ended; one that lives on after closing its socket is killed."""
-        try:
-            code = self._process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 @dataclass(eq=False)
@@ -340,16 +230,6 @@ def _take(tasks: list[_Task], held: _Held) -> Iterator[tuple[ScanSource, Any]]:
         result = task.outcome.result()
         held.take(task.number, task.size)
         yield task.source, result
-
-
-def _outcome(message: Any) -> Any:
-    kind, *rest = message
-    if kind == "scan":
-        return rest[0]
-    if kind == "refused":
-        code, text, fix = rest
-        return ScanError(code, text, fix=fix)
-    return DecodeError("decode.failed", f"the transform failed in a decode process:\n{rest[0]}")
 
 
 def _chunks(root: Path, sources: Iterable[ScanSource]) -> Iterator[list[ScanSource]]:

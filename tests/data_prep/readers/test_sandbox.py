@@ -18,7 +18,7 @@ import pytest
 from scan_files import nifti_image, write_nifti, write_series
 
 from data_prep.errors import ScanError
-from data_prep.readers import ReadPolicy, ScanSource, discover, read_scan, sandbox
+from data_prep.readers import ReadPolicy, ScanSource, child_process, discover, read_scan, sandbox
 from data_prep.readers.decode_child import Job
 from data_prep.readers.sandbox import DecodeError, DecodePool
 from data_prep.volume import Volume
@@ -153,7 +153,7 @@ def test_a_transform_that_cannot_be_loaded(numbered: Numbered) -> None:
 
 def test_children_that_do_not_start(numbered: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
     root, sources = numbered
-    monkeypatch.setattr(sandbox, "_START", "raise SystemExit(9)")
+    monkeypatch.setattr(child_process, "_START", "raise SystemExit(9)")
     with DecodePool(root) as pool, pytest.raises(DecodeError, match="exit status 9"):
         list(pool.read(sources))
 

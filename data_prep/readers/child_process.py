@@ -1,0 +1,137 @@
+"""A decode child as its parent sees it: started, given jobs, waited for, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any, Final
+
+from data_prep.errors import MedcurveError, ScanError
+from data_prep.readers.channel import Receiver
+from data_prep.readers.decode_child import Job, send_job
+from data_prep.readers.source import ScanSource
+
+_START_S: Final = 120.0
+_START: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from data_prep.readers.decode_child import main; main(int(sys.argv[1]))"
+)
+# The pool is what runs in parallel: one thread in each child.
+_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc: keep freed memory for the next scan, for fresh pages cost more than the decoding of a
+    # small image (mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD)
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+}
+
+
+class DecodeError(MedcurveError):
+    """Decoding in children does not work at all, or the transform has a defect."""
+
+    exit_code = 1
+
+
+class ChildProcess:
+    """One decode process, and the socket to it.
+
+    Attributes:
+        ended: It was killed, or found dead.
+    """
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(sys.path)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        self._receiver = Receiver(self._socket)
+        self._ready = False
+        self.ended = False
+
+    def wait_until_ready(self) -> None:
+        """Wait for a new process to have started.
+
+        Raises:
+            DecodeError: ``decode.no_child``.
+        """
+        if self._ready:
+            return
+        try:
+            self._receiver.receive(time.monotonic() + _START_S)
+        except (OSError, EOFError, ValueError) as error:
+            reason = self._exit()
+            self.end()
+            raise DecodeError(
+                "decode.no_child",
+                f"a decode process could not be started ({reason})",
+                fix='run `python -c "import data_prep.readers.decode_child"` to see why',
+            ) from error
+        self._ready = True
+
+    def send(self, job: Job) -> bool:
+        """Send a job; False if the process is gone."""
+        try:
+            self._socket.settimeout(None)
+            send_job(self._socket, replace(job, released=self._receiver.take_released()))
+        except OSError:
+            return False
+        return True
+
+    def answer(self, source: ScanSource, timeout_s: float) -> tuple[Any, int]:
+        """What became of a source (a value, a ScanError or a DecodeError), and its bytes."""
+        name = source.paths[0]
+        try:
+            message, size = self._receiver.receive(time.monotonic() + timeout_s)
+            return _outcome(message), size
+        except ScanError as error:  # the parent checks a Volume again while it builds it
+            return error, 0
+        except TimeoutError:
+            self.end()
+            reason = f"{name}: not decoded within {timeout_s:g} s"
+            return ScanError("file.timeout", reason), 0
+        except Exception:
+            # Whatever else arrives, or does not: the process is dead or no longer to be trusted.
+            reason = f"{name}: the decoder died ({self._exit()})"
+            self.end()
+            return ScanError("file.crashed", reason), 0
+
+    def end(self) -> None:
+        """Kill the process."""
+        self.ended = True
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+        self._receiver.close()
+
+    def _exit(self) -> str:
+        """How the process ended; one that lives on after closing its socket is killed."""
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def _outcome(message: Any) -> Any:
+    kind, *rest = message
+    if kind == "scan":
+        return rest[0]
+    if kind == "refused":
+        code, text, fix = rest
+        return ScanError(code, text, fix=fix)
+    return DecodeError("decode.failed", f"the transform failed in a decode process:\n{rest[0]}")
