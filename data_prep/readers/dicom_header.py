@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,7 @@ HEADER_TAGS: Final[tuple[str | int, ...]] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SliceHeader:
     """One image, or one frame of a multi-frame object, in DICOM's own terms.
 
@@ -173,7 +174,7 @@ def _header(dataset: Dataset, path: str) -> SliceHeader:
         slice_spacing=_positive(dataset, "SpacingBetweenSlices"),
         instance_number=_value(dataset, "InstanceNumber", int) or 0,
         time_points=_value(dataset, "NumberOfTemporalPositions", int) or 0,
-        time_key=tuple("\\".join(_texts(dataset, name)) for name in TIME_KEYS),
+        time_key=_shared(tuple(_text(dataset, name) for name in TIME_KEYS)),
         mosaic=is_mosaic(dataset, path),
         flags=_flags(dataset),
     )
@@ -214,7 +215,7 @@ def _frame_header(single: SliceHeader, number: int, group: Dataset, shared: Data
         pixel_spacing=_pixel_spacing(measures),
         slice_spacing=_positive(measures, "SpacingBetweenSlices"),
         instance_number=number + 1,
-        time_key=tuple(times.get(name, "") for name in TIME_KEYS),
+        time_key=_shared(tuple(times.get(name, "") for name in TIME_KEYS)),
     )
 
 
@@ -257,9 +258,15 @@ def _texts(dataset: Dataset, name: str) -> tuple[str, ...]:
         if value is None:
             return ()
         many = value if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
-        return tuple(str(part).strip(" \0") for part in many)
+        return _shared(tuple(str(part).strip(" \0") for part in many))
     except Exception:
         return ()
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One object for equal tuples: slices repeat them, and a folder may hold 100,000 slices."""
+    return value
 
 
 def _text(dataset: Dataset, name: str) -> str:
@@ -267,12 +274,13 @@ def _text(dataset: Dataset, name: str) -> str:
 
 
 def _numbers(dataset: Dataset, name: str, count: int) -> tuple[float, ...] | None:
-    numbers = _value(dataset, name, lambda value: tuple(float(part) for part in value))
+    # + 0.0 makes -0.0 a 0.0: equal tuples are shared, and must be the same bits
+    numbers = _value(dataset, name, lambda value: tuple(float(part) + 0.0 for part in value))
     if numbers is None or len(numbers) != count:
         return None
     if not all(abs(number) <= _MAX_MM for number in numbers):  # NaN fails as well
         return None
-    found: tuple[float, ...] = numbers
+    found: tuple[float, ...] = _shared(numbers)
     return found
 
 

@@ -7,8 +7,10 @@ they are compared before any memory is taken.
 from __future__ import annotations
 
 import functools
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,12 +42,13 @@ __all__ = [
     "find_npz",
     "image_volume",
     "is_official",
+    "iter_images",
     "npz_sources",
     "open_npz",
     "read_item",
 ]
 
-# The largest official file inflates to 13.6 GB (pathmnist at 224).
+# The largest official array, pathmnist's training images at 224 pixels, has 13.5 GB.
 MAX_ARRAY_BYTES: Final = 16 << 30
 
 
@@ -77,8 +80,37 @@ def open_npz(path: Path, dataset: str) -> MedMnistArrays:
         for split in SPLITS:
             images[split] = _read_member(archive, f"{split}_images.npy", path)
             labels[split] = _read_member(archive, f"{split}_labels.npy", path)
-            _check_shapes(images[split], labels[split], facts, split, path)
+            _check_images(images[split].shape, images[split].dtype, facts, split, path)
+            _check_labels(labels[split], len(images[split]), facts, split, path)
     return MedMnistArrays(images, labels)
+
+
+def iter_images(path: Path, dataset: str, split: str) -> Iterator[Array]:
+    """Images of one split, one after the other, without holding more than one in memory.
+
+    For the large sizes: pathmnist at 224 pixels inflates to 16 GB. The member's CRC is checked at
+    its end, so that damage may be reported after some images have been given.
+
+    Raises:
+        ScanError: As ``open_npz``.
+        ConfigError: ``medmnist.unknown_dataset``.
+    """
+    facts = facts_of(dataset)
+    name = f"{split}_images.npy"
+    with (
+        _open_zip(path) as archive,
+        _refused_as_malformed(name, path),
+        archive.open(_member(archive, name, path)) as file,
+    ):
+        stated_bytes = archive.getinfo(name).file_size
+        shape, dtype, fortran = _check_header(file, stated_bytes, name, path)
+        _check_images(shape, dtype, facts, split, path)
+        if fortran:
+            raise ScanError("npz.malformed", f"{path.name}: {name} is in Fortran order")
+        size = math.prod(shape[1:])
+        for _ in range(shape[0]):
+            yield np.frombuffer(file.read(size), dtype).reshape(shape[1:])
+        file.read(1)  # at its end the member's CRC is checked
 
 
 def npz_sources(path: str, arrays: MedMnistArrays) -> tuple[ScanSource, ...]:
@@ -136,37 +168,51 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise ScanError("npz.malformed", f"{path.name}: not a zip archive ({error})") from None
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> zipfile.ZipInfo:
     try:
-        info = archive.getinfo(name)
+        return archive.getinfo(name)
     except KeyError:
-        raise ScanError(
-            "npz.malformed",
-            f"{path.name}: array '{name.removesuffix('.npy')}' is missing",
-        ) from None
+        array = name.removesuffix(".npy")
+        raise ScanError("npz.malformed", f"{path.name}: array '{array}' is missing") from None
+
+
+@contextmanager
+def _refused_as_malformed(name: str, path: Path) -> Iterator[None]:
+    """zipfile, zlib and numpy's parser of headers each raise several types on damage."""
     try:
-        with archive.open(info) as file:
-            _check_header(file, info.file_size, name, path)
-        with archive.open(info) as file:
-            return np.asarray(npy.read_array(file, allow_pickle=False))
+        yield
     except ScanError:
         raise
     except Exception as error:
-        # zipfile, zlib, and numpy's parser of headers each raise several types on damage
         reason = f"{type(error).__name__}: {error}"
         raise ScanError("npz.malformed", f"{path.name}: {name}: {reason}") from None
 
 
-def _check_header(file: Any, stated_bytes: int, name: str, path: Path) -> None:
-    """Compare what the npy header declares with what the zip directory declares."""
+def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
+    info = _member(archive, name, path)
+    with _refused_as_malformed(name, path):
+        with archive.open(info) as file:
+            _check_header(file, info.file_size, name, path)
+        with archive.open(info) as file:
+            return np.asarray(npy.read_array(file, allow_pickle=False))
+
+
+def _check_header(
+    file: Any, stated_bytes: int, name: str, path: Path
+) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Compare what the npy header declares with what the zip directory declares.
+
+    Returns:
+        Shape, type, and whether it is in Fortran order.
+    """
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read_header(file)
+    shape, fortran, dtype = read_header(file)
     if dtype.hasobject or dtype.kind not in "uib":
         raise ScanError(
             "npz.malformed", f"{path.name}: {name} holds {dtype}; allowed: whole numbers"
         )
-    declared = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+    declared = math.prod(int(n) for n in shape) * dtype.itemsize
     if declared > MAX_ARRAY_BYTES:
         raise ScanError(
             "file.too_large",
@@ -177,31 +223,31 @@ def _check_header(file: Any, stated_bytes: int, name: str, path: Path) -> None:
             "npz.malformed",
             f"{path.name}: {name} declares {shape} of {dtype}, but holds {stated_bytes} bytes",
         )
+    return tuple(int(n) for n in shape), dtype, fortran
 
 
-def _check_shapes(
-    images: Array, labels: Array, facts: MedMnistFacts, split: str, path: Path
+def _check_images(
+    shape: tuple[int, ...], dtype: np.dtype[Any], facts: MedMnistFacts, split: str, path: Path
 ) -> None:
     colour = (3,) if facts.channels == 3 else ()
     ndim = 1 + facts.spatial_ndim + len(colour)
-    if (
-        images.ndim != ndim
-        or images.dtype != np.uint8
-        or 0 in images.shape
-        or images.shape[ndim - len(colour) :] != colour
-    ):
+    wrong = len(shape) != ndim or shape[ndim - len(colour) :] != colour
+    if wrong or dtype != np.uint8 or 0 in shape:
         raise ScanError(
             "npz.malformed",
-            f"{path.name}: {split}_images is {images.shape} {images.dtype}; {facts.name} has "
-            f"{ndim} axes of uint8" + (", the last of 3" if colour else ""),
+            f"{path.name}: {split}_images is {shape} {dtype}; {facts.name} has {ndim} axes of "
+            "uint8" + (", the last of 3" if colour else ""),
         )
+
+
+def _check_labels(labels: Array, count: int, facts: MedMnistFacts, split: str, path: Path) -> None:
     n_classes = len(facts.class_names)
     multi_label = facts.task == "multi-label"
-    width = n_classes if multi_label else 1
-    if labels.shape != (len(images), width):
+    expected = (count, n_classes if multi_label else 1)
+    if labels.shape != expected:
         raise ScanError(
             "npz.malformed",
-            f"{path.name}: {split}_labels is {labels.shape}; expected {(len(images), width)}",
+            f"{path.name}: {split}_labels is {labels.shape}; expected {expected}",
         )
     top = 1 if multi_label else n_classes - 1
     if labels.min() < 0 or labels.max() > top:

@@ -21,6 +21,7 @@ from data_prep.readers.medmnist import (
     find_npz,
     image_volume,
     is_official,
+    iter_images,
     npz_sources,
     open_npz,
 )
@@ -240,3 +241,36 @@ def test_real_files(dataset: str, official: bool) -> None:
     arrays = open_npz(path, dataset)
     counts = {split: len(arrays.images[split]) for split in SPLITS}
     assert counts == FACTS[dataset].n_samples
+
+
+@pytest.mark.parametrize("dataset", ["breastmnist", "pathmnist", "adrenalmnist3d"])
+def test_images_are_streamed(tmp_path: Path, dataset: str) -> None:
+    stored = arrays_of(dataset)
+    path = write_npz(tmp_path / "x.npz", stored)
+    for split in SPLITS:
+        streamed = list(iter_images(path, dataset, split))
+        np.testing.assert_array_equal(np.stack(streamed), stored[f"{split}_images"])
+
+
+def test_a_damaged_stream_is_refused_at_its_end(tmp_path: Path) -> None:
+    arrays = arrays_of("breastmnist")
+    path = zip_of(
+        tmp_path / "x.npz",
+        {"train_images.npy": npy_header((5, 28, 28)) + arrays["train_images"].tobytes()},
+        zipfile.ZIP_STORED,
+    )
+    data = bytearray(path.read_bytes())
+    data[2000] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ScanError, match=r"npz\.malformed"):
+        list(iter_images(path, "breastmnist", "train"))
+
+
+def test_what_cannot_be_streamed(tmp_path: Path) -> None:
+    images = np.asfortranarray(arrays_of("breastmnist")["train_images"])
+    path = write_npz(tmp_path / "x.npz", {"train_images": images})
+    for split in ("train", "val"):
+        with pytest.raises(ScanError, match=r"npz\.malformed"):
+            list(iter_images(path, "breastmnist", split))
+    with pytest.raises(ScanError, match=r"npz\.malformed"):
+        list(iter_images(path, "pathmnist", "train"))
