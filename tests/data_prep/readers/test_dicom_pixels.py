@@ -440,6 +440,7 @@ Spoil = Callable[[Dataset], None]
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Unknown encoding")
 def test_oddities_that_leave_the_pixels_alone(
     tmp_path: Path, spoil: Spoil, flags: tuple[str, ...]
 ) -> None:
