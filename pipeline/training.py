@@ -53,13 +53,13 @@ class TrainConfig(Config):
         compile: Let torch.compile fuse the network: worth it on a GPU in long runs.
     """
 
-    epochs: PositiveInt = 40
+    epochs: PositiveInt = 30
     min_steps: PositiveInt = 300
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 3e-3
     warm_up: float = Field(default=0.25, gt=0, lt=1)
     weight_decay: NonNegativeFloat = 0.05
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
     ema_decay: float = Field(default=0.98, ge=0, lt=1)
     choose_by: Literal["log_loss", "auc", "last"] = "log_loss"

@@ -24,7 +24,7 @@ from pipeline.training import (
 )
 
 BINARY = Task(kind="binary", class_names=("a", "b"))
-QUICK = TrainConfig(epochs=4, min_steps=40, batch_size=16, learning_rate=0.02)
+QUICK = TrainConfig(epochs=4, min_steps=40, batch_size=16, learning_rate=0.02, label_smoothing=0)
 CPU = torch.device("cpu")
 
 

@@ -30,10 +30,10 @@ def test_every_family_has_a_config_and_its_own_name() -> None:
     assert all(family.name == name for name, family in FAMILIES.items())
 
 
-def test_every_config_header_states_run_time_and_result() -> None:
+def test_every_config_header_states_command_time_and_expected_result() -> None:
     for name in NAMES:
         head = (CONFIG_ROOT / "family" / f"{name}.yaml").read_text(encoding="utf-8").lower()
-        for word in ("# what:", "# time:", "# result:"):
+        for word in ("# what:", "# run:", "# time:", "# expect:"):
             assert word in head, (name, word)
 
 
