@@ -26,14 +26,12 @@ from numpy.typing import NDArray
 
 from data_prep.errors import ConfigError, nearest
 from data_prep.task import Task
+from pipeline.weighted_metrics import Floats, Labels, weighted
 
 METRICS: Final = ("auc", "accuracy", "balanced_accuracy", "brier", "log_loss")
 
 _LOWER_IS_BETTER: Final = frozenset({"brier", "log_loss"})
 _BLOCK = 256  # resamples at a time: 2,000 patients take 4 MB, which stays in the cache
-
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def score(task: Task, target: Labels, probability: Floats) -> dict[str, float]:
     _check(task, target, probability)
     weights = np.ones((len(target), 1))
     groups = np.arange(len(target))
-    metrics = (_weighted(name, task, target, probability, groups) for name in METRICS)
+    metrics = (weighted(name, task, target, probability, groups) for name in METRICS)
     return {name: float(of(weights)[0]) for name, of in zip(METRICS, metrics, strict=True)}
 
 
@@ -155,7 +153,7 @@ def resample(
     for name in names:
         higher_is_better(name)
     patients, patient = np.unique(patient_ids, return_inverse=True)
-    metrics = {name: _weighted(name, task, target, probability, patient) for name in names}
+    metrics = {name: weighted(name, task, target, probability, patient) for name in names}
     drawn: dict[str, list[Floats]] = {name: [] for name in names}
     for weights in _draws(len(patients), resamples, seed):
         for name, of in metrics.items():
@@ -191,174 +189,3 @@ def _interval(value: float, drawn: Floats, level: float) -> Interval:
         return Interval(value, float("nan"), float("nan"), 0)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), int(defined.size))
-
-
-# Each metric as a function of weights (groups, R), how often each group (patient) counts in each of
-# R resamples. What does not depend on the weights is worked out once, when it is made.
-
-
-@dataclass(frozen=True)
-class _Ratios:
-    """Mean over terms of (weighted sum of ``part`` / weighted sum of ``whole``).
-
-    Attributes:
-        part: (terms, groups) numerator's sum over each group's scans.
-        whole: (terms, groups) denominator's.
-        needed: Terms whose denominator may not be zero; of the others, those are left out.
-    """
-
-    part: Floats
-    whole: Floats
-    needed: int
-
-    def __call__(self, weights: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratios = (self.part @ weights) / (self.whole @ weights)
-            present = ~np.isnan(ratios)
-            mean = np.where(present, ratios, 0).sum(axis=0) / present.sum(axis=0)
-        defined: Floats = np.where(present.sum(axis=0) < self.needed, np.nan, mean)
-        return defined
-
-
-@dataclass(frozen=True)
-class _Auc:
-    """Weighted area under the ROC curve as the Mann-Whitney statistic, ties counted one half.
-
-    Attributes:
-        negative: Group of each negative scan, by rising score.
-        positive: Group of each positive scan, by rising score.
-        below: For each positive scan, the number of negative scans that score less.
-        up_to: For each positive scan, the number of negative scans that score no more.
-    """
-
-    negative: Labels
-    positive: Labels
-    below: Labels
-    up_to: Labels
-
-    @classmethod
-    def of(cls, truth: NDArray[np.bool_], scores: Floats, groups: Labels) -> _Auc:
-        order = np.argsort(scores, kind="stable")
-        truth, scores, groups = truth[order], scores[order], groups[order]
-        negative, positive = scores[~truth], scores[truth]
-        return cls(
-            negative=groups[~truth],
-            positive=groups[truth],
-            below=np.searchsorted(negative, positive, side="left"),
-            up_to=np.searchsorted(negative, positive, side="right"),
-        )
-
-    def __call__(self, weights: Floats) -> Floats:
-        passed = np.zeros((len(self.negative) + 1, weights.shape[1]))
-        np.cumsum(weights[self.negative], axis=0, out=passed[1:])
-        positive = weights[self.positive]
-        won = np.einsum("ir,ir->r", positive, passed[self.below])
-        won_or_tied = np.einsum("ir,ir->r", positive, passed[self.up_to])
-        pairs = passed[-1] * positive.sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            area: Floats = (won + won_or_tied) / (2 * pairs)
-        return area
-
-
-@dataclass(frozen=True)
-class _Mean:
-    """Mean of metrics; NaN where one of them is."""
-
-    parts: tuple[_Auc | _Ratios, ...]
-
-    def __call__(self, weights: Floats) -> Floats:
-        total: Floats = np.sum([part(weights) for part in self.parts], axis=0)
-        return total / len(self.parts)
-
-
-def _weighted(
-    name: str, task: Task, target: Labels, probability: Floats, groups: Labels
-) -> _Mean | _Ratios:
-    n_groups = int(groups.max()) + 1 if len(groups) else 0
-    if name == "auc":
-        return _Mean(
-            tuple(
-                _Auc.of(truth, scores, groups)
-                for truth, scores in _tests(task, target, probability)
-            )
-        )
-    if name == "balanced_accuracy":
-        return _Mean(
-            tuple(
-                _recalls(truth, decided, n_classes, groups, n_groups)
-                for truth, decided, n_classes in _decisions(task, target, probability)
-            )
-        )
-    per_scan = _PER_SCAN[name](task, target, probability)
-    return _Ratios(
-        part=_sums(groups, per_scan, n_groups)[None],
-        whole=_sums(groups, np.ones(len(groups)), n_groups)[None],
-        needed=1,
-    )
-
-
-def _tests(
-    task: Task, target: Labels, probability: Floats
-) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
-    """The yes-or-no questions that the AUC averages over, as (truth, score) of each scan."""
-    if task.kind == "binary":
-        yield target == 1, probability[:, 1]
-    else:
-        truth = task.one_hot(target).astype(bool)
-        yield from zip(truth.T, probability.T, strict=True)
-
-
-def _decisions(
-    task: Task, target: Labels, probability: Floats
-) -> Iterator[tuple[Labels, Labels, int]]:
-    """(truth, decision, number of classes) of the task, or of each label."""
-    if task.is_multi_label:
-        decided = (probability > 0.5).astype(np.int64)
-        yield from ((t, d, 2) for t, d in zip(target.T, decided.T, strict=True))
-    elif task.kind == "binary":
-        yield target, (probability[:, 1] > 0.5).astype(np.int64), 2
-    else:
-        yield target, np.argmax(probability, axis=1), task.n_classes
-
-
-def _recalls(
-    truth: Labels, decided: Labels, n_classes: int, groups: Labels, n_groups: int
-) -> _Ratios:
-    cell = truth * n_groups + groups
-    cells = n_classes * n_groups
-    hits = _sums(cell, (truth == decided).astype(np.float64), cells)
-    counts = _sums(cell, np.ones(len(cell)), cells)
-    shape = (n_classes, n_groups)
-    return _Ratios(part=hits.reshape(shape), whole=counts.reshape(shape), needed=2)
-
-
-def _sums(groups: Labels, values: Floats, n_groups: int) -> Floats:
-    return np.bincount(groups, weights=values, minlength=n_groups).astype(np.float64)
-
-
-def _hits(task: Task, target: Labels, probability: Floats) -> Floats:
-    right = [truth == decided for truth, decided, _ in _decisions(task, target, probability)]
-    hits: Floats = np.mean(right, axis=0)
-    return hits
-
-
-def _squared_distance(task: Task, target: Labels, probability: Floats) -> Floats:
-    distance: Floats = ((task.one_hot(target) - probability) ** 2).sum(axis=1)
-    return distance
-
-
-def _negative_log_likelihood(task: Task, target: Labels, probability: Floats) -> Floats:
-    epsilon = np.finfo(probability.dtype).eps
-    clipped = np.clip(probability, epsilon, 1 - epsilon)
-    truth = task.one_hot(target)
-    if task.is_multi_label:
-        loss: Floats = -np.log(np.where(truth == 1, clipped, 1 - clipped)).mean(axis=1)
-        return loss
-    return -np.log(clipped[np.arange(len(target)), target])
-
-
-_PER_SCAN: Final = {
-    "accuracy": _hits,
-    "brier": _squared_distance,
-    "log_loss": _negative_log_likelihood,
-}
