@@ -7,14 +7,14 @@ behind its last whole shard.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import CohortError, ScanError
+from data_prep.errors import CohortError, ScanError, StageError
 from data_prep.files import digest, read_json, read_table, sha256_file, write_csv, write_json
 from data_prep.manifest import ScanReader, ScanRecord, load_manifest
 from data_prep.preprocess import PrepConfig, PrepRecipe
@@ -76,6 +76,7 @@ def prepare_store(
 
     Raises:
         CohortError: ``split.patient_leak``, or ``prep.nothing_left`` where a split has no scan.
+        StageError: ``prep.other_splits`` where the splits are not of this manifest.
     """
     inputs = {"manifest": stage_digest(manifest_folder), "splits": stage_digest(splits_folder)}
     settings = {"prep": config.model_dump(mode="json"), "read": reader.policy.model_dump()}
@@ -87,6 +88,7 @@ def prepare_store(
     rows = read_table(splits_folder / SPLIT_TABLE, SplitRow)
     check_leaks(rows)
     split = {row.scan_id: row.split for row in rows}
+    _check_same_scans(records, split, splits_folder)
     training = [record for record in records if split[record.scan_id] == "train"]
     total = len(training) + len(records)
 
@@ -203,6 +205,19 @@ def _index(
         for number, shard in enumerate(shards)
         for row, at in enumerate(shard.rows)
     ]
+
+
+def _check_same_scans(
+    records: Sequence[ScanRecord], split: Mapping[str, str], splits_folder: Path
+) -> None:
+    """Stop if the splits are those of another manifest: a split that was refused left old ones."""
+    missing = sum(record.scan_id not in split for record in records)
+    if missing:
+        raise StageError(
+            "prep.other_splits",
+            f"{splits_folder}: {missing} of {len(records)} scans of the manifest have no split",
+            fix="run `medcurve split` again",
+        )
 
 
 def _check_splits(index: Sequence[IndexRow], refused: int) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from data_prep.cohort import SplitConfig
 from data_prep.errors import CohortError
 from data_prep.files import read_table, write_json, write_table
-from data_prep.manifest import MANIFEST, ScanRecord
+from data_prep.leaks import KINDS, Leaks, find_leaks, refuse
+from data_prep.manifest import ScanRecord, load_manifest, load_miniatures
+from data_prep.progress import Progress, silent
 from data_prep.stage import is_current, new_stage, stage_digest
+from data_prep.task import Task
 
 SPLITS = ("train", "val", "test")
 SPLIT_TABLE = "splits.parquet"
@@ -30,33 +34,52 @@ class SplitRow:
     fold: int
 
 
-def split_cohort(manifest_folder: Path, config: SplitConfig, out: Path) -> list[SplitRow]:
+# Shows what was found, and says where it can be looked at.
+Publish = Callable[[Leaks], str]
+
+
+def _unpublished(_: Leaks) -> str:
+    """Show it to nobody."""
+    return ""
+
+
+def split_cohort(
+    manifest_folder: Path,
+    config: SplitConfig,
+    out: Path,
+    *,
+    publish: Publish = _unpublished,
+    progress: Progress = silent,
+) -> list[SplitRow]:
     """Divide an ingested cohort and write ``splits.parquet`` and ``splits.json``.
+
+    Args:
+        manifest_folder: What ingest wrote.
+        config: How to divide; its ``accept_duplicates`` is part of the provenance.
+        out: The folder of the splits.
+        publish: Given what the leak gate found, before it is refused or accepted.
+        progress: Told (pairs of scans compared, pairs in all).
 
     Raises:
         CohortError: A class too small to divide (``split.small_class``), a patient in two
-            official splits (``split.patient_leak``), or identical images in two splits
-            (``split.duplicates``).
+            official splits (``split.patient_leak``), or images that stand twice (see ``leaks``).
     """
     inputs = {"manifest": stage_digest(manifest_folder)}
     settings = config.model_dump(mode="json")
     if is_current(out, "split", inputs, settings):
         return read_table(out / SPLIT_TABLE, SplitRow)
-    records = read_table(manifest_folder / MANIFEST, ScanRecord)
+    records, task = load_manifest(manifest_folder)
     rows = assign_splits(records, config)
     check_leaks(rows)
-    duplicates = duplicates_across(records, rows)
-    if duplicates and not config.accept_duplicates:
-        raise CohortError(
-            "split.duplicates",
-            f"{len(duplicates)} images are identical (pixel by pixel) to one in another split, "
-            f"for example scans {' and '.join(duplicates[0])}",
-            fix="remove them from the label table, or accept and record this with "
-            "split.accept_duplicates: true in the data config",
-        )
+    check_classes(records, rows, task)
+    split = {row.scan_id: row.split for row in rows}
+    leaks = find_leaks(records, split, load_miniatures(manifest_folder, records), progress)
+    listing = publish(leaks)
+    if not config.accept_duplicates:
+        refuse(leaks, listing)
     with new_stage(out, "split", inputs, settings) as folder:
         write_table(folder / SPLIT_TABLE, SplitRow, rows)
-        write_json(folder / SPLIT_SUMMARY, _summary(records, rows, duplicates))
+        write_json(folder / SPLIT_SUMMARY, _summary(records, rows, leaks))
     return rows
 
 
@@ -94,7 +117,17 @@ def assign_splits(records: Sequence[ScanRecord], config: SplitConfig) -> list[Sp
     ]
 
 
-def check_leaks(rows: Sequence[SplitRow]) -> None:
+class _Placed(Protocol):
+    """A scan of a patient in a split: a row of the splits, or of a store."""
+
+    @property
+    def patient_id(self) -> str: ...
+
+    @property
+    def split(self) -> str: ...
+
+
+def check_leaks(rows: Iterable[_Placed]) -> None:
     """Stop if any patient stands in two splits.
 
     Raises:
@@ -112,18 +145,25 @@ def check_leaks(rows: Sequence[SplitRow]) -> None:
         )
 
 
-def duplicates_across(
-    records: Sequence[ScanRecord], rows: Sequence[SplitRow]
-) -> list[tuple[str, str]]:
-    """Pairs of scan ids with identical pixels that stand in different splits."""
+def check_classes(records: Sequence[ScanRecord], rows: Sequence[SplitRow], task: Task) -> None:
+    """Stop if a class is missing from a split: it can then not be learned, chosen by or tested.
+
+    Of a multi-label task only training is asked to have every label.
+
+    Raises:
+        CohortError: ``split.absent_class``.
+    """
     split = {row.scan_id: row.split for row in rows}
-    first: dict[str, ScanRecord] = {}
-    pairs = []
-    for record in records:
-        twin = first.setdefault(record.pixel_sha256, record)
-        if split[twin.scan_id] != split[record.scan_id]:
-            pairs.append((twin.scan_id, record.scan_id))
-    return pairs
+    present = {(split[record.scan_id], name) for record in records for name in record.labels}
+    for where in ("train",) if task.is_multi_label else SPLITS:
+        absent = [name for name in task.class_names if (where, name) not in present]
+        if absent:
+            raise CohortError(
+                "split.absent_class",
+                f"no {where} scan is of class '{absent[0]}'",
+                fix="correct the split column so that each class has patients in train, val and "
+                "test, or leave the column out and let medcurve divide the patients",
+            )
 
 
 def _stratum(scans: Sequence[ScanRecord]) -> str:
@@ -192,11 +232,10 @@ def _draw_folds(stratum: Mapping[str, str], folds: int, rng: np.random.Generator
 
 
 def _summary(
-    records: Sequence[ScanRecord],
-    rows: Sequence[SplitRow],
-    duplicates: Sequence[tuple[str, str]],
+    records: Sequence[ScanRecord], rows: Sequence[SplitRow], leaks: Leaks
 ) -> dict[str, object]:
     labels = {record.scan_id: "+".join(record.labels) or "(none)" for record in records}
+    found = {kind: [[p.a.scan_id, p.b.scan_id] for p in leaks.of_kind(kind)] for kind in KINDS}
     return {
         name: {
             "patients": len({row.patient_id for row in rows if row.split == name}),
@@ -206,4 +245,4 @@ def _summary(
             ),
         }
         for name in SPLITS
-    } | {"identical_images_across_splits": [list(pair) for pair in duplicates]}
+    } | {"accepted": list(leaks.counts), "duplicates": found, "repeats": leaks.repeats}

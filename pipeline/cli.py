@@ -109,15 +109,26 @@ def plan(
 
 
 @app.command()
-def split(name: Data, runs: Runs = RUNS) -> None:
-    """Divide the patients into training, validation and test.
+def split(
+    name: Data,
+    accept_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--accept-duplicates", help="Go on although images stand twice; this is recorded."
+        ),
+    ] = False,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+) -> None:
+    """Divide the patients into training, validation and test; stop where images stand twice.
 
     Example: medcurve split phantom3d
     """
     from pipeline import stages
     from pipeline.workspace import open_workspace
 
-    stages.split_stage(open_workspace(runs, name))
+    workspace = open_workspace(runs, name)
+    stages.split_stage(workspace, stages.workers(workers), accept_duplicates=accept_duplicates)
 
 
 @app.command()

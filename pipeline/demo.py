@@ -38,7 +38,7 @@ def run_demo(data: str, runs: Path, workers: int | None, tracking_uri: str | Non
     heading("1 of 5  scans → store")
     stages.data_stage(workspace)
     stages.ingest_stage(workspace, count)
-    stages.split_stage(workspace)
+    stages.split_stage(workspace, count)
     stages.prep_stage(workspace, count)
     heading("2 of 5  store → study")
     found = stages.study_stage(workspace, STUDY, count, tracking_uri)

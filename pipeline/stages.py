@@ -18,6 +18,7 @@ from data_prep.errors import SCAN_CODES, ConfigError
 from data_prep.files import read_json
 from data_prep.fingerprint import CohortFingerprint
 from data_prep.ingest import ingest, make_phantom, raw_root
+from data_prep.leaks import Leaks
 from data_prep.manifest import ScanReader
 from data_prep.plan import check_plan_name, flow, plan_prep, plan_yaml, write_plan
 from data_prep.prep import prepare_store
@@ -123,16 +124,31 @@ def _survey(workspace: Workspace, processes: int) -> CohortFingerprint:
         )
 
 
-def split_stage(workspace: Workspace) -> None:
-    """Divide the patients; write the splits."""
-    rows = split_cohort(workspace.manifest, workspace.cohort.split, workspace.splits)
+def split_stage(
+    workspace: Workspace, processes: int = 1, *, accept_duplicates: bool = False
+) -> None:
+    """Divide the patients; write the splits, and a page of the images that stand twice."""
+    from pipeline.leaks_page import write_leaks_page
+
+    config = workspace.cohort.split
+    if accept_duplicates:
+        config = config.model_copy(update={"accept_duplicates": True})
+    root = raw_root(workspace.cohort, workspace.runs)
+    reader = ScanReader(root, workspace.cohort.read, processes)
+
+    def publish(leaks: Leaks) -> str:
+        return str(write_leaks_page(workspace.cohort.name, leaks, reader, workspace.leaks))
+
+    with progress("compare", "pairs") as report:
+        rows = split_cohort(
+            workspace.manifest, config, workspace.splits, publish=publish, progress=report
+        )
     counts = ", ".join(
         f"{name} {len({row.patient_id for row in rows if row.split == name})}" for name in SPLITS
     )
     say(f"split: patients {counts} → {workspace.splits}")
-    accepted = read_json(workspace.splits / SPLIT_SUMMARY)["identical_images_across_splits"]
-    if accepted:
-        say(f"  note: {len(accepted)} identical images stand in two splits; accepted by the config")
+    if accepted := read_json(workspace.splits / SPLIT_SUMMARY)["accepted"]:
+        say(f"  note: {', '.join(accepted)}; accepted, see {workspace.leaks}")
 
 
 def prep_stage(workspace: Workspace, processes: int) -> None:

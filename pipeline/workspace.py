@@ -44,6 +44,11 @@ class Workspace:
         return self.folder / "splits"
 
     @property
+    def leaks(self) -> Path:
+        """Page of the images that stand twice."""
+        return self.folder / "leaks.html"
+
+    @property
     def store(self) -> Path:
         """What prep writes."""
         return self.folder / f"store-{Path(self.prep).stem}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from data_prep.errors import ConfigError
 from data_prep.progress import Progress, silent
+from data_prep.splits import check_leaks
 from data_prep.store import Store
 from pipeline.families import FamilyConfig, build_family, load_family_config
 from pipeline.families.base import Family
@@ -56,7 +57,7 @@ def open_plan(config: StudyConfig, store_folder: Path) -> tuple[Plan, Store]:
 
     Raises:
         ConfigError: A family's config is missing or wrong.
-        CohortError: A size does not fit the cohort.
+        CohortError: A size does not fit the cohort, or ``split.patient_leak``.
         StageError: The store is missing or damaged.
     """
     families = _families(config)
@@ -107,6 +108,7 @@ def _lay_out(
     config: StudyConfig, families: Mapping[str, FamilyConfig], store_folder: Path
 ) -> tuple[Plan, Store]:
     store = Store.open(store_folder)
+    check_leaks(store.index)  # whatever wrote the store: no score of a torn patient is ever made
     return make_plan(config, families, store, arithmetic(config.threads)), store
 
 

@@ -90,14 +90,14 @@ def test_copies_of_real_scans_are_found_and_other_patients_are_not(name: str) ->
     if path is None:
         pytest.skip(f"{name} is not in $MEDCURVE_DATA/medmnist")
     images = open_npz(path, name).images
-    arrays = [image_volume(image).array for image in images["train"][:300]]
+    arrays = [image_volume(image).array for image in images["train"][:200]]
     for change in CHANGES:
         assert found_share(arrays, change) >= 0.95, change
     planes = [small(array) for array in arrays]
     pairs = near_duplicates(planes, list(range(len(planes)))).pairs
     others = [p for p in pairs if not np.array_equal(arrays[p.a], arrays[p.b])]
     # breastmnist does hold near-duplicates: each of these pairs was looked at (docs/leaks.md)
-    allowed = 60 if name == "breastmnist" else 1
+    allowed = 30 if name == "breastmnist" else 1
     assert len(others) <= allowed
 
 

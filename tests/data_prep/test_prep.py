@@ -12,7 +12,7 @@ from data_prep import prep, store
 from data_prep.cohort import CohortConfig, SplitConfig
 from data_prep.config import parse_config
 from data_prep.errors import CohortError, ScanError, StageError
-from data_prep.files import read_json, write_table
+from data_prep.files import read_json, read_table, write_table
 from data_prep.ingest import ingest, make_phantom
 from data_prep.manifest import ScanReader, load_manifest, source_of
 from data_prep.prep import prepare_store
@@ -173,6 +173,16 @@ def test_a_patient_in_two_splits_stops_before_any_work(
     with new_stage(tmp_path / "splits", "split", {}, {}) as folder:
         write_table(folder / SPLIT_TABLE, SplitRow, rows)
     with pytest.raises(CohortError, match=r"split\.patient_leak"):
+        prepare_store(cohort[0], cohort[1], tmp_path / "splits", CONFIG, tmp_path / "store")
+
+
+def test_splits_of_another_manifest_are_refused(
+    tmp_path: Path, cohort: tuple[ScanReader, Path, Path]
+) -> None:
+    rows = read_table(cohort[2] / SPLIT_TABLE, SplitRow)
+    with new_stage(tmp_path / "splits", "split", {}, {}) as folder:
+        write_table(folder / SPLIT_TABLE, SplitRow, rows[2:])
+    with pytest.raises(StageError, match=r"2 of \d+ scans.*no split\n.*medcurve split"):
         prepare_store(cohort[0], cohort[1], tmp_path / "splits", CONFIG, tmp_path / "store")
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.cohort import SplitConfig
-from data_prep.errors import CohortError
-from data_prep.files import read_json, write_table
-from data_prep.manifest import MANIFEST, ScanRecord
-from data_prep.splits import SplitRow, assign_splits, check_leaks, split_cohort
+from data_prep.errors import CohortError, StageError
+from data_prep.files import read_json, write_json, write_table
+from data_prep.leaks import Leaks
+from data_prep.manifest import MANIFEST, MINIATURES, MiniatureRow, ScanRecord
+from data_prep.splits import SplitRow, assign_splits, check_classes, check_leaks, split_cohort
 from data_prep.stage import new_stage
+from data_prep.task import Task
 
 
 def record(
@@ -44,6 +47,7 @@ def record(
         sha256=f"{number:064x}",
         pixel_sha256=pixels or f"{number:064x}",
         flags=(),
+        perceptual_hash="00",
     )
 
 
@@ -122,25 +126,102 @@ def test_rare_label_combinations_are_pooled() -> None:
     assert sum(row.split == "test" for row in rows[30:]) == 1
 
 
-def manifest(folder: Path, records: list[ScanRecord]) -> Path:
-    with new_stage(folder, "ingest", {}, {}) as partial:
+def picture(seed: int) -> bytes:
+    """A miniature of noise: no two are alike."""
+    return np.random.default_rng(seed).integers(0, 256, (1, 32, 32)).astype(np.uint8).tobytes()
+
+
+def manifest(folder: Path, records: list[ScanRecord], pictures: list[int] | None = None) -> Path:
+    """A manifest as ingest leaves it; ``pictures`` are the seeds of the scans' miniatures."""
+    names = tuple(sorted({name for r in records for name in r.labels}))
+    task = Task(kind="binary" if len(names) == 2 else "multi-class", class_names=names)
+    seeds = pictures or list(range(len(records)))
+    rows = [MiniatureRow(r.scan_id, picture(s)) for r, s in zip(records, seeds, strict=True)]
+    with new_stage(folder, "ingest", {}, {"seeds": seeds}) as partial:
         write_table(partial / MANIFEST, ScanRecord, records)
+        write_table(partial / MINIATURES, MiniatureRow, rows)
+        write_json(partial / "task.json", task.model_dump(mode="json"))
     return folder
 
 
+def three_splits(count: int) -> list[ScanRecord]:
+    """Scans of two classes in three official splits."""
+    names = ["train", "val", "test"]
+    return [record(n, label="ab"[n // 3 % 2], official=names[n % 3]) for n in range(count)]
+
+
 def test_identical_images_across_splits_stop_unless_accepted(tmp_path: Path) -> None:
-    records = [record(n, official=["train", "val", "test"][n % 3]) for n in range(9)]
-    records.append(record(9, official="test", pixels=records[0].pixel_sha256))
-    records.append(record(10, official="train", pixels=records[0].pixel_sha256))
-    folder = manifest(tmp_path / "manifest", records)
-    with pytest.raises(CohortError, match=r"1 images are identical .*\n.*accept_duplicates"):
-        split_cohort(folder, SplitConfig(), tmp_path / "splits")
+    records = three_splits(12)
+    records.append(record(12, official="test", pixels=records[0].pixel_sha256))
+    records.append(record(13, official="train", pixels=records[0].pixel_sha256))
+    pictures = [*range(12), 0, 0]
+    folder = manifest(tmp_path / "manifest", records, pictures)
+    seen: list[Leaks] = []
+
+    def publish(leaks: Leaks) -> str:
+        seen.append(leaks)
+        return "the page"
+
+    with pytest.raises(CohortError) as caught:
+        split_cohort(folder, SplitConfig(), tmp_path / "splits", publish=publish)
+    assert caught.value.code == "split.duplicates"
+    assert "1 pair of identical images in different splits, 1 pair of identical images under" in (
+        caught.value.message
+    )
+    assert "the page" in caught.value.message
+    assert "--accept-duplicates" in caught.value.fix
     assert not (tmp_path / "splits").exists()
-    rows = split_cohort(folder, SplitConfig(accept_duplicates=True), tmp_path / "splits")
-    assert len(rows) == 11
+    rows = split_cohort(
+        folder, SplitConfig(accept_duplicates=True), tmp_path / "splits", publish=publish
+    )
+    assert len(rows) == 14
+    assert seen[0] == seen[1]
     summary = read_json(tmp_path / "splits" / "splits.json")
-    assert summary["identical_images_across_splits"] == [[records[0].scan_id, records[9].scan_id]]
+    assert summary["accepted"] == list(seen[0].counts)
+    assert summary["duplicates"] == {
+        "labels": [],
+        "splits": [[records[0].scan_id, records[12].scan_id]],
+        "patients": [[records[0].scan_id, records[13].scan_id]],
+        "near": [],
+    }
     assert read_json(tmp_path / "splits" / "provenance.json")["config"]["accept_duplicates"]
+
+
+def test_nearly_identical_images_across_splits_stop(tmp_path: Path) -> None:
+    records = three_splits(12)
+    folder = manifest(tmp_path / "manifest", records, [0, *range(1, 11), 0])
+    with pytest.raises(CohortError, match=r"split\.near_duplicates\] 1 pair of nearly"):
+        split_cohort(folder, SplitConfig(), tmp_path / "splits")
+
+
+def test_a_cohort_without_twins_is_divided(tmp_path: Path) -> None:
+    folder = manifest(tmp_path / "manifest", three_splits(12))
+    steps: list[tuple[int, int]] = []
+    split_cohort(folder, SplitConfig(), tmp_path / "splits", progress=lambda *at: steps.append(at))
+    assert read_json(tmp_path / "splits" / "splits.json")["accepted"] == []
+    assert steps[-1] == (48, 48)
+
+
+def test_a_split_without_a_class_stops(tmp_path: Path) -> None:
+    records = three_splits(12)
+    records.append(record(12, label="c", official="test"))
+    folder = manifest(tmp_path / "manifest", records)
+    with pytest.raises(CohortError, match=r"split\.absent_class\] no train scan is of class 'c'"):
+        split_cohort(folder, SplitConfig(), tmp_path / "splits")
+    # a label may be missing from the test scans of a multi-label task, not from training
+    rows = [SplitRow(r.scan_id, r.patient_id, r.official_split, 0) for r in records]
+    several = Task(kind="multi-label", class_names=("a", "b"))
+    check_classes(records[:4], rows[:4], several)
+    with pytest.raises(CohortError, match=r"no train scan is of class 'b'"):
+        check_classes(records[:3], rows[:3], several)
+
+
+def test_a_manifest_without_miniatures_is_made_again(tmp_path: Path) -> None:
+    records = three_splits(6)
+    folder = manifest(tmp_path / "manifest", records)
+    write_table(folder / MINIATURES, MiniatureRow, [MiniatureRow(records[0].scan_id, picture(0))])
+    with pytest.raises(StageError, match=r"5 scans are not in it.*\n.*medcurve ingest"):
+        split_cohort(folder, SplitConfig(), tmp_path / "splits")
 
 
 def test_a_split_that_stands_is_not_drawn_again(tmp_path: Path) -> None:

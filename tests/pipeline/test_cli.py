@@ -74,6 +74,8 @@ def test_every_stage_left_its_folder(place: Path) -> None:
         "raw",
         "manifest",
         "splits",
+        "leaks.html",
+        "leaks.csv",
         "store-tiny-prep",
         "study-tiny-study",
         "model-tiny-study",
