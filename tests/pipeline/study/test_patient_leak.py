@@ -15,7 +15,7 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.plan import refit
 from pipeline.study.run import run_study
 
-CONFIG = StudyConfig(families=("linear",), sizes=("all",), subsets=1, seeds=1, resamples=50)
+CONFIG = StudyConfig(families=("linear",), sizes=("all",), subsets=1, seeds=1, resamples=100)
 
 
 @pytest.mark.parametrize("pair", [("train", "test"), ("train", "val"), ("val", "test")])
