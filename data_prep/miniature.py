@@ -68,8 +68,9 @@ def hash_bits(planes: Planes) -> NDArray[np.uint8]:
 def pixel_digest(volume: Volume) -> str:
     """SHA-256 of shape, type and voxels: equal for identical images, whatever their files."""
     array = np.ascontiguousarray(volume.array)
-    header = f"{array.shape}{array.dtype.str}".encode()
-    return hashlib.sha256(header + array.tobytes()).hexdigest()
+    found = hashlib.sha256(f"{array.shape}{array.dtype.str}".encode())
+    found.update(array.data)
+    return found.hexdigest()
 
 
 def _shrink(plane: NDArray[np.float64]) -> NDArray[np.float64]:

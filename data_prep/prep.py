@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.errors import CohortError, ScanError, StageError
-from data_prep.files import digest, read_json, read_table, sha256_file, write_csv, write_json
+from data_prep.files import (
+    digest,
+    read_json,
+    read_table,
+    sha256_file,
+    write_csv,
+    write_json,
+    write_table,
+)
 from data_prep.manifest import ScanReader, ScanRecord, load_manifest
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.progress import Progress, silent
@@ -33,6 +41,7 @@ from data_prep.volume import Volume
 
 RECIPE = "recipe.json"
 POLICY = "policy.json"
+PIXELS = "pixels.parquet"
 _PLAN = "plan.json"
 
 
@@ -43,6 +52,14 @@ class PrepSummary:
     scans: int
     quarantined: int
     kept_shards: int
+
+
+@dataclass(frozen=True)
+class PixelDigest:
+    """Digest of one scan's pixels as they were read (the manifest's ``pixel_sha256``)."""
+
+    scan_id: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,9 @@ def prepare_store(
         ("path", "code", "reason"),
         [(path, code, why) for at, code, why in refused for path in records[at].paths],
     )
+    pixels = {record.scan_id: record.pixel_sha256 for record in records}
+    digests = [PixelDigest(row.scan_id, pixels[row.scan_id]) for row in index]
+    write_table(folder / PIXELS, PixelDigest, digests)
     write_json(folder / POLICY, reader.policy.model_dump(mode="json"))
     write_json(folder / "prep.json", {"scans": len(index), "quarantined": len(refused)})
     write_provenance(folder, "prep", inputs, settings)

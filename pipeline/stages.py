@@ -273,6 +273,7 @@ def predict_stage(
     from pipeline import tracking
     from pipeline.serving.inference import predict
     from pipeline.serving.package import load_package
+    from pipeline.serving.seen import SEEN_FLAGS
 
     uri = uri or tracking.default_uri(runs)
     by_address = model.startswith(("models:/", "runs:/"))
@@ -287,6 +288,9 @@ def predict_stage(
     )
     for code, count in found.quarantined_by_code.items():
         say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
+    for flag, meaning in SEEN_FLAGS.items():
+        if seen := found.flagged.get(flag):
+            say(f"  flagged: {seen} × {flag} ({meaning})")
     try:
         tracking.log_predictions(asdict(found), uri, model=package.digest)
     except tracking.TrackingError as error:

@@ -11,6 +11,7 @@ from data_prep.preprocess import PrepRecipe
 from data_prep.readers.policy import ReadPolicy
 from data_prep.task import Task
 from pipeline.families import FamilyConfig
+from pipeline.serving.seen import SeenScans
 
 FORMAT: Final = "medcurve-model"
 FORMAT_VERSION: Final = 1
@@ -53,6 +54,7 @@ class TrainingRecord(Config):
         patients: Number of training patients.
         scans: Number of training scans.
         chosen: The rule that chose it, in words.
+        seen: The scans that it was fitted on and chosen by, as digests.
     """
 
     data: str
@@ -62,6 +64,7 @@ class TrainingRecord(Config):
     patients: int
     scans: int
     chosen: str
+    seen: SeenScans = SeenScans()
 
 
 class ModelCard(Config):

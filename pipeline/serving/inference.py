@@ -138,7 +138,8 @@ def _score(package: ModelPackage, batch: Sequence[_Read]) -> list[Prediction]:
         if isinstance(read.result, ScanError):
             rows.append(_quarantined(name, files, read.scan.source.flags, read.result))
             continue
-        flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags)))
+        seen = package.card.training.seen.flags(read.result.pixel_sha256)
+        flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen)))
         probability = next(probabilities)
         if np.isfinite(probability).all():
             rows.append(scored(name, files, flags, package.task, probability))

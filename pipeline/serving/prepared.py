@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.miniature import pixel_digest
 from data_prep.preprocess import PrepRecipe
 from data_prep.volume import Volume
 
@@ -21,10 +22,12 @@ class PreparedScan:
     Attributes:
         array: (C, I, J[, K]) float32.
         flags: What was accepted while reading.
+        pixel_sha256: Digest of the scan as it was read.
     """
 
     array: NDArray[np.float32]
     flags: tuple[str, ...]
+    pixel_sha256: str
 
 
 @dataclass(frozen=True)
@@ -39,4 +42,4 @@ class PrepareScan:
         Raises:
             ScanError: As ``PrepRecipe.apply``.
         """
-        return PreparedScan(self.recipe.apply(volume), volume.flags)
+        return PreparedScan(self.recipe.apply(volume), volume.flags, pixel_digest(volume))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import MedcurveError
-from data_prep.files import read_json
-from data_prep.prep import POLICY, RECIPE
+from data_prep.files import read_json, read_table
+from data_prep.prep import PIXELS, POLICY, RECIPE, PixelDigest
 from data_prep.preprocess import PrepRecipe
 from data_prep.progress import Progress, silent
 from data_prep.readers.policy import ReadPolicy
@@ -25,7 +25,9 @@ from pipeline.families import FamilyConfig
 from pipeline.metrics import METRICS, bootstrap
 from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
+from pipeline.serving.seen import SeenScans
 from pipeline.study.config import StudyConfig
+from pipeline.study.grid import PlannedCell, Positions
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit, refit
 from pipeline.study.results import RESULTS
@@ -56,6 +58,7 @@ def release(study: Path, store: Path, out: Path, *, progress: Progress = silent)
     fitted = refit(config, families, store, study, choice["key"], progress)
     _refuse_another_model(fitted)
     cell = fitted.planned.cell
+    opened = Store.open(store, verify=False)  # refit has just verified it
     training = TrainingRecord(
         data=results["cohort"],
         store=results["store"],
@@ -64,8 +67,8 @@ def release(study: Path, store: Path, out: Path, *, progress: Progress = silent)
         patients=cell.size,
         scans=len(fitted.planned.train),
         chosen=choice["reason"],
+        seen=_seen(opened, fitted.planned),
     )
-    opened = Store.open(store, verify=False)  # refit has just verified it
     test = _evaluate(opened, config, fitted.result.test)
     policy = ReadPolicy.model_validate(read_json(store / POLICY))
     recipe = PrepRecipe.from_json(read_json(store / RECIPE))
@@ -99,6 +102,16 @@ def _refuse_another_model(fitted: Refit) -> None:
             fix="run the study again on this machine; if this stays, the family is not "
             "deterministic: report it",
         )
+
+
+def _seen(store: Store, planned: PlannedCell) -> SeenScans:
+    digests = {row.scan_id: row.sha256 for row in read_table(store.folder / PIXELS, PixelDigest)}
+
+    def chosen(split: str, positions: Positions) -> list[str]:
+        rows = store.rows(split)
+        return [digests[rows[position].scan_id] for position in positions]
+
+    return SeenScans.of(chosen("train", planned.train), chosen("val", planned.val))
 
 
 def _evaluate(store: Store, config: StudyConfig, probability: Floats) -> Evaluation:

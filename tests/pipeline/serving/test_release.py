@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from data_prep.errors import StageError
-from data_prep.files import read_json, write_json
+from data_prep.files import read_json, write_json, write_table
+from data_prep.prep import PIXELS, PixelDigest
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers.policy import ReadPolicy
 from data_prep.stage import PROVENANCE, write_provenance
@@ -51,6 +52,8 @@ def write_store(folder: Path, seed: int) -> Path:
     config = PrepConfig.model_validate({"shape": (12, 11), "intensity": {"kind": "z_score"}})
     volume = Volume(rng.integers(0, 9, (1, 12, 11)), np.eye(4), has_geometry=False)
     write_json(folder / "recipe.json", PrepRecipe.fit(config, [volume]).to_json())
+    digests = [PixelDigest(row.scan_id, f"pixels of {row.scan_id}") for row in rows]
+    write_table(folder / PIXELS, PixelDigest, digests)
     write_json(folder / "policy.json", POLICY.model_dump(mode="json"))
     write_provenance(folder, "prep", {}, {})
     return folder
@@ -108,6 +111,11 @@ def test_the_card_says_where_the_model_comes_from_and_how_good_it_is(finished, r
     assert card.training.study == results["study"]
     assert card.training.store == Store.open(finished / "store").digest
     assert (card.training.patients, card.training.scans) == (16, 32)
+    seen = card.training.seen
+    for split, flags in {"train": ["training"], "val": ["validation"], "test": []}.items():
+        for patient in range(PATIENTS[split]):
+            pixels = f"pixels of {split}-{patient}-1"
+            assert seen.flags(pixels) == tuple(f"seen_in_{flag}" for flag in flags)
     assert "validation" in card.training.chosen
     assert card.read == POLICY
     assert card.recipe.scan_shape == card.scan_shape == (1, 12, 11)
