@@ -56,7 +56,8 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 """
 
 SERVE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 from pipeline.tracking import serve_ui
 sys.exit(serve_ui(sys.argv[1], int(sys.argv[2]), lambda line: print(line, flush=True)))
 """
@@ -278,7 +279,10 @@ def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         assert address in line
         yield address
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+        try:
+            assert process.wait(timeout=30) == 130
+        finally:
+            process.kill()
 
 
 def status(url: str, host: str = "") -> int:
