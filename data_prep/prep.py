@@ -7,14 +7,15 @@ behind its last whole shard.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import CohortError, ScanError, StageError
+from data_prep.errors import CohortError, ScanError
 from data_prep.files import (
     digest,
     read_json,
@@ -27,8 +28,10 @@ from data_prep.files import (
 from data_prep.manifest import ScanReader, ScanRecord, load_manifest
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.progress import Progress, silent
+from data_prep.readers.policy import ReadPolicy
 from data_prep.splits import SPLIT_TABLE, SPLITS, SplitRow, check_leaks
 from data_prep.stage import (
+    check_inputs,
     is_current,
     refuse_foreign,
     replace_folder,
@@ -92,11 +95,12 @@ def prepare_store(
         progress: Told (scans done, scans in all), over fitting and applying together.
 
     Raises:
+        StageError: ``stage.stale`` if the splits are of another manifest.
         CohortError: ``split.patient_leak``, or ``prep.nothing_left`` where a split has no scan.
-        StageError: ``prep.other_splits`` where the splits are not of this manifest.
     """
     inputs = {"manifest": stage_digest(manifest_folder), "splits": stage_digest(splits_folder)}
-    settings = {"prep": config.model_dump(mode="json"), "read": reader.policy.model_dump()}
+    check_inputs(splits_folder, {"manifest": inputs["manifest"]}, "run `medcurve split` again")
+    settings = prep_settings(config, reader.policy)
     if is_current(out, "prep", inputs, settings):
         counts = read_json(out / "prep.json")
         return PrepSummary(counts["scans"], counts["quarantined"], 0)
@@ -105,7 +109,6 @@ def prepare_store(
     rows = read_table(splits_folder / SPLIT_TABLE, SplitRow)
     check_leaks(rows)
     split = {row.scan_id: row.split for row in rows}
-    _check_same_scans(records, split, splits_folder)
     training = [record for record in records if split[record.scan_id] == "train"]
     total = len(training) + len(records)
 
@@ -141,6 +144,11 @@ def prepare_store(
     write_provenance(folder, "prep", inputs, settings)
     replace_folder(folder, out)
     return PrepSummary(len(index), len(refused), len(kept))
+
+
+def prep_settings(config: PrepConfig, policy: ReadPolicy) -> dict[str, Any]:
+    """What decides a store beside its inputs, as its provenance records it."""
+    return {"prep": config.model_dump(mode="json"), "read": policy.model_dump(mode="json")}
 
 
 def _resume_or_start(folder: Path, plan: str) -> PrepRecipe | None:
@@ -225,19 +233,6 @@ def _index(
         for number, shard in enumerate(shards)
         for row, at in enumerate(shard.rows)
     ]
-
-
-def _check_same_scans(
-    records: Sequence[ScanRecord], split: Mapping[str, str], splits_folder: Path
-) -> None:
-    """Stop if the splits are those of another manifest: a split that was refused left old ones."""
-    missing = sum(record.scan_id not in split for record in records)
-    if missing:
-        raise StageError(
-            "prep.other_splits",
-            f"{splits_folder}: {missing} of {len(records)} scans of the manifest have no split",
-            fix="run `medcurve split` again",
-        )
 
 
 def _check_splits(index: Sequence[IndexRow], refused: int) -> None:

@@ -33,7 +33,11 @@ def stage_digest(folder: Path) -> str:
 
 
 def is_current(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) -> bool:
-    """True where ``folder`` was already made by this stage from these inputs and this config."""
+    """True where ``folder`` was already made by this stage from these inputs and this config.
+
+    A folder whose files have been damaged since is not current, so that running its stage again
+    mends it.
+    """
     if not (folder / PROVENANCE).is_file():
         return False
     record = _provenance(folder)
@@ -42,8 +46,35 @@ def is_current(folder: Path, stage: str, inputs: Mapping[str, str], config: Any)
         and record["inputs"] == dict(inputs)
         and record["config_digest"] == digest(config)
         and record["medcurve"] == medcurve_version()
-        and all((folder / name).is_file() for name in record["outputs"])
+        and all(
+            (folder / name).is_file() and sha256_file(folder / name) == sha256
+            for name, sha256 in record["outputs"].items()
+        )
     )
+
+
+def check_inputs(folder: Path, inputs: Mapping[str, str], fix: str, config: Any = None) -> None:
+    """Refuse a folder that was made from other inputs than those that stand now.
+
+    Args:
+        folder: What a stage wrote.
+        inputs: Name -> digest that it ought to have been made from.
+        fix: Which command makes it anew.
+        config: JSON content that it ought to have been made by; None: any.
+
+    Raises:
+        StageError: ``stage.stale``, or as ``stage_digest``.
+    """
+    record = _provenance(folder)
+    other = [name for name, found in inputs.items() if record["inputs"].get(name) != found]
+    if config is not None and record["config_digest"] != digest(config):
+        other.append("config")
+    if other:
+        raise StageError(
+            "stage.stale",
+            f"{folder} was made from another {' and '.join(other)} than what stands now",
+            fix=fix,
+        )
 
 
 @contextmanager

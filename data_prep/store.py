@@ -113,7 +113,7 @@ class Store:
                     raise StageError(
                         "store.damaged_shard",
                         f"{path}: sha256 is {found}, the store's record says {expected}",
-                        fix="run `medcurve prep` again with --fresh",
+                        fix="run `medcurve prep` again: it writes what is damaged anew",
                     )
         task = Task.model_validate(read_json(folder / "task.json"))
         rows = read_table(folder / "index.parquet", IndexRow)

@@ -21,11 +21,12 @@ from data_prep.ingest import ingest, make_phantom, raw_root
 from data_prep.leaks import Leaks
 from data_prep.manifest import ScanReader
 from data_prep.plan import check_plan_name, flow, plan_prep, plan_yaml, write_plan
-from data_prep.prep import prepare_store
+from data_prep.prep import prep_settings, prepare_store
 from data_prep.preprocess import PrepConfig
 from data_prep.readers.medmnist import find_npz
 from data_prep.readers.medmnist_download import download_npz
 from data_prep.splits import SPLIT_SUMMARY, SPLITS, split_cohort
+from data_prep.stage import check_inputs, stage_digest
 from data_prep.survey import survey_cohort
 from pipeline.console import progress, say, table, warn
 from pipeline.study.config import StudyConfig
@@ -185,8 +186,12 @@ def train_stage(workspace: Workspace, family: str, seed: int, uri: str | None) -
 def _run_study(
     workspace: Workspace, config: StudyConfig, name: str, processes: int, uri: str | None
 ) -> StudyResult:
+    from pipeline.families import load_family_config
     from pipeline.study.run import run_study
 
+    for family in config.families:
+        load_family_config(family)
+    _refuse_stale(workspace)
     out = workspace.study(name)
     with progress("study", "cells") as report:
         result = run_study(
@@ -203,6 +208,22 @@ def _run_study(
     report_stage(workspace, name)
     sync_stage(workspace, name, uri)
     return result
+
+
+def _refuse_stale(workspace: Workspace) -> None:
+    """Stop where the store is not of the manifest, splits and prep config that stand now."""
+    inputs = {
+        "manifest": stage_digest(workspace.manifest),
+        "splits": stage_digest(workspace.splits),
+    }
+    config = read_config(find_config("prep", workspace.prep), PrepConfig)
+    option = "" if workspace.prep == workspace.cohort.prep else f" --prep {workspace.prep}"
+    check_inputs(
+        workspace.store,
+        inputs,
+        f"run `medcurve prep` for this cohort again{option}",
+        prep_settings(config, workspace.cohort.read),
+    )
 
 
 def report_stage(workspace: Workspace, name: str) -> None:
@@ -237,6 +258,7 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
     from pipeline import tracking
     from pipeline.serving.release import release
 
+    _refuse_stale(workspace)
     out = workspace.model(name)
     with progress("release", "steps") as report:
         package = release(workspace.study(name), workspace.store, out, progress=report)

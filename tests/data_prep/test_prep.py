@@ -19,7 +19,7 @@ from data_prep.prep import prepare_store
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers import read_scan
 from data_prep.splits import SPLIT_TABLE, SplitRow, split_cohort
-from data_prep.stage import new_stage
+from data_prep.stage import new_stage, stage_digest
 from data_prep.store import Store
 
 CONFIG = parse_config(
@@ -170,7 +170,8 @@ def test_a_patient_in_two_splits_stops_before_any_work(
     rows = [
         SplitRow(r.scan_id, "same", ("train", "test")[n % 2], -1) for n, r in enumerate(records)
     ]
-    with new_stage(tmp_path / "splits", "split", {}, {}) as folder:
+    inputs = {"manifest": stage_digest(cohort[1])}
+    with new_stage(tmp_path / "splits", "split", inputs, {}) as folder:
         write_table(folder / SPLIT_TABLE, SplitRow, rows)
     with pytest.raises(CohortError, match=r"split\.patient_leak"):
         prepare_store(cohort[0], cohort[1], tmp_path / "splits", CONFIG, tmp_path / "store")
@@ -182,7 +183,7 @@ def test_splits_of_another_manifest_are_refused(
     rows = read_table(cohort[2] / SPLIT_TABLE, SplitRow)
     with new_stage(tmp_path / "splits", "split", {}, {}) as folder:
         write_table(folder / SPLIT_TABLE, SplitRow, rows[2:])
-    with pytest.raises(StageError, match=r"2 of \d+ scans.*no split\n.*medcurve split"):
+    with pytest.raises(StageError, match=r"stage\.stale.*another manifest.*\n.*medcurve split"):
         prepare_store(cohort[0], cohort[1], tmp_path / "splits", CONFIG, tmp_path / "store")
 
 
@@ -204,3 +205,13 @@ def test_a_damaged_shard_is_refused_by_name(
         Store.open(tmp_path / "store")
     with pytest.raises(StageError, match=r"store\.empty_split"):
         Store.open(tmp_path / "store", verify=False).read([])
+
+
+def test_a_damaged_store_is_written_anew(
+    tmp_path: Path, cohort: tuple[ScanReader, Path, Path]
+) -> None:
+    prepare_store(*cohort, CONFIG, tmp_path / "store")
+    before = Store.open(tmp_path / "store").digest
+    (tmp_path / "store" / "shard-00000.npy").write_bytes(b"damaged")
+    prepare_store(*cohort, CONFIG, tmp_path / "store")
+    assert Store.open(tmp_path / "store").digest == before

@@ -291,3 +291,16 @@ def test_the_ui_is_served_for_the_runs_folder(
     monkeypatch.setattr("pipeline.tracking.serve_ui", serve)
     assert medcurve("ui", "--runs", str(tmp_path), "--port", "5055") == 3
     assert asked == [(f"sqlite:///{tmp_path / 'mlflow.db'}", 5055)]
+
+
+def test_a_study_on_a_stale_store_stops(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = PHANTOM | {"prep": str(place / "tiny-prep.yaml"), "read": {"cine": "first"}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(changed))
+    common = ("--data", str(tmp_path / "tiny.yaml"), "--runs", str(place / "runs"))
+    for command in ("study", "release"):
+        assert medcurve(command, str(place / "tiny-study.yaml"), *common) == 2
+        message = capsys.readouterr().err
+        assert "stage.stale" in message
+        assert "run `medcurve prep`" in message
