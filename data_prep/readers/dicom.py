@@ -133,7 +133,8 @@ def _stacked(slices: Sequence[_Slice], policy: ReadPolicy) -> Volume:
         )
     stack = build_stack([s.header for s in slices], policy)
     ordered = [by_header[header.path, header.frame].values for header in stack.slices]
-    array = np.stack([values.array for values in ordered], axis=-1)
+    # slice by slice in memory, as they come: to interleave them would take longer than to read them
+    array = np.moveaxis(np.stack([values.array for values in ordered]), 0, -1)
     padding = None
     if any(values.padding is not None for values in ordered):
         nothing = np.zeros(array.shape[1:3], dtype=np.bool_)

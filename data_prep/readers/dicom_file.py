@@ -6,6 +6,7 @@ warnings and logs, which can quote a patient's tags, are silenced.
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import os
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO, Final
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from data_prep.errors import ScanError
@@ -96,21 +98,36 @@ def read_whole_dataset(root: Path, path: str) -> Dataset:
     return _parse(io.BytesIO(data), len(data), path, None)
 
 
-def element(dataset: Dataset, name: str | tuple[int, int], path: str) -> Any:
-    """Value of an element by keyword, or the element by its tag; None if it is absent or empty.
+def lookup(dataset: Dataset, name: str | tuple[int, int]) -> Any:
+    """Value of an element by keyword or (group, element), or None if it is absent or empty.
 
-    pydicom converts a value when it is first asked for, and raises many types if it cannot.
+    As ``dataset.get``, but quick about elements that are absent, as most are. pydicom converts a
+    value when it is first asked for, and raises any type of error if it cannot.
+    """
+    tag = _tag(name)
+    if tag not in dataset.keys():  # noqa: SIM118 - the data set's own __contains__ is slow
+        return None
+    value = dataset[tag].value
+    return None if isinstance(value, str) and not value else value
+
+
+def element(dataset: Dataset, name: str | tuple[int, int], path: str) -> Any:
+    """As ``lookup``, for values without which the scan would be read wrong.
 
     Raises:
         ScanError: ``dicom.malformed`` if the value is damaged.
     """
     try:
-        value = dataset.get(name)
+        return lookup(dataset, name)
     except Exception as error:
         raise ScanError(
             "dicom.malformed", f"{path}: element {name} is damaged ({type(error).__name__})"
         ) from None
-    return None if value == "" else value
+
+
+@functools.cache
+def _tag(name: str | tuple[int, int]) -> BaseTag:
+    return Tag(name)
 
 
 def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | None) -> Dataset:

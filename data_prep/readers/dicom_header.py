@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
-from data_prep.readers.dicom_file import element, quiet_pydicom, read_header_dataset
+from data_prep.readers.dicom_file import element, lookup, quiet_pydicom, read_header_dataset
 from data_prep.readers.mosaic import MOSAIC_TAGS, is_mosaic
 
 # No position or spacing is larger: a kilometre.
@@ -246,15 +246,15 @@ def _pixel_spacing(dataset: Dataset) -> tuple[float, ...] | None:
 def _value(dataset: Dataset, name: str, kind: Callable[[Any], Any]) -> Any:
     """An element's value through ``kind``, or None where it is absent, empty or invalid."""
     try:
-        value = dataset.get(name)
-        return None if value is None or value == "" else kind(value)
+        value = lookup(dataset, name)
+        return None if value is None else kind(value)
     except Exception:  # a damaged value raises whatever its VR's parser raises
         return None
 
 
 def _texts(dataset: Dataset, name: str) -> tuple[str, ...]:
     try:
-        value = dataset.get(name)
+        value = lookup(dataset, name)
         if value is None:
             return ()
         many = value if isinstance(value, list | tuple) or hasattr(value, "append") else [value]

@@ -6,6 +6,7 @@ LPS+ millimetres; the affine made here is the only place where they become RAS+.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -57,14 +58,18 @@ def unit_normal(header: SliceHeader) -> NDArray[np.float64] | None:
 
     PS3.3 C.7.6.2.1.1: both are unit vectors at right angles.
     """
-    if header.orientation is None:
-        return None
-    across, down = np.reshape(header.orientation, (2, 3))
+    return None if header.orientation is None else _unit_normal(header.orientation)
+
+
+@functools.lru_cache(maxsize=64)
+def _unit_normal(orientation: tuple[float, ...]) -> NDArray[np.float64] | None:
+    across, down = np.reshape(orientation, (2, 3))
     lengths = np.linalg.norm([across, down], axis=1)
     if np.abs(lengths - 1).max() > 0.01 or abs(float(across @ down)) > 0.01:
         return None
     normal = np.cross(across, down)
     unit: NDArray[np.float64] = normal / np.linalg.norm(normal)
+    unit.flags.writeable = False  # every slice of this orientation shares it
     return unit
 
 

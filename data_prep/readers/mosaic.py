@@ -140,7 +140,6 @@ def _private(dataset: Dataset, group: int, creator: str, offset: int, path: str)
         name = element(dataset, (group, block), path)
         if name is None:
             return None
-        if str(name.value).strip() == creator:
-            found = element(dataset, (group, (block << 8) + offset), path)
-            return None if found is None else found.value
+        if str(name).strip() == creator:
+            return element(dataset, (group, (block << 8) + offset), path)
     return None

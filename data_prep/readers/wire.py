@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import sys
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,8 @@ def store(arrays: list[Array], memory: Bytes) -> None:
     """Copy arrays into ``memory``, one after the other."""
     start = 0
     for array in arrays:
-        np.ndarray(array.shape, array.dtype, memory, start, order=_order(array))[...] = array
+        moved = array.transpose(_axes_in_memory(array))
+        np.ndarray(moved.shape, moved.dtype, memory, start)[...] = moved
         start += _room(array)
 
 
@@ -65,7 +66,9 @@ def _encode(value: object, arrays: list[Array]) -> Any:
             raise TypeError(f"an array of {value.dtype} cannot be handed over")
         start = room(arrays)
         arrays.append(value)
-        return {"array": [value.dtype.str, list(value.shape), _order(value), start]}
+        axes = _axes_in_memory(value)
+        shape = [value.shape[axis] for axis in axes]
+        return {"array": [value.dtype.str, shape, list(axes), start]}
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, _PLAIN):
@@ -97,14 +100,15 @@ def _decode(value: Any, memory: Bytes) -> Any:
     if tag == "dict":
         return {_decode(k, memory): _decode(v, memory) for k, v in content}
     if tag == "array":
-        name, shape, order, start = content
+        name, shape, axes, start = content
         dtype = np.dtype(name)
         if dtype.kind not in _ARRAY_KINDS:  # an object array would be a list of addresses
             raise ValueError(f"an array of {dtype}")
         end = start + math.prod(shape) * dtype.itemsize
         if start < 0 or min(shape, default=1) < 0 or end > len(memory):  # numpy lets some pass
             raise ValueError(f"an array from byte {start} to {end} of {len(memory)}")
-        return np.ndarray(shape, dtype, memory, start, order=order)
+        moved: Array = np.ndarray(shape, dtype, memory, start)
+        return moved.transpose(np.argsort(axes))
     if tag != "object":
         raise ValueError(f"unknown tag {tag!r}")
     kind = _known_dataclass(content[0], content[1])
@@ -127,6 +131,11 @@ def _room(array: Array) -> int:
     return -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
-def _order(array: Array) -> Literal["C", "F"]:
-    """Memory order to keep, so that sums over the array keep their rounding."""
-    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+def _axes_in_memory(array: Array) -> tuple[int, ...]:
+    """Axes from the slowest to the fastest, where the array is dense in some order of them.
+
+    The layout is kept: sums over the array keep their rounding, and the copy is a plain one.
+    """
+    axes = tuple(int(n) for n in np.argsort([-stride for stride in array.strides], kind="stable"))
+    dense = array.transpose(axes).flags.c_contiguous
+    return axes if dense else tuple(range(array.ndim))

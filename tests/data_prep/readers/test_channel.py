@@ -50,20 +50,22 @@ def test_plain_values_arrive_as_they_were(value: Any) -> None:
 @given(
     dtype=st.sampled_from(["u1", "<i2", ">f4", "f8", "?", "<U3"]),
     shape=st.lists(st.integers(0, 5), max_size=4),
-    order=st.sampled_from("CF"),
+    axes=st.permutations(range(4)),
     step=st.sampled_from([1, 2]),
 )
-def test_arrays_arrive_as_they_were(dtype: str, shape: list[int], order: Any, step: int) -> None:
+def test_arrays_arrive_as_they_were(
+    dtype: str, shape: list[int], axes: list[int], step: int
+) -> None:
     numbers = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-    array = np.asarray(numbers.astype(dtype), order=order)
+    array = numbers.astype(dtype).transpose([axis for axis in axes if axis < len(shape)])
     array = array[::step] if array.ndim else array
     found, again = over_the_wire((array, array))
     np.testing.assert_array_equal(found, array)
     np.testing.assert_array_equal(again, array)
     assert found.dtype == array.dtype
     assert found.flags.writeable
-    if step == 1:
-        assert found.flags.f_contiguous == array.flags.f_contiguous
+    if step == 1 and array.size:  # and it lies in memory as it did
+        assert np.squeeze(found).strides == np.squeeze(array).strides
 
 
 @pytest.mark.parametrize(
@@ -170,10 +172,11 @@ HOSTILE: list[tuple[str, bytes]] = [
     ("a function", message({"object": ["os", "system", ["true"]]})),
     ("a module that is not imported", message({"object": ["antigravity", "x", []]})),
     ("too few fields", message({"object": ["data_prep.volume", "Volume", [1]]})),
-    ("an array of objects", message({"array": ["|O", [1], "C", 0]}, size=8) + b"\0" * 8),
-    ("an array beyond its bytes", message({"array": ["<f8", [100], "C", 0]}, size=8) + b"\0" * 8),
-    ("a negative offset", message({"array": ["<f8", [1], "C", -8]}, size=8) + b"\0" * 8),
-    ("a negative shape", message({"array": ["<f8", [-1], "C", 8]}, size=8) + b"\0" * 8),
+    ("an array of objects", message({"array": ["|O", [1], [0], 0]}, size=8) + b"\0" * 8),
+    ("an array beyond its bytes", message({"array": ["<f8", [100], [0], 0]}, size=8) + b"\0" * 8),
+    ("a negative offset", message({"array": ["<f8", [1], [0], -8]}, size=8) + b"\0" * 8),
+    ("a negative shape", message({"array": ["<f8", [-1], [0], 8]}, size=8) + b"\0" * 8),
+    ("axes that are none", message({"array": ["<f8", [1], [0, 5], 0]}, size=8) + b"\0" * 8),
     ("unknown tag", message({"what": 1})),
     ("two tags", message({"tuple": [], "dict": []})),
     ("a giant text", giant(1 << 40, 0)),
