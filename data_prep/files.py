@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,12 +73,21 @@ def escape_cell(value: object) -> object:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV atomically; numbers stay numbers, text that looks like a formula is escaped."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
+    lines = _Lines()
+    # Cells are quoted where they hold any part of the line end: with "\n" alone, a carriage return
+    # in a file's name would begin a new row, formula and all.
+    writer = csv.writer(lines, lineterminator="\r\n")
     writer.writerow([escape_cell(name) for name in header])
     writer.writerows([escape_cell(cell) for cell in row] for row in rows)
     # A name on disk may hold bytes that are not UTF-8; they are kept, as Python's os does.
-    write_bytes(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
+    write_bytes(path, "".join(lines).encode("utf-8", "surrogateescape"))
+
+
+class _Lines(list[str]):
+    """What a CSV writer writes, one row an item, each ended by a line feed."""
+
+    def write(self, row: str) -> None:
+        self.append(f"{row.removesuffix(chr(13) + chr(10))}\n")
 
 
 def _arrow_type(hint: Any) -> pa.DataType:

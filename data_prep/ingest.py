@@ -270,7 +270,7 @@ def _write(
     codes = Counter(code for _, code, _ in quarantine)
     counts = {
         "scans": manifest.scans,
-        "patients": len(manifest.patients),
+        "patients": manifest.patients,
         "quarantined_files": len(quarantine),
         "quarantined_by_code": dict(sorted(codes.items())),
         "skipped_files": len(skipped),

@@ -19,7 +19,7 @@ from data_prep.readers.source import Found, ScanSource
 Quarantined = tuple[str, str, str]  # path, code, reason
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelledScan:
     source: ScanSource
     patient_id: str

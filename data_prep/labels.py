@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +37,9 @@ class LabelRow:
     line: int
 
 
+_NUMBER = re.compile(
+    r"^(\d+)\.0+$"
+)  # as a spreadsheet shows a whole number that it took for a float
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 
@@ -74,7 +80,7 @@ def read_labels(
             patient_id=cells[patient_column] if patient_column else "",
             labels=_labels(path, number, cells, rule),
             split=_split(path, number, cells[rule.split]) if rule.split else "",
-            bayes=tuple(float(cells[column]) for column in bayes),
+            bayes=tuple(_share(path, number, column, cells[column]) for column in bayes),
             line=number,
         )
         if patient_column and not row.patient_id:
@@ -93,11 +99,14 @@ def infer_task(rule: LabelRule, labels: list[tuple[str, ...]], *, where: str) ->
     """The task that a rule and the labels found define.
 
     Raises:
-        CohortError: ``labels.class_count`` or ``labels.unknown_class``.
+        CohortError: ``labels.class_count``, ``labels.class_collision`` or
+            ``labels.unknown_class``.
     """
     if isinstance(rule, TableLabels) and rule.task == "multi-label":
         return Task(kind="multi-label", class_names=rule.targets)
     found = sorted({name for names in labels for name in names})
+    if not rule.classes:
+        _check_classes(where, found)
     classes = rule.classes or tuple(found)
     if (rule.task == "binary" and len(classes) != 2) or len(classes) < 2:
         raise CohortError(
@@ -182,6 +191,20 @@ def _labels(path: Path, line: int, cells: Mapping[str, str], rule: TableLabels) 
     return tuple(present)
 
 
+def _share(path: Path, line: int, column: str, value: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise CohortError(
+            "labels.not_a_probability",
+            f"{path}:{line}: column '{column}' = '{value}'; allowed: a number from 0 to 1",
+            fix="columns that begin with bayes_ hold true class probabilities; rename others",
+        )
+    return share
+
+
 def _split(path: Path, line: int, value: str) -> str:
     if value.lower() not in _SPLITS:
         raise CohortError(
@@ -203,14 +226,32 @@ def _same_or_stop(path: Path, first: LabelRow, again: LabelRow) -> None:
 
 
 def _check_ids(path: Path, ids: list[str]) -> None:
-    """Stop where two ids differ only in case or leading zeros: a spreadsheet has changed one."""
+    """Stop where two ids are one, written in two ways: two patients would be made of one."""
     seen: dict[str, str] = {}
     for name in ids:
-        folded = name.casefold().lstrip("0")
+        folded = _NUMBER.sub(r"\1", _folded(name)).lstrip("0")
         if seen.setdefault(folded, name) != name:
             raise CohortError(
                 "labels.id_collision",
-                f"{path}: the patient ids '{seen[folded]}' and '{name}' differ only in case or "
-                "leading zeros",
-                fix="write each patient's id in one way (spreadsheets strip leading zeros)",
+                f"{path}: the patient ids '{seen[folded]}' and '{name}' differ only in case, "
+                "leading zeros or the way that characters are encoded",
+                fix="write each patient's id in one way (spreadsheets turn 007 into 7 or 7.0)",
             )
+
+
+def _check_classes(where: str, names: Sequence[str]) -> None:
+    """Stop where two class names are one, written in two ways."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if seen.setdefault(_folded(name), name) != name:
+            raise CohortError(
+                "labels.class_collision",
+                f"{where}: the classes '{seen[_folded(name)]}' and '{name}' differ only in case, "
+                "white space or the way that characters are encoded",
+                fix="write each class in one way, or list labels.classes in the data config",
+            )
+
+
+def _folded(name: str) -> str:
+    """What two ways to write one name have in common."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -20,17 +20,15 @@ class ManifestWriter:
 
     Attributes:
         scans: Rows written.
-        patients: Patients of these rows.
         labels: How many rows have which labels.
         copies: (path, reason) of each file of a scan that was not written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.scans = 0
-        self.patients: set[str] = set()
         self.labels: Counter[tuple[str, ...]] = Counter()
         self.copies: list[tuple[str, str]] = []
-        self._first: dict[str, LabelledScan] = {}
+        self._first: dict[bytes, LabelledScan] = {}
         with ExitStack() as stack:
             self._records = stack.enter_context(TableWriter(folder / MANIFEST, ScanRecord))
             self._miniatures = stack.enter_context(TableWriter(folder / MINIATURES, MiniatureRow))
@@ -42,6 +40,11 @@ class ManifestWriter:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    @property
+    def patients(self) -> int:
+        """Patients of the rows written."""
+        return len({scan.patient_id for scan in self._first.values()})
+
     def add(self, scan: LabelledScan, facts: ScanFacts, sha256: str) -> None:
         """Append a scan whose source files have the digest ``sha256``.
 
@@ -49,14 +52,13 @@ class ManifestWriter:
             CohortError: ``cohort.contradiction`` if it is a copy under another patient or label.
         """
         record = _record(scan, facts, sha256)
-        first = self._first.setdefault(record.scan_id, scan)
+        first = self._first.setdefault(bytes.fromhex(record.scan_id), scan)
         if first is not scan:
             self.copies += _copies(first, scan)
             return
         self._records.add(record)
         self._miniatures.add(MiniatureRow(record.scan_id, facts.planes.tobytes()))
         self.scans += 1
-        self.patients.add(scan.patient_id)
         self.labels[scan.labels] += 1
 
 

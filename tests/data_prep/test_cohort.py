@@ -90,6 +90,21 @@ def test_a_bad_table_is_named(tmp_path: Path, text: str | bytes, code: str, expe
     assert expected in str(error)
 
 
+@pytest.mark.parametrize("value", ["", "much", "nan", "1.5", "-0.1", "inf"])
+def test_a_true_probability_is_a_number_from_0_to_1(tmp_path: Path, value: str) -> None:
+    table = f"scan,patient_id,label,bayes_b,bayes_a\nx,1,a,0.25,{value}\n"
+    error = error_of(tmp_path, table)
+    assert error.code == "labels.not_a_probability"
+    assert f"labels.csv:2: column 'bayes_a' = '{value}'" in error.message
+
+
+def test_classes_that_are_listed_may_differ_in_case_only() -> None:
+    listed = TableLabels(classes=("a", "A"))
+    assert infer_task(listed, [("a",), ("A",)], where="").class_names == ("a", "A")
+    with pytest.raises(CohortError, match=r"labels\.class_collision"):
+        infer_task(TableLabels(), [("a",), ("A",)], where="")
+
+
 def test_unknown_classes_splits_and_flags_are_named(tmp_path: Path) -> None:
     rule = TableLabels(classes=("benign", "malignant"))
     error = error_of(tmp_path, HEADER + "a,1,benign\nb,2,malignat\n", rule)
