@@ -11,13 +11,25 @@ from data_prep.errors import nearest
 from data_prep.task import Task
 from pipeline.families.base import Family, FamilyParams
 from pipeline.families.cnn_scratch import CnnScratch
+from pipeline.families.filterbank import Filterbank
+from pipeline.families.knn import Knn
 from pipeline.families.linear import Linear
+from pipeline.families.mlp import Mlp
+from pipeline.families.prior import Prior
 from pipeline.families.random_features import RandomFeatures
 
 FAMILIES: Final[dict[str, type[Family[Any]]]] = {
     family.name: family
-    for family in (Linear, RandomFeatures, CnnScratch)
-}  # fmt: skip
+    for family in (
+        Prior,
+        Linear,
+        Knn,
+        Filterbank,
+        Mlp,
+        RandomFeatures,
+        CnnScratch,
+    )
+}
 
 
 def _known(family: str) -> str:

@@ -20,6 +20,22 @@ _BLOCK = 4096  # rows or columns turned into float64 at a time
 _RANK_TOLERANCE = 1e-10  # of the largest sum of squares: below lies the rounding of float32 inputs
 
 
+def standard(
+    x: NDArray[np.float32], floor: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean (D,) and scale (D,) of each input; rows then have a mean squared length of 1.
+
+    The deviation is at least ``floor`` times the largest: an input that hardly varies in training
+    (a corner of the background) would otherwise be blown up in a scan where it does.
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    deviation = x.std(axis=0, dtype=np.float64)
+    varying = max(1, int((deviation > 0).sum()))
+    least = floor * float(deviation.max()) or 1.0
+    scale = np.maximum(deviation, least) * np.sqrt(varying)
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
 def product(x: Inputs, y: Floats) -> Floats:
     """``x @ y`` in float64, without a float64 copy of all of ``x``."""
     out = np.empty((len(x), y.shape[1]))

@@ -18,7 +18,13 @@ from pipeline.augment import AugmentConfig
 from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
-from pipeline.training import TrainConfig, predict_network, train_network
+from pipeline.families.network import (
+    fit_network,
+    load_state_into,
+    refuse_foreign_axes,
+    state_of,
+)
+from pipeline.training import TrainConfig, predict_network
 
 # Edge in voxels above which an "auto" stem goes over the scan in larger steps: (2D, 3D).
 _STEM_EDGE: Final = (32, 16)
@@ -83,43 +89,23 @@ class CnnScratch(Family[CnnScratchParams]):
         self, params: CnnScratchParams, task: Task, scan_shape: tuple[int, ...], seed: int
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
-        if any(axis >= len(scan_shape) - 1 for axis in params.augment.flip_axes):
-            raise FamilyError(
-                "family.no_such_axis",
-                f"{self.name}: params.augment.flip_axes is {list(params.augment.flip_axes)}; scans "
-                f"of shape {scan_shape} have axes 0 to {len(scan_shape) - 2}",
-                fix="name only axes that the scans have",
-            )
+        refuse_foreign_axes(self.name, params.augment, scan_shape)
         self.net = self._new_net()
 
     def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
-        self.check_classes(train)
-        self.check_validation(val)
         self.net = self._new_net()
-        trained = train_network(
-            self.net,
-            self.task,
-            train,
-            val,
-            self.params.train,
-            seed=self.seed,
-            augmentation=self.params.augment,
-            progress=progress,
+        return fit_network(
+            self, self.net, train, val, self.params.train, self.params.augment, progress
         )
-        return Fit(history=trained.history, chosen=trained.chosen)
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return predict_network(self.net, x, self.task)
 
     def state(self) -> State:
-        return {
-            name: np.ascontiguousarray(value.cpu().numpy())
-            for name, value in self.net.state_dict().items()
-        }
+        return state_of(self.net)
 
     def load_state(self, state: State) -> None:
-        self.check_state(state, self.state())
-        self.net.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in state.items()})
+        load_state_into(self, self.net, state)
 
     def _new_net(self) -> ConvNet:
         with seeded(self.seed, torch.device("cpu")):

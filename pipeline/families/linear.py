@@ -13,7 +13,7 @@ from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.dataset import Scans
 from pipeline.families import logistic
-from pipeline.families.axes import Axes
+from pipeline.families.axes import Axes, standard
 from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.families.logistic import Weights
 
@@ -55,26 +55,24 @@ class Linear(Family[LinearParams]):
         self.check_classes(train)
         self.check_validation(val)
         x = _flat(train.x)
-        mean, scale = _standard(x)
+        mean, scale = standard(x, floor=0.01)
         axes = Axes.of((x - mean) / scale)
         wanted = logistic.columns(self.task, train.target)
         val_wanted = logistic.columns(self.task, val.target)
         val_projected = axes.project((_flat(val.x) - mean) / scale)
         penalties = sorted(self.params.penalties, reverse=True)
         solved: list[Weights] = []
-        val_losses: list[float] = []
+        losses: list[float] = []
         for done, penalty in enumerate(penalties):
             progress(done, len(penalties))
             near = solved[-1] if solved else None
             solved.append(logistic.solve(self.task, axes, wanted, penalty, near))
-            val_losses.append(
-                logistic.loss(self.task, solved[-1].logits(val_projected), val_wanted)
-            )
+            losses.append(logistic.loss(self.task, solved[-1].logits(val_projected), val_wanted))
         progress(len(penalties), len(penalties))
-        best = int(np.argmin(val_losses))  # the first of equals: the stronger penalty
+        best = int(np.argmin(losses))  # the first of equals: the stronger penalty
         on_inputs = Weights(axes.unproject(solved[best].weight), solved[best].bias)
         self._weights = on_inputs.on_raw(mean, scale)
-        return Fit(chosen={"penalty": penalties[best], "val_log_loss": val_losses[best]})
+        return Fit(chosen={"penalty": penalties[best], "val_log_loss": losses[best]})
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return logistic.probability(self.task, self._weights.logits(_flat(x)))
@@ -92,17 +90,3 @@ class Linear(Family[LinearParams]):
 def _flat(x: Tensor) -> NDArray[np.float32]:
     flat: NDArray[np.float32] = x.reshape(len(x), -1).numpy()
     return flat
-
-
-def _standard(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and scale of each voxel; scaled scans have a mean squared length of 1.
-
-    The deviation has a floor of 1 % of the largest: a voxel that hardly varies in training (a
-    corner of the background) would otherwise be blown up in a scan where it does.
-    """
-    mean = x.mean(axis=0, dtype=np.float64)
-    deviation = x.std(axis=0, dtype=np.float64)
-    varying = max(1, int((deviation > 0).sum()))
-    floor = 0.01 * float(deviation.max()) or 1.0
-    scale = np.maximum(deviation, floor) * np.sqrt(varying)
-    return mean.astype(np.float32), scale.astype(np.float32)

@@ -21,7 +21,6 @@ from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.dataset import Scans
 from pipeline.families import logistic, ridge
-from pipeline.families.axes import Axes
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.logistic import Weights
 
@@ -103,27 +102,13 @@ class RandomFeatures(Family[RandomFeaturesParams]):
 
     def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
         self.check_classes(train)
-        if len(np.unique(train.patient_ids)) < 2:
-            raise FamilyError(
-                "family.one_patient",
-                f"{self.name}: all {len(train)} training scans are of one patient",
-                fix="add patients: the penalty is chosen by leaving patients out",
-            )
         progress(0, 1)
-        features: NDArray[np.float32] = train.x.numpy()
-        mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        scale = _scale(features)
-        axes = Axes.of((features - mean) / scale)
-        wanted = logistic.columns(self.task, train.target)
-        solved = ridge.solve(axes, wanted, train.patient_ids, self.params.penalties)
-        to_logits = ridge.calibrate(self.task, solved.left_out, wanted)
-        on_features = Weights(
-            axes.unproject(solved.weights.weight @ to_logits.weight),
-            solved.weights.bias @ to_logits.weight + to_logits.bias,
+        fitted = ridge.fit_classifier(
+            self.task, train.x.numpy(), train.target, train.patient_ids, self.params.penalties
         )
-        self._weights = on_features.on_raw(mean, scale)
+        self._weights = fitted.weights
         progress(1, 1)
-        return Fit(chosen={"penalty": solved.penalty, "left_out_error": solved.left_out_error})
+        return Fit(chosen={"penalty": fitted.penalty, "left_out_error": fitted.left_out_error})
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return logistic.probability(self.task, self._weights.logits(x.numpy()))
@@ -233,14 +218,3 @@ def _draw_bank(
         thresholds = params.threshold_sd * torch.randn(count, generator=generator)
         bank[size] = (flat.reshape((count, channels) + (size,) * ndim), thresholds)
     return bank
-
-
-def _scale(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divisors that give each feature unit variance and each row a mean squared length of 1.
-
-    A feature that does not vary over the training scans is left as it is: its weight is 0.
-    """
-    deviation = features.std(axis=0, dtype=np.float64)
-    deviation[deviation <= 1e-6 * deviation.max()] = max(float(deviation.max()), 1e-6)
-    scale: NDArray[np.float32] = (deviation * np.sqrt(features.shape[1])).astype(np.float32)
-    return scale

@@ -1,9 +1,9 @@
-"""Ridge regression on one-hot targets, its penalty by exact leave-one-patient-out.
+"""Ridge regression on one-hot targets as a classifier, its penalty by leaving patients out.
 
-All penalties come from one decomposition, and leaving a patient out costs no refit: with the hat
-matrix H, the residual of the left-out scans g is (I - H_gg)^-1 e_g (Allen 1974, "PRESS", for one
-scan; Cook and Weisberg 1982 for a group). Whole patients are left out, because a scan is no test of
-a model that saw the same patient.
+All penalties come from one decomposition, and leaving a patient out is exact without a refit: with
+the hat matrix H, the residual of the left-out scans g is (I - H_gg)^-1 e_g (Allen 1974, "PRESS",
+for one scan; Cook and Weisberg 1982 for a group). Whole patients are left out, because a scan is no
+test of a model that saw the same patient.
 """
 
 from __future__ import annotations
@@ -17,8 +17,61 @@ from scipy.optimize import minimize
 
 from data_prep.task import Task
 from pipeline.families import logistic
-from pipeline.families.axes import Axes, Floats
+from pipeline.families.axes import Axes, Floats, standard
+from pipeline.families.base import FamilyError
 from pipeline.families.logistic import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A ridge classifier.
+
+    Attributes:
+        weights: Features, as they came, to logits.
+        penalty: The chosen one.
+        left_out_error: Mean squared error over left-out patients.
+    """
+
+    weights: Weights
+    penalty: float
+    left_out_error: float
+
+
+def fit_classifier(
+    task: Task,
+    features: NDArray[np.float32],
+    target: NDArray[np.int64],
+    patient_ids: NDArray[np.str_],
+    penalties: Sequence[float],
+) -> Classifier:
+    """Standardise, solve for every penalty, and calibrate; neither needs validation scans.
+
+    Args:
+        task: What to predict.
+        features: (N, D) of the training scans.
+        target: (N,) class indices, or (N, L) 0/1 for multi-label.
+        patient_ids: (N,) patient of each training scan.
+        penalties: To choose from, relative to the mean squared length of a standardised row.
+
+    Raises:
+        FamilyError: ``family.one_patient``: nobody can be left out.
+    """
+    if len(np.unique(patient_ids)) < 2:
+        raise FamilyError(
+            "family.one_patient",
+            f"all {len(features)} training scans are of one patient",
+            fix="add patients: the ridge penalty is chosen by leaving patients out",
+        )
+    mean, scale = standard(features, floor=1e-3)
+    axes = Axes.of((features - mean) / scale)
+    wanted = logistic.columns(task, target)
+    solved = solve(axes, wanted, patient_ids, penalties)
+    to_logits = calibrate(task, solved.left_out, wanted)
+    on_features = Weights(
+        axes.unproject(solved.weights.weight @ to_logits.weight),
+        solved.weights.bias @ to_logits.weight + to_logits.bias,
+    )
+    return Classifier(on_features.on_raw(mean, scale), solved.penalty, solved.left_out_error)
 
 
 @dataclass(frozen=True, eq=False)

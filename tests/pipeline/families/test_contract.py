@@ -19,18 +19,26 @@ from pipeline.families import FAMILIES, FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyError, Fit
 from pipeline.metrics import score
 
+BLIND = ("prior",)  # it looks at no voxel, so there is nothing that it could learn
 QUICK: dict[str, dict[str, Any]] = {
+    "mlp": {"widths": [32], "train": {"epochs": 8, "min_steps": 80, "batch_size": 16}},
     "random_features": {"filters": 48, "sizes": [3, 5]},
     "cnn_scratch": {"widths": [8, 16], "train": {"epochs": 8, "min_steps": 80, "batch_size": 16}},
 }
+# Families that are another model altogether with other parameters: case -> (family, parameters).
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "filterbank boosted": ("filterbank", {"classifier": "boosted", "boost": {"trees": 80}}),
+    "knn scan": ("knn", {"normalise": "scan"}),
+}
+CASES = {name: (name, QUICK.get(name, {})) for name in FAMILIES} | VARIANTS
 SHAPES = {"2D": (1, 12, 11), "3D": (2, 8, 9, 8)}
 N_CLASSES: dict[TaskKind, int] = {"binary": 2, "multi-class": 3, "multi-label": 2, "ordinal": 3}
 
 sweep = pytest.mark.parametrize(
     ("name", "ndim", "kind"),
-    [(name, ndim, kind) for name in FAMILIES for ndim in SHAPES for kind in N_CLASSES],
+    [(name, ndim, kind) for name in CASES for ndim in SHAPES for kind in N_CLASSES],
 )
-each_family = pytest.mark.parametrize("name", FAMILIES)
+each_family = pytest.mark.parametrize("name", CASES)
 
 
 def task_of(kind: TaskKind) -> Task:
@@ -56,7 +64,8 @@ def scans_of(task: Task, shape: tuple[int, ...], n: int, seed: int) -> Scans:
 
 
 def family_of(name: str, ndim: str, kind: TaskKind, seed: int = 0) -> Family[Any]:
-    config = FamilyConfig(family=name, params=QUICK.get(name, {}))  # type: ignore[arg-type]
+    family, params = CASES[name]
+    config = FamilyConfig.model_validate({"family": family, "params": params})
     return build_family(config, task_of(kind), SHAPES[ndim], seed)
 
 
@@ -88,7 +97,8 @@ def predict(family: Family[Any], scans: Scans) -> NDArray[np.float64]:
 @sweep
 def test_it_learns_what_can_be_separated(name: str, ndim: str, kind: TaskKind) -> None:
     family, scans = fitted(name, ndim, kind), unseen(ndim, kind)
-    assert score(family.task, scans.target, predict(family, scans))["auc"] > 0.9
+    auc = score(family.task, scans.target, predict(family, scans))["auc"]
+    assert auc == 0.5 if name in BLIND else auc > 0.9
 
 
 @sweep
@@ -155,7 +165,7 @@ def test_one_class_only_is_refused_by_name(name: str, ndim: str, kind: TaskKind)
     train = scans_of(family.task, SHAPES[ndim], 12, 1)
     target = np.zeros_like(train.target)
     train = Scans(train.x, target, train.patient_ids, train.scan_ids)
-    with pytest.raises(FamilyError, match=f"{name}.*'a'") as caught:
+    with pytest.raises(FamilyError, match=f"{family.name}.*'a'") as caught:
         family.fit(prepared(family, train), prepared(family, train))
     assert caught.value.code == "family.one_class"
 
@@ -187,7 +197,7 @@ def test_a_state_that_does_not_fit_is_refused_by_name(name: str, fault: str) -> 
         state[key] = state[key][:-1]
     else:
         state[key] = state[key].astype(np.float16)
-    with pytest.raises(FamilyError, match=f"{name}: array '{key}'") as caught:
+    with pytest.raises(FamilyError, match=f"{family.name}: array '{key}'") as caught:
         family.load_state(state)
     assert caught.value.code == "family.bad_state"
 
@@ -198,4 +208,4 @@ def test_twenty_scans_are_enough_to_train(name: str) -> None:
     train, val = (scans_of(family.task, SHAPES["2D"], n, n) for n in (20, 10))
     family.fit(prepared(family, train), prepared(family, val))
     scans = unseen("2D", "binary")
-    assert score(family.task, scans.target, predict(family, scans))["auc"] > 0.8
+    assert name in BLIND or score(family.task, scans.target, predict(family, scans))["auc"] > 0.8

@@ -1,0 +1,207 @@
+"""Gradient-boosted trees by scikit-learn, kept as plain arrays and walked here.
+
+A fitted scikit-learn object can only be stored pickled, and nothing pickled is ever written or
+read. The trees' own arrays (``tree_.feature``, ``threshold``, ``children_left``, ...) are public,
+so they are the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from data_prep.config import Config
+from data_prep.progress import Progress
+from data_prep.task import Task
+from pipeline.dataset import Scans
+from pipeline.families import logistic
+
+Floats = NDArray[np.float64]
+
+
+class BoostConfig(Config):
+    """Friedman 2001, with the random parts of Friedman 2002.
+
+    Attributes:
+        trees: Boosting rounds at most; validation chooses how many are kept.
+        depth: Splits from root to leaf at most.
+        learning_rate: Share of each tree that is added.
+        subsample: Share of the training scans that each tree sees.
+        feature_share: Share of the features that each split may choose from.
+    """
+
+    trees: PositiveInt = 300
+    depth: int = Field(default=3, ge=1, le=8)
+    learning_rate: PositiveFloat = 0.05
+    subsample: float = Field(default=0.5, gt=0, le=1)
+    feature_share: float = Field(default=0.1, gt=0, le=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """Trees of one shape: (rounds, columns, nodes) arrays, the root at node 0.
+
+    Attributes:
+        feature: Which feature a node asks for.
+        threshold: A scan goes left where its feature is at most this.
+        left: Node to the left; a leaf points at itself.
+        right: Node to the right; a leaf points at itself.
+        value: What a leaf adds to the logit; 0 in rounds that validation did not keep.
+        baseline: (columns,) logits before the first tree.
+    """
+
+    feature: NDArray[np.int64]
+    threshold: Floats
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    value: Floats
+    baseline: Floats
+
+    @classmethod
+    def empty(cls, config: BoostConfig, n_columns: int) -> Forest:
+        """Leaves that add nothing: every logit is 0."""
+        shape = (config.trees, n_columns, 2 ** (config.depth + 1) - 1)
+        own = np.broadcast_to(np.arange(shape[-1]), shape)
+        return cls(
+            np.zeros(shape, dtype=np.int64),
+            np.zeros(shape),
+            own.copy(),
+            own.copy(),
+            np.zeros(shape),
+            np.zeros(n_columns),
+        )
+
+    def contributions(self, x: NDArray[np.float32]) -> Floats:
+        """(N, features) -> what each round adds to the logits, (N, rounds, columns)."""
+        n, (rounds, n_columns, nodes) = len(x), self.feature.shape
+        tree = np.arange(rounds * n_columns)
+        scan = np.arange(n)[:, None]
+        feature, left, right = (
+            array.reshape(-1, nodes) for array in (self.feature, self.left, self.right)
+        )
+        threshold, value = (array.reshape(-1, nodes) for array in (self.threshold, self.value))
+        at = np.zeros((n, rounds * n_columns), dtype=np.int64)
+        for _ in range(int(np.log2(nodes + 1)) - 1):
+            goes_left = x[scan, feature[tree, at]] <= threshold[tree, at]
+            at = np.where(goes_left, left[tree, at], right[tree, at])
+        added: Floats = value[tree, at].reshape(n, rounds, n_columns)
+        return added
+
+    def logits(self, x: NDArray[np.float32]) -> Floats:
+        """(N, features) -> (N, columns)."""
+        logits: Floats = self.baseline + self.contributions(x).sum(axis=1)
+        return logits
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Name -> array, all of them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Forest:
+        """The forest whose ``arrays()`` these are."""
+        whole = {name: arrays[name].astype(np.int64) for name in ("feature", "left", "right")}
+        real = {
+            name: arrays[name].astype(np.float64) for name in ("threshold", "value", "baseline")
+        }
+        return cls(
+            feature=whole["feature"],
+            threshold=real["threshold"],
+            left=whole["left"],
+            right=whole["right"],
+            value=real["value"],
+            baseline=real["baseline"],
+        )
+
+    def kept(self, rounds: int) -> Forest:
+        """The same with only the first rounds having a say."""
+        value = self.value.copy()
+        value[rounds:] = 0
+        return replace(self, value=value)
+
+
+@dataclass(frozen=True, eq=False)
+class Boosted:
+    """A forest and the rounds that validation kept."""
+
+    forest: Forest
+    rounds: int
+    val_log_loss: float
+
+
+def fit(
+    task: Task,
+    config: BoostConfig,
+    train: Scans,
+    val: Scans,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Boosted:
+    """Boost one forest per target column and keep the rounds of least validation loss.
+
+    For several classes the columns are one class against the rest each, joined by a softmax.
+
+    Args:
+        task: Decides how columns become probabilities.
+        config: How.
+        train: Scans whose ``x`` is (N, features).
+        val: The same, to choose the number of rounds by.
+        seed: Decides what each tree sees.
+        progress: Told (columns done, columns in all).
+    """
+    wanted = logistic.columns(task, train.target)
+    n_columns = wanted.shape[1]
+    forest = Forest.empty(config, n_columns)
+    for column in range(n_columns):
+        progress(column, n_columns)
+        _grow(forest, column, train.x.numpy(), wanted[:, column], config, seed)
+    progress(n_columns, n_columns)
+    grown = forest.baseline + forest.contributions(val.x.numpy()).cumsum(axis=1)
+    val_wanted = logistic.columns(task, val.target)
+    losses = [logistic.loss(task, grown[:, i], val_wanted) for i in range(config.trees)]
+    best = int(np.argmin(losses))  # the first of equals: the fewest rounds
+    return Boosted(forest.kept(best + 1), best + 1, losses[best])
+
+
+def _grow(
+    forest: Forest,
+    column: int,
+    x: NDArray[np.float32],
+    wanted: Floats,
+    config: BoostConfig,
+    seed: int,
+) -> None:
+    """Fill one column of a new forest; a class that all or no training scans have gets no tree."""
+    from sklearn.ensemble import (
+        GradientBoostingClassifier,
+    )  # half a second that others need not pay
+
+    positive = float(wanted.sum())
+    # The log odds of the frequencies, with half a scan more on each side so that they are finite.
+    forest.baseline[column] = np.log((positive + 0.5) / (len(wanted) - positive + 0.5))
+    if positive in (0, len(wanted)):
+        return
+    model = GradientBoostingClassifier(
+        n_estimators=config.trees,
+        max_depth=config.depth,
+        learning_rate=config.learning_rate,
+        subsample=config.subsample,
+        max_features=config.feature_share,
+        random_state=seed,
+    ).fit(x, wanted.astype(np.int64))
+    for position, estimator in enumerate(model.estimators_[:, 0]):
+        tree = estimator.tree_
+        inner = np.flatnonzero(tree.children_left >= 0)
+        where = (position, column, inner)
+        forest.feature[where] = tree.feature[inner]
+        forest.threshold[where] = tree.threshold[inner]
+        forest.left[where] = tree.children_left[inner]
+        forest.right[where] = tree.children_right[inner]
+        values = config.learning_rate * tree.value[:, 0, 0]
+        forest.value[position, column, : len(values)] = values
+    # scikit-learn starts from the unsmoothed log odds, which its trees are fitted on top of.
+    forest.baseline[column] = np.log(positive / (len(wanted) - positive))

@@ -1,0 +1,167 @@
+"""Multi-scale Gaussian derivative filters under a classical classifier: before deep learning.
+
+The filters of Florack et al. 1996, "The Gaussian scale-space paradigm and the multiscale local
+jet": every derivative of order 0 to 2, and what does not change when the image is turned.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.nn import functional
+
+from data_prep.progress import Progress, silent
+from data_prep.task import Task
+from pipeline.dataset import Scans
+from pipeline.families import boosting, logistic, ridge
+from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
+from pipeline.families.boosting import BoostConfig, Forest
+from pipeline.families.gaussian_derivatives import (
+    derivatives,
+    gradient_magnitude,
+    hessian_eigenvalues,
+)
+from pipeline.families.logistic import Weights
+
+_CHUNK_BYTES: Final = 32 << 20  # filter responses held at a time
+
+
+class FilterbankParams(FamilyParams):
+    """Parameters of ``filterbank``.
+
+    Attributes:
+        sigmas: Scales of the Gaussian in voxels.
+        pyramid: Cells along each axis in which responses are pooled; several are joined. ``auto``:
+            1, 2 and 4 in 2D, 1 and 2 in 3D.
+        pooling: ``average``, ``deviation`` (standard deviation) and ``max`` over each cell.
+        classifier: ``ridge``, its penalty chosen by leaving patients out, or ``boosted`` trees,
+            their number chosen on validation.
+        penalties: For ``ridge``: to choose from, relative to the mean squared length of a
+            standardised feature row.
+        boost: For ``boosted``.
+    """
+
+    sigmas: tuple[PositiveFloat, ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
+    pyramid: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | Literal["auto"] = "auto"
+    pooling: tuple[Literal["average", "deviation", "max"], ...] = Field(
+        default=("average", "deviation", "max"), min_length=1
+    )
+    classifier: Literal["ridge", "boosted"] = "ridge"
+    penalties: tuple[PositiveFloat, ...] = Field(
+        default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
+        min_length=1,
+    )
+    boost: BoostConfig = BoostConfig()
+
+
+class Filterbank(Family[FilterbankParams]):
+    """Fixed filters, pooled, then a ridge classifier or boosted trees.
+
+    ``prepare`` is all of the filtering; there is nothing random in it.
+    """
+
+    name: ClassVar[str] = "filterbank"
+    Params: ClassVar[type[FamilyParams]] = FilterbankParams
+
+    def __init__(
+        self, params: FilterbankParams, task: Task, scan_shape: tuple[int, ...], seed: int
+    ) -> None:
+        super().__init__(params, task, scan_shape, seed)
+        ndim = len(scan_shape) - 1
+        self._pyramid = _pyramid(params, ndim)
+        if min(scan_shape[1:]) < max(self._pyramid):
+            raise FamilyError(
+                "family.scan_too_small",
+                f"{self.name}: a scan of shape {scan_shape} cannot be divided into "
+                f"{max(self._pyramid)} cells along each axis",
+                fix="choose a smaller params.pyramid, or larger scans in the prep config",
+            )
+        maps = scan_shape[0] * len(params.sigmas) * _responses_per_scale(ndim)
+        features = maps * len(params.pooling) * sum(cells**ndim for cells in self._pyramid)
+        columns = logistic.n_columns(task)
+        self._weights = Weights(np.zeros((features, columns)), np.zeros(columns))
+        self._forest = Forest.empty(params.boost, columns)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """(N, C, I, J[, K]) -> (N, features) float32."""
+        scan_bytes = 4 * int(np.prod(x.shape[1:])) * _responses_per_scale(x.ndim - 2) * 3
+        chunk = max(1, _CHUNK_BYTES // scan_bytes)
+        with torch.no_grad():
+            parts = [self._features(x[i : i + chunk]) for i in range(0, len(x), chunk)]
+        return torch.cat(parts)
+
+    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+        self.check_classes(train)
+        self.check_validation(val)
+        if self.params.classifier == "boosted":
+            boosted = boosting.fit(
+                self.task, self.params.boost, train, val, seed=self.seed, progress=progress
+            )
+            self._forest = boosted.forest
+            return Fit(
+                chosen={"trees": float(boosted.rounds), "val_log_loss": boosted.val_log_loss}
+            )
+        progress(0, 1)
+        fitted = ridge.fit_classifier(
+            self.task, train.x.numpy(), train.target, train.patient_ids, self.params.penalties
+        )
+        self._weights = fitted.weights
+        progress(1, 1)
+        return Fit(chosen={"penalty": fitted.penalty, "left_out_error": fitted.left_out_error})
+
+    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
+        if self.params.classifier == "boosted":
+            return logistic.probability(self.task, self._forest.logits(x.numpy()))
+        return logistic.probability(self.task, self._weights.logits(x.numpy()))
+
+    def state(self) -> State:
+        if self.params.classifier == "boosted":
+            return self._forest.arrays()
+        return {"weight": self._weights.weight, "bias": self._weights.bias}
+
+    def load_state(self, state: State) -> None:
+        self.check_state(state, self.state())
+        if self.params.classifier == "boosted":
+            self._forest = Forest.from_arrays(state)
+        else:
+            self._weights = Weights(
+                state["weight"].astype(np.float64), state["bias"].astype(np.float64)
+            )
+
+    def _features(self, x: Tensor) -> Tensor:
+        pooled: list[Tensor] = []
+        for sigma in self.params.sigmas:
+            found = derivatives(x, sigma)
+            maps = [*found.values(), gradient_magnitude(found), *hessian_eigenvalues(found)]
+            response = torch.cat(maps, dim=1)
+            for cells in self._pyramid:
+                pooled += [_pool(response, cells, kind).flatten(1) for kind in self.params.pooling]
+        return torch.cat(pooled, dim=1)
+
+
+def _pyramid(params: FilterbankParams, ndim: int) -> tuple[int, ...]:
+    if params.pyramid != "auto":
+        return params.pyramid
+    return (1, 2, 4) if ndim == 2 else (1, 2)
+
+
+def _responses_per_scale(ndim: int) -> int:
+    """Derivatives of order 0 to 2, gradient magnitude, eigenvalues of the Hessian."""
+    return (1 + ndim + ndim * (ndim + 1) // 2) + 1 + ndim
+
+
+def _pool(response: Tensor, cells: int, kind: str) -> Tensor:
+    flat = response.ndim == 4
+    average = functional.adaptive_avg_pool2d if flat else functional.adaptive_avg_pool3d
+    if kind == "average":
+        return average(response, cells)
+    if kind == "max":
+        most = functional.adaptive_max_pool2d if flat else functional.adaptive_max_pool3d
+        return most(response, cells)
+    mean = average(response, cells)
+    return (average(response**2, cells) - mean**2).clamp(min=0).sqrt()

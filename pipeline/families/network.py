@@ -1,0 +1,77 @@
+"""What families that train a network with gradients have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from data_prep.progress import Progress
+from pipeline.augment import AugmentConfig
+from pipeline.dataset import Scans
+from pipeline.families.base import Family, FamilyError, Fit, State
+from pipeline.training import TrainConfig, train_network
+
+
+def refuse_foreign_axes(name: str, augment: AugmentConfig, scan_shape: tuple[int, ...]) -> None:
+    """Refuse to mirror along an axis that the scans do not have, before any training.
+
+    Raises:
+        FamilyError: ``family.no_such_axis``.
+    """
+    if any(axis >= len(scan_shape) - 1 for axis in augment.flip_axes):
+        raise FamilyError(
+            "family.no_such_axis",
+            f"{name}: params.augment.flip_axes is {list(augment.flip_axes)}; scans of shape "
+            f"{scan_shape} have axes 0 to {len(scan_shape) - 2}",
+            fix="name only axes that the scans have",
+        )
+
+
+def fit_network(
+    family: Family[Any],
+    net: nn.Module,
+    train: Scans,
+    val: Scans,
+    config: TrainConfig,
+    augmentation: AugmentConfig,
+    progress: Progress,
+) -> Fit:
+    """Train ``net`` in place by the family's seed.
+
+    Raises:
+        FamilyError: ``family.one_class`` or ``family.no_validation``.
+        TrainingError: As ``train_network``.
+    """
+    family.check_classes(train)
+    family.check_validation(val)
+    trained = train_network(
+        net,
+        family.task,
+        train,
+        val,
+        config,
+        seed=family.seed,
+        augmentation=augmentation,
+        progress=progress,
+    )
+    return Fit(history=trained.history, chosen=trained.chosen)
+
+
+def state_of(net: nn.Module) -> State:
+    """Weights and buffers as arrays."""
+    return {
+        name: np.ascontiguousarray(value.cpu().numpy()) for name, value in net.state_dict().items()
+    }
+
+
+def load_state_into(family: Family[Any], net: nn.Module, state: State) -> None:
+    """Put arrays that ``state_of`` gave into ``net``.
+
+    Raises:
+        FamilyError: ``family.bad_state``.
+    """
+    family.check_state(state, state_of(net))
+    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
