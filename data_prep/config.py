@@ -6,7 +6,7 @@ names the file, the line, the field, what was found and the nearest valid name.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -137,9 +137,12 @@ def parse_config(
         return schema.model_validate(content)
     except ValidationError as error:
         prefix: tuple[str | int, ...] = tuple(at.split(".")) if at else ()
+        by_field: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
+        for detail in error.errors():
+            by_field.setdefault(prefix + _field_of(detail, content), []).append(detail)
         found = [
-            _describe(detail, schema, content, source, lines or {}, prefix)
-            for detail in error.errors()
+            _describe(path, details, schema, source, lines or {})
+            for path, details in by_field.items()
         ]
         raise ConfigError("config.invalid", "\n".join(found)) from None
 
@@ -184,33 +187,48 @@ def _type_name(value: object) -> str:
 
 
 def _describe(
-    detail: ErrorDetails,
+    path: tuple[str | int, ...],
+    details: Sequence[ErrorDetails],
     schema: type[BaseModel],
-    content: Any,
     source: str,
     lines: Lines,
-    prefix: tuple[str | int, ...],
 ) -> str:
-    # A discriminated union puts its tag into loc: keep only the steps that exist in the content.
-    location = detail["loc"]
-    path = prefix + _real_path(location, content, missing=detail["type"] == "missing")
+    """One line about one field: each member of a union has something to say about it."""
     field = ".".join(str(step) for step in path) or "(top)"
     line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
     where = f"{source}:{line}" if line else source
-    value = detail["input"]
-    if detail["type"] == "extra_forbidden":
-        known = _known_fields(schema, location[:-1])
+    first = details[0]
+    if first["type"] == "extra_forbidden":
+        known = _known_fields(schema, first["loc"][:-1])
         hint = nearest(str(path[-1]), known)
         allowed = f"; allowed here: {', '.join(known)}" if known else ""
         return f"{where}: unknown field '{field}'{hint}{allowed}"
-    if detail["type"] == "missing":
+    if first["type"] in ("missing", "union_tag_not_found"):
         return f"{where}: field '{field}' is required"
-    expected = detail.get("ctx", {}).get("expected", "")
-    hint = nearest(str(value), expected.replace("'", "").replace(" or ", ", ").split(", "))
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    if first["type"] == "union_tag_invalid":
+        value, allowed = first["ctx"]["tag"], first["ctx"]["expected_tags"]
+        hint = nearest(value, _words(allowed))
+        return f"{where}: field '{field}' = '{value}'; allowed: {allowed}{hint}"
+    value = first["input"]
+    expected = ", ".join(detail.get("ctx", {}).get("expected", "") for detail in details)
+    messages = [detail["msg"].removeprefix("Value error, ") for detail in details]
+    message = ", or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in messages))
     shown = repr(value) if isinstance(value, str | int | float | bool) else _type_name(value)
-    return f"{where}: field '{field}' = {shown}: {message}{hint if expected else ''}"
+    return f"{where}: field '{field}' = {shown}: {message}{nearest(str(value), _words(expected))}"
+
+
+def _words(allowed: str) -> list[str]:
+    """The values in pydantic's ``'a', 'b' or 'c'``."""
+    return [word for word in allowed.replace("'", "").replace(" or ", ", ").split(", ") if word]
+
+
+def _field_of(detail: ErrorDetails, content: Any) -> tuple[str | int, ...]:
+    """Path of the field that an error is about."""
+    # A discriminated union puts its tag into loc: keep only the steps that exist in the content.
+    path = _real_path(detail["loc"], content, missing=detail["type"] == "missing")
+    if detail["type"].startswith("union_tag"):  # the field that chooses among the union's members
+        return (*path, detail["ctx"]["discriminator"].strip("'"))
+    return path
 
 
 def _real_path(

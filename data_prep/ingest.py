@@ -19,7 +19,7 @@ from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource
 from data_prep.describe import describe
 from data_prep.errors import CohortError, ScanError
 from data_prep.files import digest, read_json, sha256_file, write_csv, write_json
-from data_prep.labelling import LabelledScan, Quarantined, join_labels
+from data_prep.labelling import LabelledScan, join_labels
 from data_prep.labels import infer_task
 from data_prep.manifest import ScanRecord
 from data_prep.manifest_writer import ManifestWriter
@@ -35,18 +35,28 @@ from data_prep.readers.medmnist import (
     open_npz,
 )
 from data_prep.readers.sandbox import DecodePool
-from data_prep.readers.source import Found, ScanSource
+from data_prep.readers.source import Found, Rejected, ScanSource
 from data_prep.stage import is_current, new_stage, refuse_foreign
 from data_prep.task import Task
 
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """Counts of an ingest: ``scans`` in the manifest, files quarantined and skipped."""
+    """Counts of an ingest.
+
+    Attributes:
+        scans: Scans in the manifest, of ``patients`` patients.
+        quarantined: Scans that were refused (as ``predict`` counts them), of
+            ``quarantined_files`` files.
+        skipped: Files that are not meant to be scans.
+        notes: What was accepted and should be known.
+        task: What the labels say is to be predicted.
+    """
 
     scans: int
     patients: int
     quarantined: int
+    quarantined_files: int
     skipped: int
     notes: tuple[str, ...]
     task: Task
@@ -113,7 +123,9 @@ def ingest(
     # How patients are divided and scans prepared is not ingest's: a change there reads nothing.
     settings = {
         "cohort": config.model_dump(mode="json", exclude={"split", "prep"}),
-        "columns": [field.name for field in fields(ScanRecord)],
+        "columns": [
+            field.name for record in (ScanRecord, IngestSummary) for field in fields(record)
+        ],
     }
     if isinstance(config.source, MedMnistSource):
         path = root / facts_of(config.source.dataset).file_name(config.source.size)
@@ -148,8 +160,8 @@ def _read_scans(
     stamps: Mapping[ScanSource, str],
     manifest: ManifestWriter,
     progress: Progress,
-) -> Iterator[Quarantined]:
-    """Add each scan to the manifest; yield the files of those that cannot be used."""
+) -> Iterator[Rejected]:
+    """Add each scan to the manifest; yield those that cannot be used."""
     read = pool.read([scan.source for scan in labelled], describe)
     for done, (scan, (source, facts)) in enumerate(zip(labelled, read, strict=True), start=1):
         try:
@@ -157,7 +169,7 @@ def _read_scans(
                 raise facts
             manifest.add(scan, facts, _sha256(root, source, stamps[source]))
         except ScanError as error:
-            yield from ((path, error.code, error.message) for path in source.paths)
+            yield Rejected(source.paths, error.code, error.message)
         progress(done, len(labelled))
 
 
@@ -226,9 +238,7 @@ def _listing(root: Path, found: Found, stamps: Mapping[ScanSource, str]) -> str:
     return digest(sorted([*stamps.values(), *(_stamp(root, paths) for paths in others)]))
 
 
-def _task(
-    config: CohortConfig, manifest: ManifestWriter, quarantine: Sequence[Quarantined]
-) -> Task:
+def _task(config: CohortConfig, manifest: ManifestWriter, quarantine: Sequence[Rejected]) -> Task:
     if not manifest.scans:
         raise CohortError(
             "cohort.empty",
@@ -249,8 +259,8 @@ def _task(
     return task
 
 
-def _by_code(quarantine: Sequence[Quarantined]) -> str:
-    counts = Counter(code for _, code, _ in quarantine)
+def _by_code(quarantine: Sequence[Rejected]) -> str:
+    counts = Counter(rejected.code for rejected in quarantine)
     return ", ".join(f"{count} × {code}" for code, count in sorted(counts.items()))
 
 
@@ -258,20 +268,22 @@ def _write(
     folder: Path,
     manifest: ManifestWriter,
     task: Task,
-    quarantine: Sequence[Quarantined],
+    quarantine: Sequence[Rejected],
     skipped: Sequence[tuple[str, str]],
     notes: Sequence[str],
 ) -> None:
     """Write all but the manifest."""
     skipped = sorted([*skipped, *manifest.copies])
-    write_csv(folder / "quarantine.csv", ("path", "code", "reason"), sorted(quarantine))
+    files = sorted((path, one.code, one.reason) for one in quarantine for path in one.paths)
+    write_csv(folder / "quarantine.csv", ("path", "code", "reason"), files)
     write_csv(folder / "skipped.csv", ("path", "reason"), skipped)
     write_json(folder / "task.json", task.model_dump(mode="json"))
-    codes = Counter(code for _, code, _ in quarantine)
+    codes = Counter(rejected.code for rejected in quarantine)
     counts = {
         "scans": manifest.scans,
         "patients": manifest.patients,
-        "quarantined_files": len(quarantine),
+        "quarantined_scans": len(quarantine),
+        "quarantined_files": len(files),
         "quarantined_by_code": dict(sorted(codes.items())),
         "skipped_files": len(skipped),
         "notes": list(notes),
@@ -284,7 +296,8 @@ def _read_summary(folder: Path) -> IngestSummary:
     return IngestSummary(
         scans=counts["scans"],
         patients=counts["patients"],
-        quarantined=counts["quarantined_files"],
+        quarantined=counts["quarantined_scans"],
+        quarantined_files=counts["quarantined_files"],
         skipped=counts["skipped_files"],
         notes=tuple(counts["notes"]),
         task=Task.model_validate(read_json(folder / "task.json")),

@@ -14,9 +14,9 @@ from data_prep.cohort import CohortConfig, FolderLabels, PatientFromDicom, Patie
 from data_prep.errors import CohortError
 from data_prep.files import write_bytes
 from data_prep.labels import LabelRow, read_labels
-from data_prep.readers.source import Found, ScanSource
+from data_prep.readers.source import Found, Rejected, ScanSource
 
-Quarantined = tuple[str, str, str]  # path, code, reason
+_SHOWN = 3  # rows that an error names before it only counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class LabelledScan:
 
 def join_labels(
     config: CohortConfig, root: Path, found: Found, runs: Path
-) -> tuple[list[LabelledScan], list[Quarantined], list[str]]:
+) -> tuple[list[LabelledScan], list[Rejected], list[str]]:
     """Scans with label and patient; what has none; notes."""
-    quarantine = [(path, r.code, r.reason) for r in found.rejected for path in r.paths]
+    quarantine = list(found.rejected)
     if isinstance(config.labels, FolderLabels):
         rows: dict[str, LabelRow] = {}
         notes: list[str] = []
     else:
-        table, notes = read_labels(root / config.labels.file, config.labels, config.patient)
+        table, notes = read_labels(root, config.labels, config.patient)
         rows = {row.scan: row for row in table}
     used: set[str] = set()
     labelled = []
@@ -45,20 +45,22 @@ def join_labels(
         row = _folder_row(source) if not rows else _row_of(source, rows)
         if row is None or (not row.labels and not _may_be_empty(config)):
             reason = "no row in the label table" if row is None else f"line {row.line}: no label"
-            quarantine += [(path, "label.missing", reason) for path in source.paths]
+            quarantine.append(Rejected(source.paths, "label.missing", reason))
             used |= {row.scan} if row else set()
             continue
         used.add(row.scan)
         patient = row.patient_id or _patient(config, source, runs)
         labelled.append(LabelledScan(source, patient, row.labels, row.split, row.bayes))
-    refused = {path for path, _, _ in quarantine}
+    refused = {path for rejected in quarantine for path in rejected.paths}
     lost = [row for row in rows.values() if row.scan not in used and not _covers(row, refused)]
     if lost:
+        shown = "; ".join(f"line {row.line}, '{row.scan}'" for row in lost[:_SHOWN])
+        more = f"; and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
         raise CohortError(
             "labels.scan_not_found",
-            f"{len(lost)} of {len(rows)} rows name a scan that is not under {root}, first: "
-            f"line {lost[0].line}, '{lost[0].scan}'",
-            fix="the scan column holds paths relative to source.root, or SeriesInstanceUIDs",
+            f"{len(lost)} of {len(rows)} rows name a scan that is not under {root}: {shown}{more}",
+            fix="remove the row or add the file; the scan column holds paths relative to "
+            "source.root, or SeriesInstanceUIDs",
         )
     return labelled, quarantine, notes
 

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data_prep.cohort import LabelRule, PatientFromColumn, PatientRule, TableLabels
 from data_prep.errors import CohortError, nearest
@@ -21,7 +21,8 @@ class LabelRow:
     """One row of a label table.
 
     Attributes:
-        scan: What the scan column holds, as a POSIX path or a SeriesInstanceUID.
+        scan: What the scan column holds: a POSIX path relative to the cohort's root, or a
+            SeriesInstanceUID.
         patient_id: Text, exactly as written; "" where it comes from elsewhere.
         labels: Class names (one; any number for multi-label); () where the cell is empty.
         split: Official split, or "".
@@ -37,17 +38,17 @@ class LabelRow:
     line: int
 
 
-_NUMBER = re.compile(
-    r"^(\d+)\.0+$"
-)  # as a spreadsheet shows a whole number that it took for a float
+# as a spreadsheet shows a whole number that it took for a float
+_NUMBER = re.compile(r"^(\d+)\.0+$")
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 
 
 def read_labels(
-    path: Path, rule: TableLabels, patient: PatientRule
+    root: Path, rule: TableLabels, patient: PatientRule
 ) -> tuple[list[LabelRow], list[str]]:
-    """Read a label table; ids stay text.
+    """Read the label table of the cohort under ``root``; ids stay text.
 
     Returns:
         The rows, without exact repetitions, and a note for each thing that was accepted.
@@ -55,9 +56,10 @@ def read_labels(
     Raises:
         CohortError: ``labels.*`` naming file, line and column.
     """
-    header, lines = _read_csv(path)
+    path = root / rule.file
     patient_column = patient.column if isinstance(patient, PatientFromColumn) else None
     wanted = [rule.scan, *rule.targets, *filter(None, [patient_column, rule.split])]
+    header, lines = _read_csv(path, wanted)
     for column in wanted:
         if column not in header:
             raise CohortError(
@@ -68,6 +70,7 @@ def read_labels(
                 "labels.split, patient.column",
             )
     bayes = _bayes_columns(header, rule)
+    roots = (root.absolute(), root.resolve())
     rows: dict[str, LabelRow] = {}
     notes: list[str] = []
     for number, cells in lines:
@@ -76,7 +79,7 @@ def read_labels(
                 "labels.empty_cell", f"{path}:{number}: column '{rule.scan}' is empty"
             )
         row = LabelRow(
-            scan=cells[rule.scan].replace("\\", "/").removeprefix("./").rstrip("/"),
+            scan=_relative(cells[rule.scan], roots),
             patient_id=cells[patient_column] if patient_column else "",
             labels=_labels(path, number, cells, rule),
             split=_split(path, number, cells[rule.split]) if rule.split else "",
@@ -121,7 +124,32 @@ def infer_task(rule: LabelRule, labels: list[tuple[str, ...]], *, where: str) ->
     return task
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _relative(name: str, roots: Sequence[Path]) -> str:
+    """A scan's name as it is found under the root: ``.\\a//b/`` and ``/root/a/b`` are ``a/b``."""
+    path = PurePosixPath(re.sub(r"[\\/]+", "/", name))
+    for folder in roots:
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return path.as_posix()
+
+
+def _delimiter(text: str, wanted: Sequence[str]) -> str:
+    """The separator by which the first line gives most of the wanted columns, then most columns.
+
+    Spreadsheets write semicolons where the comma is the decimal sign.
+    """
+    first = text.partition("\n")[0]
+
+    def yields(delimiter: str) -> tuple[int, int]:
+        header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        return sum(name in header for name in wanted), len(header)
+
+    return max(_DELIMITERS, key=yields)  # the comma, where there is nothing to choose
+
+
+def _read_csv(
+    path: Path, wanted: Sequence[str]
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -137,7 +165,8 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise CohortError(
             "labels.not_utf8", f"{path}:{line}: not UTF-8 text", fix="save the table as UTF-8"
         ) from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    delimiter = _delimiter(text, wanted)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         body = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -154,7 +183,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
             raise CohortError(
                 "labels.bad_csv",
                 f"{path}:{number}: {len(row)} cells, but the header has {len(header)}",
-                fix="quote cells that hold a comma",
+                fix=f"quote cells that hold a {_DELIMITERS[delimiter]}",
             )
         lines.append((number, {n: c.strip() for n, c in zip(header, row, strict=True)}))
     return header, lines

@@ -111,7 +111,7 @@ def _sentences(
     ]
     refused = sum(counts["quarantined_by_code"].values())
     if refused:
-        sentences.append(f"{_number(refused, 'file')} could not be used; the reasons are below.")
+        sentences.append(f"{_number(refused, 'scan')} could not be used; the reasons are below.")
     return sentences
 
 

@@ -68,8 +68,9 @@ def ingest_stage(workspace: Workspace, processes: int) -> None:
             workspace.cohort, workspace.runs, workspace.manifest, workers=processes, progress=report
         )
     say(
-        f"ingest: {found.scans} scans of {found.patients} patients, {found.quarantined} files "
-        f"quarantined, {found.skipped} skipped → {workspace.manifest}"
+        f"ingest: {found.scans} scans of {found.patients} patients, {found.quarantined} scans "
+        f"quarantined ({found.quarantined_files} files), {found.skipped} files skipped → "
+        f"{workspace.manifest}"
     )
     for note in found.notes:
         say(f"  note: {note}")

@@ -37,8 +37,8 @@ class _Sorted:
     rejected: list[Rejected] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     dicom: list[tuple[SliceHeader, ...]] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)  # stem -> .hdr file
-    images: dict[str, str] = field(default_factory=dict)  # stem -> .img file
+    headers: dict[str, list[str]] = field(default_factory=dict)  # stem -> .hdr files
+    images: dict[str, list[str]] = field(default_factory=dict)  # stem -> .img files
 
     def reject(self, path: str, code: str, reason: str) -> None:
         self.rejected.append(Rejected((path,), code, f"{path}: {reason}"))
@@ -55,7 +55,7 @@ def find_scans(root: Path, paths: Iterable[Path] | None, policy: ReadPolicy) -> 
                 files.skipped.append(entry)
             else:
                 _sort_file(root, entry, files)
-        _pair(files)
+        _pair(root, files)
         grouped = group_files(
             files.dicom, policy, _Comparison(root, _file_digest), _Comparison(root, _pixel_digest)
         )
@@ -68,6 +68,14 @@ def find_scans(root: Path, paths: Iterable[Path] | None, policy: ReadPolicy) -> 
 
 
 def _sort_file(root: Path, path: str, files: _Sorted) -> None:
+    # What an .img begins with are voxels, which can look like anything: its .hdr is asked first.
+    if _suffix(path) == ".img":
+        files.images.setdefault(_stem(path), []).append(path)
+    else:
+        _sort_by_content(root, path, files)
+
+
+def _sort_by_content(root: Path, path: str, files: _Sorted) -> None:
     try:
         head = read_head(root, path, HEAD_BYTES)
         content = sniff(head)
@@ -76,11 +84,11 @@ def _sort_file(root: Path, path: str, files: _Sorted) -> None:
         elif content == "dicom":
             files.dicom.append(read_headers(root, path))
         elif content == "nifti_header":
-            files.headers[_stem(path)] = path
+            files.headers.setdefault(_stem(path), []).append(path)
         elif content in ("nifti", "raster"):
             files.sources.append(ScanSource(content, (path,)))
         elif _suffix(path) == ".img":
-            files.images[_stem(path)] = path
+            files.reject(path, "nifti.missing_pair", "there is no NIfTI .hdr file of that name")
         else:
             _put_unknown(path, head, files)
     except ScanError as error:
@@ -99,16 +107,19 @@ def _put_unknown(path: str, head: bytes, files: _Sorted) -> None:
         )
 
 
-def _pair(files: _Sorted) -> None:
-    """Join each .hdr with the .img of the same stem."""
-    for stem, header in files.headers.items():
-        image = files.images.pop(stem, None)
-        if image is None:
-            files.reject(header, "nifti.missing_pair", "there is no .img file of that name")
-        else:
-            files.sources.append(ScanSource("nifti", (header, image)))
-    for image in files.images.values():
-        files.reject(image, "nifti.missing_pair", "there is no NIfTI .hdr file of that name")
+def _pair(root: Path, files: _Sorted) -> None:
+    """Join each .hdr with the .img of the same stem; other .img files are what they hold."""
+    for stem, headers in files.headers.items():
+        images = files.images.pop(stem, [])
+        if len(headers) == len(images) == 1:
+            files.sources.append(ScanSource("nifti", (*headers, *images)))
+            continue
+        found = f"{len(headers)} .hdr and {len(images)} .img files of one name"
+        for path in (*headers, *images):
+            reason = f"{found}; a pair is one of each" if images else "there is no .img of its name"
+            files.reject(path, "nifti.missing_pair", reason)
+    for path in (path for images in files.images.values() for path in images):
+        _sort_by_content(root, path, files)
 
 
 def _beside_rejected(source: ScanSource, rejected: list[Rejected]) -> ScanSource:

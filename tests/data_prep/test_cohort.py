@@ -26,7 +26,7 @@ def read(
 ) -> tuple[list[LabelRow], list[str]]:
     path = tmp_path / "labels.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_labels(path, rule or TableLabels(), PatientFromColumn())
+    return read_labels(tmp_path, rule or TableLabels(), PatientFromColumn())
 
 
 def error_of(tmp_path: Path, text: str | bytes, rule: TableLabels | None = None) -> CohortError:
@@ -90,6 +90,45 @@ def test_a_bad_table_is_named(tmp_path: Path, text: str | bytes, code: str, expe
     assert expected in str(error)
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_header_tells_the_delimiter(tmp_path: Path, delimiter: str) -> None:
+    lines = [("scan", "patient_id", "label"), ('"a;x,1\ty.nii"', "7", "sick"), ("b", "8", "well")]
+    rows, _ = read(tmp_path, "".join(f"{delimiter.join(cells)}\n" for cells in lines))
+    assert [(row.scan, row.patient_id, row.labels) for row in rows] == [
+        ("a;x,1\ty.nii", "7", ("sick",)),
+        ("b", "8", ("well",)),
+    ]
+
+
+def test_a_semicolon_table_is_answered_as_one(tmp_path: Path) -> None:
+    error = error_of(tmp_path, "scan;patient;label\na;1;x\n")
+    assert "no column 'patient_id'; did you mean 'patient'?; found: scan, patient, label" in str(
+        error
+    )
+    error = error_of(tmp_path, "scan;patient_id;label\na;1;x;y\n")
+    assert (error.code, "quote cells that hold a semicolon" in str(error)) == (
+        "labels.bad_csv",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("a/b.png", "./a/b.png", "a//b.png", "a/./b.png", ".\\a\\b.png", "a/b.png/"),
+        *("{}/a/b.png", "{}//a/b.png", "/{}/./a/b.png"),
+    ],
+)
+def test_one_file_may_be_named_in_many_ways(tmp_path: Path, written: str) -> None:
+    rows, _ = read(tmp_path, f"{HEADER}{written.format(tmp_path)},1,x\n")
+    assert rows[0].scan == "a/b.png"
+
+
+def test_a_path_elsewhere_stays_as_it_is(tmp_path: Path) -> None:
+    for name in ("/elsewhere/a.png", "../a.png", "1.2.840.1"):
+        assert read(tmp_path, f"{HEADER}{name},1,x\n")[0][0].scan == name
+
+
 @pytest.mark.parametrize("value", ["", "much", "nan", "1.5", "-0.1", "inf"])
 def test_a_true_probability_is_a_number_from_0_to_1(tmp_path: Path, value: str) -> None:
     table = f"scan,patient_id,label,bayes_b,bayes_a\nx,1,a,0.25,{value}\n"
@@ -118,12 +157,12 @@ def test_unknown_classes_splits_and_flags_are_named(tmp_path: Path) -> None:
 
 def test_a_missing_table_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"labels\.not_found.*\n.*write a labels\.csv"):
-        read_labels(tmp_path / "labels.csv", TableLabels(), PatientFromColumn())
+        read_labels(tmp_path, TableLabels(), PatientFromColumn())
 
 
 def test_without_a_patient_column_ids_come_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("scan,label\na,x\n")
-    rows, _ = read_labels(tmp_path / "labels.csv", TableLabels(), PatientFromDicom(kind="dicom"))
+    rows, _ = read_labels(tmp_path, TableLabels(), PatientFromDicom(kind="dicom"))
     assert rows[0].patient_id == ""
 
 

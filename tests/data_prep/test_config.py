@@ -26,6 +26,8 @@ class Drawing(Config):
     title: str
     shapes: tuple[Annotated[Square | Circle, Field(discriminator="kind")], ...] = ()
     colour: Literal["red", "green"] = "red"
+    frame: Annotated[Square | Circle, Field(discriminator="kind")] | None = None
+    layers: tuple[Annotated[int, Field(ge=4)] | Literal["all"], ...] = ()
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -73,11 +75,22 @@ def test_a_good_config_is_a_frozen_object(tmp_path: Path) -> None:
             ["drawing.yaml:3", "shapes.0.radius_mm", "required"],
         ),
         ("title: a\nshapes:\n  - {kind: circle, radius_mm: .nan}\n", ["shapes.0.radius_mm"]),
+        (
+            "title: a\nframe:\n  side_mm: 1\n  kind: squares\n",
+            ["drawing.yaml:4", "'frame.kind' = 'squares'", "allowed: 'square', 'circle'; did you"],
+        ),
+        ("title: a\nframe:\n  side_mm: 1\n", ["drawing.yaml:2", "'frame.kind' is required"]),
+        (
+            "title: a\nlayers:\n  - 8\n  - al\n",
+            ["drawing.yaml:4", "'layers.1' = 'al'", "or input should be 'all'; did you mean 'all'"],
+        ),
+        ("title: a\nlayers: [3]\n", ["greater than or equal to 4, or input should be 'all'"]),
     ],
 )
 def test_an_invalid_field_is_named(tmp_path: Path, text: str, expected: list[str]) -> None:
     error = error_of(write(tmp_path, text))
     assert error.code == "config.invalid"
+    assert len(error.message.splitlines()) == 1
     for part in expected:
         assert part in str(error)
 

@@ -111,9 +111,31 @@ def test_a_bad_scan_is_quarantined_and_the_rest_goes_on(tmp_path: Path, raw: Pat
 def test_a_row_without_a_scan_stops(tmp_path: Path, raw: Path) -> None:
     labels = raw / "labels.csv"
     labels.write_text(labels.read_text() + "zz.nii,09,sick\n")
-    with pytest.raises(CohortError, match=r"1 of 5 rows name a scan .*line 6, 'zz\.nii'"):
+    with pytest.raises(
+        CohortError, match=r"1 of 5 rows name a scan .*line 6, 'zz\.nii'\n"
+    ) as caught:
+        run(tmp_path)
+    assert caught.value.fix.startswith("remove the row or add the file")
+    labels.write_text(labels.read_text() + "".join(f"y{n}.nii,1{n},sick\n" for n in range(3)))
+    with pytest.raises(CohortError, match=r"4 of 8 .*'zz\.nii'.*'y0.*'y1\.nii'; and 1 more\n"):
         run(tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pair_that_is_refused_is_one_scan_of_two_files(tmp_path: Path, raw: Path) -> None:
+    pair = nib.Nifti1Pair(np.zeros((2, 3, 4), np.int16), np.eye(4))
+    nib.save(pair, raw / "pair.img")
+    (raw / "pair.img").write_bytes(b"short")
+    labels = raw / "labels.csv"
+    labels.write_text(labels.read_text() + "pair.img,09,sick\n")
+    summary = run(tmp_path)
+    assert (summary.scans, summary.quarantined, summary.quarantined_files) == (4, 1, 2)
+    counts = read_json(tmp_path / "out" / "ingest.json")
+    assert counts["quarantined_by_code"] == {"nifti.truncated": 1}
+    assert [row["path"] for row in table(tmp_path / "out" / "quarantine.csv")] == [
+        "pair.hdr",
+        "pair.img",
+    ]
 
 
 def test_a_row_whose_scan_was_refused_does_not_stop(tmp_path: Path, raw: Path) -> None:

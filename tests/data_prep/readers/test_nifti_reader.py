@@ -74,6 +74,11 @@ def image_alone(folder: Path) -> None:
     (folder / "x.hdr").unlink()
 
 
+def image_twice(folder: Path) -> None:
+    path = write_nifti(folder / "x.img")
+    (folder / "x.img.gz").write_bytes(gzip.compress(path.read_bytes()))
+
+
 def flip_last_voxel(data: bytes) -> bytes:
     """Recompress with one bit of the last voxel flipped, keeping the old CRC."""
     plain = bytearray(gzip.decompress(data))
@@ -177,6 +182,13 @@ def test_a_bad_file_is_quarantined_and_the_rest_is_read(
     assert outcome.good_ones_read
 
 
+def test_a_header_with_two_images_is_no_pair(tmp_path: Path) -> None:
+    """Item 46; no file may be lost from the account."""
+    outcome = read_batch(tmp_path, image_twice)
+    assert outcome.codes == ["nifti.missing_pair"] * 3
+    assert outcome.good_ones_read
+
+
 ACCEPTED: list[tuple[str, Case, tuple[str, ...]]] = [
     ("47 qform differs", patched((SROW_X + 12, float32(5))), ("qform_differs",)),
     ("51 sheared", patched((SROW_X + 4, float32(1)), (QFORM, int16(0))), ("sheared",)),
@@ -253,6 +265,21 @@ def test_written_by_nibabel_and_read_back(
     np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
     assert volume.has_geometry
     assert volume.flags == ()
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [b"II*\0", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08", b"\x08\0\x16\0UI", b"\x08\0\0\0\x02\0\0\0"],
+    ids=["TIFF", "PNG", "gzip", "DICOM", "implicit DICOM"],
+)
+def test_voxels_of_an_img_may_look_like_another_format(tmp_path: Path, begin: bytes) -> None:
+    voxels = np.frombuffer(begin.ljust(24, b"\7"), np.uint8).reshape(2, 3, 4)
+    outcome = read_batch(
+        tmp_path,
+        lambda folder: write_nifti(folder / "x.img", nib.Nifti1Pair(voxels, np.eye(4))),
+        ReadPolicy(nifti_without_geometry="accept"),
+    )
+    np.testing.assert_array_equal(outcome.volume.array[0], voxels)
 
 
 @pytest.mark.parametrize(
