@@ -129,7 +129,7 @@ def test_it_shows_classes_pictures_and_what_was_refused(plain: Made) -> None:
     seen, place = plain
     text = page(seen, place)
     assert "12 scans of 6 patients in 2 classes; each has 50 %." in text
-    assert "1 file could not be used" in text
+    assert "1 scan could not be used" in text
     assert "raster.malformed" in text
     assert text.count("<img ") == 12
     for scan_id in (record.scan_id for record in load_manifest(place / "manifest")[0]):
