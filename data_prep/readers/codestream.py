@@ -19,6 +19,8 @@ _JP2: Final = b"\x00\x00\x00\x0cjP  "
 # Frame headers: SOF0 to SOF15 but for DHT, JPG and DAC; SOF55 is JPEG-LS.
 _FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _NO_LENGTH: Final = frozenset((0x01, *range(0xD0, 0xD9)))
+_COD: Final = b"\xff\x52"  # coding style (T.800 A.6.1)
+_WAVELET_AT: Final = 13  # its byte that names the wavelet; 0 is the 9-7 irreversible one (A.20)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,19 @@ def frame_header(data: bytes) -> FrameHeader | None:
     except (struct.error, IndexError):
         return None
     return None
+
+
+def is_irreversible(data: bytes) -> bool:
+    """True for a JPEG 2000 codestream (boxed or not) whose wavelet loses information."""
+    position = data.find(_SOC_SIZ, 0, 4096) + 2
+    try:
+        while position >= 2 and data[position] == 0xFF:
+            if data.startswith(_COD, position):
+                return data[position + _WAVELET_AT] == 0
+            position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+    except (struct.error, IndexError):
+        return False
+    return False
 
 
 def _jpeg(data: bytes, complete: bool) -> FrameHeader | None:

@@ -109,7 +109,7 @@ def _read_file(root: Path, source: ScanSource, policy: ReadPolicy) -> Volume:
 
 def _frames(dataset: Dataset, form: PixelFormat, frames: Sequence[int], path: str) -> list[Values]:
     stored = stored_frames(dataset, form, frames, path)
-    lossy = ("lossy",) if is_lossy(dataset, path) else ()
+    lossy = ("lossy",) if is_lossy(dataset, form, path) else ()
     values = []
     for number, array in zip(frames, stored, strict=True):
         groups = pixel_transformations(dataset, number, path)

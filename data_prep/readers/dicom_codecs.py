@@ -18,7 +18,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
 from data_prep.errors import ScanError
-from data_prep.readers.codestream import frame_header
+from data_prep.readers.codestream import frame_header, is_irreversible
 from data_prep.readers.dicom_file import element, quiet_pydicom
 from data_prep.readers.dicom_format import PixelFormat
 from data_prep.volume import Array
@@ -49,10 +49,17 @@ _SELF_DESCRIBING: Final = frozenset(
 )
 
 
-def is_lossy(dataset: Dataset, path: str) -> bool:
-    """True where pixels were compressed with loss, now or before (PS3.3 C.7.6.1.1.5)."""
-    stated = element(dataset, "LossyImageCompression", path)
-    return str(stated) == "01" or dataset.file_meta.TransferSyntaxUID in _LOSSY
+def is_lossy(dataset: Dataset, form: PixelFormat, path: str) -> bool:
+    """True where pixels were compressed with loss, now or before (PS3.3 C.7.6.1.1.5).
+
+    The JPEG 2000 syntaxes that allow loss do not say whether there is any: the codestream does.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in _LOSSY or str(element(dataset, "LossyImageCompression", path)) == "01":
+        return True
+    if syntax not in (uid.JPEG2000, uid.HTJ2K):
+        return False
+    return is_irreversible(next(generate_frames(dataset.PixelData, number_of_frames=form.frames)))
 
 
 def stored_frames(

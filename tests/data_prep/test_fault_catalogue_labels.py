@@ -365,6 +365,7 @@ def test_a_scan_without_a_label_is_quarantined(
     assert "extra.png" not in records_of(tmp_path)
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("again", ["0.png,P00,well", "./0.png,P00,well", " 0.png , P00,well "])
 def test_a_row_twice_is_noted(cohort: Cohort, tmp_path: Path, again: str) -> None:
     """Item 72, the same."""
@@ -374,6 +375,7 @@ def test_a_row_twice_is_noted(cohort: Cohort, tmp_path: Path, again: str) -> Non
     assert summary.scans == 12
 
 
+@pytest.mark.fault(76)
 def test_a_byte_order_mark_and_windows_line_ends_are_read(cohort: Cohort, tmp_path: Path) -> None:
     """Item 76, the harmless part."""
     cohort.table = ("\ufeff" + "\r\n".join(cohort.lines) + "\r\n").encode()
@@ -381,6 +383,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(cohort: Cohort, tmp_pa
     assert records_of(tmp_path)["0.png"].patient_id == "P00"
 
 
+@pytest.mark.fault(77)
 def test_ids_stay_text(cohort: Cohort, tmp_path: Path) -> None:
     """Item 77: no id becomes a number, and white space around cells does not count."""
     ids = ["007", "1e5", "0x1F", "1_000", "3.10", "١٢", "true", "NA", "null", "-4", "06/07", "inf"]
@@ -399,6 +402,7 @@ def test_ids_stay_text(cohort: Cohort, tmp_path: Path) -> None:
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]
 
 
+@pytest.mark.fault(80)
 def test_formula_cells_are_data(cohort: Cohort, tmp_path: Path) -> None:
     for number in range(12):
         label = "=HYPERLINK(1)" if number % 2 else "-well"
@@ -410,6 +414,7 @@ def test_formula_cells_are_data(cohort: Cohort, tmp_path: Path) -> None:
     assert records_of(tmp_path)["3.png"].labels == ("=HYPERLINK(1)",)
 
 
+@pytest.mark.fault(80)
 def test_file_names_that_are_formulas_are_escaped_out(cohort: Cohort, tmp_path: Path) -> None:
     names = [f"{text}.png" for text in FORMULAS]
     for name in names:
@@ -427,6 +432,7 @@ def test_file_names_that_are_formulas_are_escaped_out(cohort: Cohort, tmp_path: 
         )
 
 
+@pytest.mark.fault(80)
 @pytest.mark.parametrize("start", FORMULAS)
 def test_no_cell_that_is_written_runs(tmp_path: Path, start: str) -> None:
     write_csv(tmp_path / "t.csv", (start, "b"), [(start, -1.5), (f"x{start}\n=2", start)])
@@ -448,6 +454,7 @@ def test_every_table_is_written_by_the_function_that_escapes() -> None:
 # --- item 87: many files ---
 
 
+@pytest.mark.fault(87)
 def test_two_thousand_files_do_not_fill_memory() -> None:
     """In a process of its own, so that other tests' memory does not count."""
     script = PROJECT / "benchmarks" / "ingest_memory.py"
@@ -482,6 +489,7 @@ def meddle(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object]
     monkeypatch.setattr(DecodePool, "read", read)
 
 
+@pytest.mark.fault(88)
 @pytest.mark.parametrize("kind", ["rewritten", "grown", "gone", "touched"])
 def test_a_file_that_changes_while_it_is_read_is_quarantined(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -505,6 +513,7 @@ def test_a_file_that_changes_while_it_is_read_is_quarantined(
     assert "5.png" not in records_of(tmp_path)
 
 
+@pytest.mark.fault(88)
 def test_a_file_that_vanishes_before_it_is_read_is_quarantined(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

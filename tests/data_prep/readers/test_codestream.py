@@ -7,12 +7,12 @@ import struct
 
 import numpy as np
 import pytest
+from dicom_streams import HTJ2K_STREAM, JPEG_12_BIT_STREAM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_dicom_pixels import HTJ2K_STREAM, JPEG_12_BIT_STREAM
 
-from data_prep.readers.codestream import FrameHeader, frame_header
+from data_prep.readers.codestream import FrameHeader, frame_header, is_irreversible
 
 
 def jpeg(colour: bool) -> bytes:
@@ -61,3 +61,13 @@ def test_size_and_end_are_found(data: bytes, expected: FrameHeader | None) -> No
 def test_any_bytes_are_answered(start: bytes, rest: bytes) -> None:
     found = frame_header(start + rest)
     assert found is None or isinstance(found, FrameHeader)
+
+
+def test_the_wavelet_tells_loss() -> None:
+    at = HTJ2K_STREAM.index(b"\xff\x52") + 13
+    lossy = HTJ2K_STREAM[:at] + b"\0" + HTJ2K_STREAM[at + 1 :]
+    for wrap in (bytes, jp2):
+        assert not is_irreversible(wrap(HTJ2K_STREAM))
+        assert is_irreversible(wrap(lossy))
+    for data in (b"", jpeg(False), lossy[:40], lossy[: at - 1]):
+        assert not is_irreversible(data)

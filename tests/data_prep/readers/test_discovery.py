@@ -103,6 +103,7 @@ def test_a_link_within_the_root_is_the_file(tmp_path: Path) -> None:
     assert outcome.skipped == ["hidden"]
 
 
+@pytest.mark.fault(84)
 @pytest.mark.parametrize(
     "path", ["../outside.nii", "a/../../outside.nii", "/etc/passwd", "sub/../../outside.nii"]
 )
@@ -126,22 +127,20 @@ def test_only_the_paths_asked_for_are_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.fault(85)
 @pytest.mark.parametrize(
     "name",
-    ["café.nii", "cafe\u0301.nii", "new\nline.nii", "a b'\".nii", "=1+1.nii", "-rf.nii"],
+    [
+        *("café.nii", "cafe\u0301.nii", "new\nline.nii", "a b'\".nii", "=1+1.nii", "-rf.nii"),
+        os.fsdecode(b"latin caf\xe9.nii"),
+    ],
+    ids=["NFC", "NFD", "newline", "quotes", "formula", "option", "not Unicode"],
 )
 def test_odd_names_are_names(tmp_path: Path, name: str) -> None:
-    write_nifti(tmp_path / name)  # item 85
-    (source,) = discover(tmp_path).sources
-    assert source.paths == (name,)
-    assert read_scan(tmp_path, source).array.shape == (1, 4, 5, 6)
-
-
-def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "x.nii").rename(tmp_path / os.fsdecode(b"caf\xe9.nii"))
-    (source,) = discover(tmp_path).sources
-    assert os.fsencode(source.paths[0]) == b"caf\xe9.nii"
-    assert read_scan(tmp_path, source).array.shape == (1, 4, 5, 6)
+    outcome = read_batch(tmp_path, lambda folder: write_nifti(folder / name))
+    assert f"case/{name}" in [source.paths[0] for source in outcome.found.sources]
+    assert outcome.volume.array.shape == (1, 4, 5, 6)
+    assert outcome.good_ones_read
 
 
 def test_every_file_is_in_exactly_one_place(tmp_path: Path) -> None:
@@ -210,6 +209,7 @@ def test_errors_of_the_operating_system_are_quarantined(
         assert rejected.code == "file.unreadable"
 
 
+@pytest.mark.fault(88)
 def test_a_file_that_grows_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

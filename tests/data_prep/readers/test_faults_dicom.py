@@ -311,6 +311,7 @@ def test_a_bad_file_is_quarantined_and_the_rest_is_read(
     assert outcome.good_ones_read
 
 
+@pytest.mark.fault(26)
 def test_a_deflate_bomb_is_refused_before_it_is_inflated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

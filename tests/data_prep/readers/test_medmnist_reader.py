@@ -101,16 +101,16 @@ def with_array(name: str, array: np.ndarray) -> Callable[[dict[str, Any]], None]
 
 
 MALFORMED: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
-    ("missing images", without("val_images")),
-    ("missing labels", without("test_labels")),
-    ("object array", with_array("train_images", np.array([{"a": 1}, None], dtype=object))),
-    ("float images", with_array("train_images", np.zeros((5, 28, 28)))),
-    ("too many axes", with_array("train_images", np.zeros((5, 28, 28, 3), np.uint8))),
-    ("empty", with_array("train_images", np.zeros((0, 28, 28), np.uint8))),
-    ("other count of labels", with_array("train_labels", np.zeros((4, 1), np.uint8))),
-    ("flat labels", with_array("train_labels", np.zeros(5, np.uint8))),
-    ("unknown class", with_array("train_labels", np.full((5, 1), 2, np.uint8))),
-    ("negative class", with_array("train_labels", np.full((5, 1), -1, np.int64))),
+    ("70 missing images", without("val_images")),
+    ("70 missing labels", without("test_labels")),
+    ("70 object array", with_array("train_images", np.array([{"a": 1}, None], dtype=object))),
+    ("70 float images", with_array("train_images", np.zeros((5, 28, 28)))),
+    ("70 too many axes", with_array("train_images", np.zeros((5, 28, 28, 3), np.uint8))),
+    ("70 empty", with_array("train_images", np.zeros((0, 28, 28), np.uint8))),
+    ("70 other count of labels", with_array("train_labels", np.zeros((4, 1), np.uint8))),
+    ("70 flat labels", with_array("train_labels", np.zeros(5, np.uint8))),
+    ("70 unknown class", with_array("train_labels", np.full((5, 1), 2, np.uint8))),
+    ("70 negative class", with_array("train_labels", np.full((5, 1), -1, np.int64))),
 ]
 
 
@@ -148,22 +148,30 @@ CODE = npy_header((1,)).replace(b"False", b"open(")
 UNKNOWN = npy_header((1,)).replace(b"|u1", b"|Z1")
 
 HOSTILE: list[tuple[str, dict[str, bytes], str]] = [
-    ("8 TB header", {"train_images.npy": npy_header((1 << 43,))}, "file.too_large"),
-    ("overflowing header", {"train_images.npy": npy_header((1 << 40, 1 << 40))}, "file.too_large"),
-    ("header larger than data", {"train_images.npy": npy_header((9, 28, 28))}, "npz.malformed"),
-    ("zip bomb", {"train_images.npy": npy_header((9,)) + bytes(1 << 24)}, "npz.malformed"),
-    ("not npy", {"train_images.npy": b"hello"}, "npz.malformed"),
+    ("70 8 TB header", {"train_images.npy": npy_header((1 << 43,))}, "file.too_large"),
     (
-        "code in the header",
+        "70 overflowing header",
+        {"train_images.npy": npy_header((1 << 40, 1 << 40))},
+        "file.too_large",
+    ),
+    ("70 header larger than data", {"train_images.npy": npy_header((9, 28, 28))}, "npz.malformed"),
+    ("70 zip bomb", {"train_images.npy": npy_header((9,)) + bytes(1 << 24)}, "npz.malformed"),
+    ("70 not npy", {"train_images.npy": b"hello"}, "npz.malformed"),
+    (
+        "70 code in the header",
         {"train_images.npy": npy_header((1,)).replace(b"False", b"open(")},
         "npz.malformed",
     ),
     (
-        "unknown type",
+        "70 unknown type",
         {"train_images.npy": npy_header((1,)).replace(b"|u1", b"|Z1")},
         "npz.malformed",
     ),
-    ("newer header", {"train_images.npy": npy_header((3,), version=2) + b"abc"}, "npz.malformed"),
+    (
+        "70 newer header",
+        {"train_images.npy": npy_header((3,), version=2) + b"abc"},
+        "npz.malformed",
+    ),
 ]
 
 

@@ -72,6 +72,14 @@ def flipped_chunk() -> bytes:
     return bytes(data)
 
 
+def exif_turned(upright: np.ndarray) -> bytes:
+    """Stored upside down, and EXIF says so (orientation 3)."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image = Image.fromarray(np.ascontiguousarray(upright[::-1, ::-1]))
+    return encoded(image, "PNG", exif=exif.tobytes())
+
+
 def animation(kind: str) -> bytes:
     frames = [Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())]
     return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
@@ -182,6 +190,12 @@ ACCEPTED: list[tuple[str, Case, np.ndarray, tuple[str, ...]]] = [
         np.array(Image.fromarray(COLOUR).convert("CMYK").convert("RGB")).transpose(2, 0, 1),
         ("converted_to_rgb",),
     ),
+    (
+        "65 EXIF orientation",
+        stored("x.png", exif_turned(GREY)),
+        GREY[None],
+        ("exif_oriented",),
+    ),
     ("60 PNG named .jpg", saved(Image.fromarray(GREY), "x.jpg", format="PNG"), GREY[None], ()),
 ]
 
@@ -192,9 +206,11 @@ ACCEPTED: list[tuple[str, Case, np.ndarray, tuple[str, ...]]] = [
 def test_an_image_is_read_as_it_is(
     tmp_path: Path, case: Case, expected: np.ndarray, flags: tuple[str, ...]
 ) -> None:
-    volume = read_batch(tmp_path, case).volume
+    outcome = read_batch(tmp_path, case)
+    volume = outcome.volume
     np.testing.assert_array_equal(volume.array, expected)
     assert volume.flags == flags
+    assert outcome.good_ones_read
     assert not volume.has_geometry
     np.testing.assert_array_equal(volume.affine, np.eye(4))
 

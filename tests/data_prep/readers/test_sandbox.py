@@ -82,6 +82,7 @@ def test_a_transform_runs_in_the_child(numbered: Numbered) -> None:
     assert refused[0].fix == "take another"
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize(
     ("how", "code", "reason"),
     [
