@@ -15,6 +15,7 @@ from pipeline.families.filterbank import Filterbank
 from pipeline.families.knn import Knn
 from pipeline.families.linear import Linear
 from pipeline.families.mlp import Mlp
+from pipeline.families.monai_network import MonaiNetwork
 from pipeline.families.prior import Prior
 from pipeline.families.random_features import RandomFeatures
 
@@ -28,6 +29,7 @@ FAMILIES: Final[dict[str, type[Family[Any]]]] = {
         Mlp,
         RandomFeatures,
         CnnScratch,
+        MonaiNetwork,
     )
 }
 

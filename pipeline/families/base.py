@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_prep.config import Config
 from data_prep.errors import MedcurveError
@@ -106,6 +106,10 @@ class Family(ABC, Generic[P]):
         Raises:
             FamilyError: ``family.bad_state`` if a name or shape does not fit.
         """
+
+    def network(self) -> nn.Module | None:
+        """The network that it trains or draws features from, raw scans in; None: there is none."""
+        return None
 
     def check_state(self, state: State, like: State) -> None:
         """Refuse a state whose names, shapes or dtypes are not those of ``like``."""

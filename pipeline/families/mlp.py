@@ -67,6 +67,9 @@ class Mlp(Family[MlpParams]):
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return predict_network(self.net, x, self.task)
 
+    def network(self) -> nn.Module:
+        return self.net
+
     def state(self) -> State:
         return state_of(self.net)
 

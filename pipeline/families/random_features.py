@@ -14,15 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.dataset import Scans
+from pipeline.device import seeded
 from pipeline.families import logistic, ridge
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
+from pipeline.families.conv_net import ConvNet, ConvNetParams
+from pipeline.families.frozen import classifier_of, features_of
 from pipeline.families.logistic import Weights
+from pipeline.families.monai_nets import SMALL_EDGE, Architecture, build_monai_net
+from pipeline.families.network import state_of
 
 # Activations of one chunk of scans: small enough for a processor's cache, and for any memory.
 _CHUNK_BYTES = 16 << 20
@@ -30,10 +35,16 @@ _CHUNK_BYTES = 16 << 20
 _POSITIONS = (32, 16)
 
 
+_Bank = dict[int, tuple[Tensor, Tensor]]
+
+
 class RandomFeaturesParams(FamilyParams):
     """Parameters of ``random_features``.
 
     Attributes:
+        network: ``none``: one layer of random filters, as the parameters below say. Else the name
+            of a network whose first weights are frozen (``cnn_scratch``, ``resnet18``, ...); its
+            features are what its classifier would see, and only ``penalties`` counts besides.
         filters: Number of filters in all, shared evenly between the sizes.
         sizes: Edge lengths of the filters in voxels.
         stride: Step of the filters in voxels, or ``auto``: the least with at most 32 positions
@@ -48,6 +59,7 @@ class RandomFeaturesParams(FamilyParams):
             standardised feature row.
     """
 
+    network: Literal["none", "cnn_scratch"] | Architecture = "none"
     filters: PositiveInt = 1024
     sizes: tuple[PositiveInt, ...] = Field(default=(5, 7, 9), min_length=1)
     stride: PositiveInt | Literal["auto"] = "auto"
@@ -87,14 +99,26 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         self, params: RandomFeaturesParams, task: Task, scan_shape: tuple[int, ...], seed: int
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
-        self._refuse_small_scans()
-        self._bank = _draw_bank(params, channels=scan_shape[0], ndim=len(scan_shape) - 1, seed=seed)
-        features = params.filters * len(params.pooling) * sum(c**self._ndim for c in params.pyramid)
+        self._net: nn.Module | None = None
+        self._bank: _Bank = {}
+        if params.network == "none":
+            self._refuse_small_scans()
+            self._bank = _draw_bank(params, channels=scan_shape[0], ndim=self._ndim, seed=seed)
+            cells = sum(count**self._ndim for count in params.pyramid)
+            features = params.filters * len(params.pooling) * cells
+        else:
+            self._net = _draw_network(params.network, scan_shape, seed)
+            features = classifier_of(self._net).in_features
         columns = logistic.n_columns(task)
         self._weights = Weights(np.zeros((features, columns)), np.zeros(columns))
 
     def prepare(self, x: Tensor) -> Tensor:
-        """(N, C, I, J[, K]) -> features (N, filters x pooled cells x kinds of pooling) float32."""
+        """(N, C, I, J[, K]) -> features (N, D) float32.
+
+        D is filters x pooled cells x kinds of pooling, or the inputs of the network's classifier.
+        """
+        if self._net is not None:
+            return features_of(self._net, x)
         chunk = max(1, _CHUNK_BYTES // self._activation_bytes())
         with torch.no_grad():
             starts = range(0, len(x), chunk)
@@ -116,12 +140,14 @@ class RandomFeatures(Family[RandomFeaturesParams]):
     def state(self) -> State:
         # The filters could be drawn again, but then a saved model would hang on the random number
         # generator of one version of torch.
-        bank: State = {
+        drawn: State = {
             f"{kind}_{size}": tensor.numpy()
             for size, pair in self._bank.items()
             for kind, tensor in zip(("filters", "thresholds"), pair, strict=True)
         }
-        return bank | {"weight": self._weights.weight, "bias": self._weights.bias}
+        if self._net is not None:
+            drawn = {f"network.{name}": value for name, value in state_of(self._net).items()}
+        return drawn | {"weight": self._weights.weight, "bias": self._weights.bias}
 
     def load_state(self, state: State) -> None:
         self.check_state(state, self.state())
@@ -132,9 +158,17 @@ class RandomFeatures(Family[RandomFeaturesParams]):
             )
             for size in self._bank
         }
+        if self._net is not None:
+            names = self._net.state_dict()
+            self._net.load_state_dict(
+                {name: torch.from_numpy(state[f"network.{name}"].copy()) for name in names}
+            )
         self._weights = Weights(
             state["weight"].astype(np.float64), state["bias"].astype(np.float64)
         )
+
+    def network(self) -> nn.Module | None:
+        return self._net
 
     @property
     def _ndim(self) -> int:
@@ -204,12 +238,10 @@ _POOL: Final[dict[tuple[int, str], Callable[[Tensor, int], Tensor]]] = {
 }
 
 
-def _draw_bank(
-    params: RandomFeaturesParams, *, channels: int, ndim: int, seed: int
-) -> dict[int, tuple[Tensor, Tensor]]:
+def _draw_bank(params: RandomFeaturesParams, *, channels: int, ndim: int, seed: int) -> _Bank:
     """Size -> (filters (n, C, size, size[, size]), thresholds (n,)); float32."""
     generator = torch.Generator().manual_seed(seed)
-    bank: dict[int, tuple[Tensor, Tensor]] = {}
+    bank: _Bank = {}
     for position, size in enumerate(params.sizes):
         count = (params.filters + position) // len(params.sizes)
         flat = torch.randn((count, channels * size**ndim), generator=generator)
@@ -218,3 +250,17 @@ def _draw_bank(
         thresholds = params.threshold_sd * torch.randn(count, generator=generator)
         bank[size] = (flat.reshape((count, channels) + (size,) * ndim), thresholds)
     return bank
+
+
+def _draw_network(
+    name: Literal["cnn_scratch"] | Architecture, scan_shape: tuple[int, ...], seed: int
+) -> nn.Module:
+    """A network with first weights and its family's default shape; its classifier is not used."""
+    net: nn.Module
+    with seeded(seed, torch.device("cpu")):
+        if name == "cnn_scratch":
+            net = ConvNet(ConvNetParams(), scan_shape, n_classes=1)
+        else:
+            small = max(scan_shape[1:]) <= SMALL_EDGE
+            net = build_monai_net(name, scan_shape, n_classes=1, small_stem=small)
+    return net.eval()

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from data_prep.task import Task
 from pipeline.families.base import FamilyError
-from pipeline.families.cnn_scratch import CnnScratch, CnnScratchParams, ConvNet, Stage
+from pipeline.families.cnn_scratch import CnnScratch, CnnScratchParams
+from pipeline.families.conv_net import ConvNet, Stage
 
 TASK = Task(kind="multi-class", class_names=("a", "b", "c"))
 
@@ -113,20 +116,71 @@ def test_heads_differ_in_what_they_see() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "params", "stage"),
+    ("shape", "params", "said"),
     [
-        ((1, 6, 28), {"widths": (4, 4, 4, 4)}, 4),
-        ((1, 8, 8, 3), {"widths": (4, 4, 4)}, 3),
-        ((1, 10, 10), {"padding": "valid", "residual": False}, 2),
-        ((1, 6, 6), {"padding": "reflect", "kernel": 7}, 2),
+        ((1, 6, 28), {"widths": (4, 4, 4, 4)}, "stage 4 gets 1 .*params.pooling: max"),
+        ((1, 8, 8, 3), {"widths": (4, 4, 4)}, "stage 3 gets 1 .*params.pooling: max"),
+        (
+            (1, 10, 10),
+            {"padding": "valid", "residual": False},
+            "stage 2 gets 2 .*params.kernel 3 with params.padding valid needs 3",
+        ),
+        (
+            (1, 6, 6),
+            {"padding": "reflect", "kernel": 7},
+            "stage 2 gets 3 .*params.kernel 7 with params.padding reflect needs 4",
+        ),
+        (
+            (1, 4, 9),
+            {"padding": "valid", "residual": False, "kernel": 5},
+            "the stem gets 4 .*params.kernel 5 with params.padding valid needs 5",
+        ),
+        ((1, 2, 2), {"widths": (2, 1), "norm": "group"}, "params.norm is group"),
     ],
 )
-def test_a_scan_that_is_too_small_is_refused_with_the_stage(
-    shape: tuple[int, ...], params: dict[str, Any], stage: int
+def test_a_scan_that_is_too_small_is_refused_with_place_and_parameter(
+    shape: tuple[int, ...], params: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(FamilyError, match=f"after stage {stage}") as caught:
+    with pytest.raises(FamilyError, match=said) as caught:
         net_of(shape, **params)
     assert caught.value.code == "family.scan_too_small"
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    edges=st.lists(st.integers(1, 20), min_size=2, max_size=3),
+    widths=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    params=st.fixed_dictionaries(
+        {
+            "convolutions": st.integers(1, 2),
+            "kernel": st.sampled_from([1, 3, 5, 7]),
+            "padding": st.sampled_from(
+                ["zero", "reflect", "replicate", "circular", "valid", "full"]
+            ),
+            "stem_stride": st.sampled_from(["auto", 1, 2, 3]),
+            "pooling": st.sampled_from(["max", "average", "stride", "none"]),
+            "norm": st.sampled_from(["batch", "group", "none"]),
+            "head": st.sampled_from(["average", "max", "flat"]),
+            "residual": st.booleans(),
+        }
+    ),
+)
+def test_each_combination_works_or_is_refused_by_name(
+    edges: list[int], widths: list[int], params: dict[str, Any]
+) -> None:
+    """No combination builds a network that then fails on a scan."""
+    params["residual"] &= params["padding"] not in ("valid", "full")
+    try:
+        net = net_of((1, *edges), widths=widths, **params)
+    except FamilyError as error:
+        assert error.code == "family.scan_too_small"
+        assert "params." in str(error)
+        return
+    x = torch.randn((2, 1, *edges))
+    with torch.no_grad():
+        assert net.eval()(x[:1]).shape == (1, 3)
+    if params["norm"] != "batch":  # batch norm trains on two values or more of a channel
+        assert net.train()(x).shape == (2, 3)
 
 
 def test_a_flip_along_an_axis_that_scans_lack_is_refused_before_training() -> None:

@@ -24,11 +24,17 @@ QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [32], "train": {"epochs": 8, "min_steps": 80, "batch_size": 16}},
     "random_features": {"filters": 48, "sizes": [3, 5]},
     "cnn_scratch": {"widths": [8, 16], "train": {"epochs": 8, "min_steps": 80, "batch_size": 16}},
+    "monai_network": {
+        "architecture": "resnet18",
+        "width": 0.125,
+        "train": {"epochs": 4, "min_steps": 40, "batch_size": 16, "learning_rate": 3e-3},
+    },
 }
 # Families that are another model altogether with other parameters: case -> (family, parameters).
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "filterbank boosted": ("filterbank", {"classifier": "boosted", "boost": {"trees": 80}}),
     "knn scan": ("knn", {"normalise": "scan"}),
+    "random_features network": ("random_features", {"network": "cnn_scratch"}),
 }
 CASES = {name: (name, QUICK.get(name, {})) for name in FAMILIES} | VARIANTS
 SHAPES = {"2D": (1, 12, 11), "3D": (2, 8, 9, 8)}

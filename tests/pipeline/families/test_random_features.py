@@ -209,3 +209,20 @@ def test_a_feature_that_never_varies_has_no_say() -> None:
     changed = features.clone()
     changed[:, 0] = 1e6
     assert np.allclose(family.predict_proba(changed), family.predict_proba(features))
+
+
+@pytest.mark.parametrize("network", ["cnn_scratch", "resnet18"])
+def test_a_frozen_network_is_drawn_by_the_seed_and_saved_whole(network: str) -> None:
+    first, again, other = (family_of((1, 16, 16), seed, network=network) for seed in (0, 0, 1))
+    x = noise(3, (1, 16, 16))
+    features = first.prepare(x)
+    assert torch.equal(again.prepare(x), features)
+    assert not torch.equal(other.prepare(x), features)
+    assert first.network() is not None
+    assert features.shape[1] == {"cnn_scratch": 64, "resnet18": 512}[network]
+    other.load_state(first.state())
+    assert torch.equal(other.prepare(x), features)
+
+
+def test_without_a_network_there_is_none_to_show() -> None:
+    assert family_of((1, 16, 16)).network() is None

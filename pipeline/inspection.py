@@ -1,0 +1,240 @@
+"""What a network is made of: parameters, multiply-adds, activations and receptive fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+_KINDS: Final[dict[type[nn.Module], str]] = {
+    nn.Conv2d: "convolution",
+    nn.Conv3d: "convolution",
+    nn.Linear: "linear",
+    nn.MaxPool2d: "max pool",
+    nn.MaxPool3d: "max pool",
+    nn.AvgPool2d: "average pool",
+    nn.AvgPool3d: "average pool",
+    nn.AdaptiveAvgPool2d: "average pool",
+    nn.AdaptiveAvgPool3d: "average pool",
+    nn.BatchNorm1d: "norm",
+    nn.BatchNorm2d: "norm",
+    nn.BatchNorm3d: "norm",
+    nn.GroupNorm: "norm",
+}
+_WINDOWED: Final = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
+_SEES_ALL: Final = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.Linear)
+# Voxels whose influence is below this share of the largest do not count: one minus 95.45 %, two
+# standard deviations of a Gaussian (Luo et al. 2016, "Understanding the effective receptive field
+# in deep convolutional neural networks", section 3.2).
+_LEAST_INFLUENCE: Final = 1 - 0.9545
+_MEASURED_ON: Final = 2  # scans of noise
+_MOST_MEASURED: Final = 24  # layers, spread evenly: each costs a pass backward
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network, for one scan.
+
+    Attributes:
+        name: Its place in the network (``layer1.0.conv1``).
+        kind: ``convolution``, ``linear``, ``max pool``, ``average pool`` or ``norm``.
+        shape: Of its output: (C, I, J[, K]), or (D,) once places are gone.
+        parameters: Weights that are trained.
+        multiply_adds: Of a convolution or a linear layer; 0 for the others.
+        receptive_field: Voxels along each axis that one output depends on, by the layers'
+            geometry, also beyond the scan's border; infinite where it depends on the whole scan
+            whatever its size (global pooling).
+        measured_field: Edge of the region that matters: the d-th root of how many voxels have at
+            least 4.55 % of the largest gradient of the central output (Luo et al. 2016), with
+            first weights; None where it was not measured.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    receptive_field: tuple[float, ...]
+    measured_field: float | None = None
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of its output in float32."""
+        return 4 * math.prod(self.shape)
+
+
+def inspect_network(
+    net: nn.Module, scan_shape: tuple[int, ...], *, measure: bool = True
+) -> tuple[Layer, ...]:
+    """The layers of ``net`` in the order in which they run.
+
+    Args:
+        net: (N, C, I, J[, K]) -> logits; left as it was.
+        scan_shape: (C, I, J[, K]).
+        measure: Also measure receptive fields, by gradients.
+    """
+    was_training = net.training
+    net.eval()
+    try:
+        with _watched(net, scan_shape[1:]) as seen, torch.no_grad(), _Fields():
+            net(_with_field(torch.zeros((1, *scan_shape)), _Field.of_a_voxel(len(scan_shape) - 1)))
+        layers = tuple(layer for layer, _ in seen)
+        measured = _measure(net, scan_shape, layers) if measure else {}
+    finally:
+        net.train(was_training)
+    return tuple(replace(layer, measured_field=measured.get(layer.name)) for layer in layers)
+
+
+def multiply_adds(net: nn.Module, scan_shape: tuple[int, ...]) -> int:
+    """Of one scan's way forward."""
+    return sum(layer.multiply_adds for layer in inspect_network(net, scan_shape, measure=False))
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Receptive field of one output along each axis, and voxels from one output to the next.
+
+    size' = size + reach * jump, jump' = jump * stride (Dumoulin and Visin 2016, "A guide to
+    convolution arithmetic"); where branches meet, the larger of both.
+    """
+
+    size: tuple[float, ...]
+    jump: tuple[int, ...]
+
+    @classmethod
+    def of_a_voxel(cls, ndim: int) -> _Field:
+        return cls((1.0,) * ndim, (1,) * ndim)
+
+    def after(self, module: nn.Module) -> _Field:
+        if not isinstance(module, _WINDOWED):
+            return self
+        ndim = len(self.size)
+        kernel, stride, dilation = (
+            _per_axis(getattr(module, name, 1), ndim)
+            for name in ("kernel_size", "stride", "dilation")
+        )
+        size = tuple(
+            s + (k - 1) * d * j
+            for s, k, d, j in zip(self.size, kernel, dilation, self.jump, strict=True)
+        )
+        return _Field(size, tuple(j * step for j, step in zip(self.jump, stride, strict=True)))
+
+    def of_everything(self) -> _Field:
+        return _Field((math.inf,) * len(self.size), self.jump)
+
+
+def _per_axis(value: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    return (value,) * ndim if isinstance(value, int) else tuple(value)
+
+
+def _with_field(x: Tensor, field: _Field) -> Tensor:
+    x._field = field  # type: ignore[attr-defined]
+    return x
+
+
+class _Fields(TorchFunctionMode):
+    """Carries receptive fields through what is no module: sums, joins, activations, flattening."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = [t for t in tree_leaves((args, kwargs)) if hasattr(t, "_field")]
+        if isinstance(result, Tensor) and inputs:
+            fields = [tensor._field for tensor in inputs]
+            met = _Field(
+                tuple(map(max, zip(*(f.size for f in fields), strict=True))),
+                tuple(map(max, zip(*(f.jump for f in fields), strict=True))),
+            )
+            pooled = result.ndim < inputs[0].ndim and inputs[0].shape[2:].numel() > 1
+            _with_field(result, met.of_everything() if pooled else met)
+        return result
+
+
+@contextmanager
+def _watched(
+    net: nn.Module, edges: tuple[int, ...]
+) -> Iterator[list[tuple[Layer, tuple[Tensor, ...]]]]:
+    """Collect a ``Layer`` and the output of each leaf that is called, and set outputs' fields."""
+    seen: list[tuple[Layer, tuple[Tensor, ...]]] = []
+
+    def look(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        field = getattr(inputs[0], "_field", _Field.of_a_voxel(len(edges))).after(module)
+        if isinstance(module, _SEES_ALL):
+            field = field.of_everything()
+        _with_field(output, field)
+        layer = Layer(
+            name=name,
+            kind=_KINDS[type(module)],
+            shape=tuple(output.shape[1:]),
+            parameters=sum(p.numel() for p in module.parameters()),
+            multiply_adds=_multiply_adds(module, output),
+            receptive_field=field.size,
+        )
+        seen.append((layer, (output,)))
+
+    handles = [
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: look(name, module, inputs, output)
+        )
+        for name, module in net.named_modules()
+        if type(module) in _KINDS
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _multiply_adds(module: nn.Module, output: Tensor) -> int:
+    if isinstance(module, nn.Linear):
+        return module.in_features * module.out_features
+    if isinstance(module, nn.Conv2d | nn.Conv3d):
+        each = module.in_channels // module.groups * math.prod(module.kernel_size)
+        return each * output[0].numel()
+    return 0
+
+
+def _measure(
+    net: nn.Module, scan_shape: tuple[int, ...], layers: Sequence[Layer]
+) -> dict[str, float]:
+    """Name -> edge of the region that the layer's central output depends on."""
+    spatial = [
+        layer.name
+        for layer in layers
+        if layer.kind != "norm"
+        and len(layer.shape) == len(scan_shape)
+        and math.prod(layer.shape[1:]) > 1
+    ]
+    count = min(len(spatial), _MOST_MEASURED)
+    spread = {spatial[round(i * (len(spatial) - 1) / max(count - 1, 1))] for i in range(count)}
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((_MEASURED_ON, *scan_shape), generator=generator, requires_grad=True)
+    with _watched(net, scan_shape[1:]) as seen:
+        net(x)
+    fields: dict[str, float] = {}
+    for layer, (output,) in seen:
+        if layer.name not in spread:
+            continue
+        places = output.flatten(2)
+        centre = np.ravel_multi_index([e // 2 for e in output.shape[2:]], output.shape[2:])
+        values = places[:, :, int(centre)]
+        signs = torch.randn(values.shape, generator=generator)  # so that channels do not cancel
+        (gradient,) = torch.autograd.grad((values * signs).sum(), x, retain_graph=True)
+        influence = gradient.square().sum(dim=(0, 1)).sqrt()
+        inside = int((influence >= _LEAST_INFLUENCE * influence.max()).sum())
+        fields[layer.name] = inside ** (1 / (len(scan_shape) - 1))
+    return fields
