@@ -200,7 +200,12 @@ def test_a_cell_of_another_machine_is_refused(finished, study, tmp_path, monkeyp
 
 def test_every_family_is_reproduced_bit_for_bit(finished, tmp_path):
     """The study fits in worker processes, from prepared scans on disk; the release fits here."""
-    params = {"cnn_scratch": "{widths: [4, 8], train: {epochs: 2, min_steps: 6}}"}
+    brief = "train: {epochs: 2, min_steps: 6}"
+    params = {
+        "cnn_scratch": f"{{widths: [4, 8], {brief}}}",
+        "monai_network": f"{{width: 0.1, {brief}}}",
+        "mlp": f"{{widths: [8], {brief}}}",
+    }
     files = []
     for name in FAMILIES:
         files.append(tmp_path / f"{name}.yaml")

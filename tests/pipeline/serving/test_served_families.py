@@ -16,7 +16,9 @@ from pipeline.serving.verify import verify
 # Parameters that make a family quick; one without an entry is quick as it is.
 QUICK: dict[str, dict[str, Any]] = {
     "cnn_scratch": {"widths": (4, 8), "train": {"epochs": 1, "min_steps": 3}},
+    "monai_network": {"width": 0.1, "train": {"epochs": 1, "min_steps": 3}},
 }
+BLIND = ("prior",)  # it looks at no voxel: the same answer for every scan
 SHAPES = [(14, 12), (12, 11, 10)]
 
 
@@ -42,4 +44,4 @@ def test_a_scans_answer_does_not_depend_on_its_place_in_a_block(make_package, na
     alone = torch.zeros_like(x)
     alone[0] = x[7]
     assert np.allclose(package.predict(alone)[0], among[7], rtol=0, atol=1e-7)
-    assert len(np.unique(among, axis=0)) > 1
+    assert name in BLIND or len(np.unique(among, axis=0)) > 1
