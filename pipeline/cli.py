@@ -163,6 +163,51 @@ def train(
 
 
 @app.command()
+def inspect(
+    family: Annotated[str, typer.Argument(help="A name in configs/family, or a YAML file.")],
+    shape: Annotated[str, typer.Option("--shape", help="Of one scan: channels, then axes.")] = (
+        "1,28,28"
+    ),
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Classes to tell apart.")] = 2,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Drawing (.svg, .png or .pdf); default: RUNS/inspect-FAMILY.svg."
+        ),
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Show what a family is made of: layers, sizes, costs and receptive fields.
+
+    Example: medcurve inspect resnet18 --shape 1,28,28
+    """
+    from pipeline import network_stages
+
+    network_stages.inspect_stage(family, shape, classes, out, runs)
+
+
+@app.command()
+def screen(
+    families: Annotated[list[str], typer.Argument(help="Names in configs/family, or YAML files.")],
+    data: DataOption,
+    prep: Prep = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Random networks drawn of each.")] = 3,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also train each, and compare the two rankings.")
+    ] = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Rank network architectures in seconds each, by what they do with random weights.
+
+    Example: medcurve screen cnn_scratch cnn_scratch_small resnet18 --data breastmnist
+    """
+    from pipeline import network_stages
+    from pipeline.workspace import open_workspace
+
+    network_stages.screen_stage(open_workspace(runs, data, prep), families, seeds, verify)
+
+
+@app.command()
 def study(
     name: StudyName,
     data: DataOption,

@@ -71,6 +71,20 @@ class Layer:
         return 4 * math.prod(self.shape)
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """What a family holds.
+
+    Attributes:
+        layers: Of its network, in the order in which they run; empty where it has none.
+        arrays: Name -> shape of each array that a model package stores. Where a length depends on
+            the training scans, it is that of the family as it is now.
+    """
+
+    layers: tuple[Layer, ...]
+    arrays: Mapping[str, tuple[int, ...]]
+
+
 def inspect_network(
     net: nn.Module, scan_shape: tuple[int, ...], *, measure: bool = True
 ) -> tuple[Layer, ...]:

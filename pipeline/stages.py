@@ -192,7 +192,7 @@ def _run_study(
 
     for family in config.families:
         load_family_config(family)
-    _refuse_stale(workspace)
+    refuse_stale(workspace)
     out = workspace.study(name)
     with progress("study", "cells") as report:
         result = run_study(
@@ -211,7 +211,7 @@ def _run_study(
     return result
 
 
-def _refuse_stale(workspace: Workspace) -> None:
+def refuse_stale(workspace: Workspace) -> None:
     """Stop where the store is not of the manifest, splits and prep config that stand now."""
     inputs = {
         "manifest": stage_digest(workspace.manifest),
@@ -259,7 +259,7 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
     from pipeline import tracking
     from pipeline.serving.release import release
 
-    _refuse_stale(workspace)
+    refuse_stale(workspace)
     out = workspace.model(name)
     with progress("release", "steps") as report:
         package = release(workspace.study(name), workspace.store, out, progress=report)

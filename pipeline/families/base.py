@@ -16,6 +16,7 @@ from data_prep.errors import MedcurveError
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.dataset import Scans
+from pipeline.inspection import Inspection, inspect_network
 
 
 class FamilyError(MedcurveError):
@@ -110,6 +111,12 @@ class Family(ABC, Generic[P]):
     def network(self) -> nn.Module | None:
         """The network that it trains or draws features from, raw scans in; None: there is none."""
         return None
+
+    def inspect(self) -> Inspection:
+        """Layers of its network, if it has one, and the arrays that it stores."""
+        net = self.network()
+        layers = () if net is None else inspect_network(net, self.scan_shape)
+        return Inspection(layers, {name: value.shape for name, value in self.state().items()})
 
     def check_state(self, state: State, like: State) -> None:
         """Refuse a state whose names, shapes or dtypes are not those of ``like``."""

@@ -166,6 +166,20 @@ def test_prepare_works_row_by_row_and_knows_no_labels(name: str, ndim: str, kind
 
 
 @sweep
+def test_inspection_names_what_is_stored_and_counts_the_weights(
+    name: str, ndim: str, kind: TaskKind
+) -> None:
+    family = fitted(name, ndim, kind)
+    held = family.inspect()
+    assert held.arrays == {key: value.shape for key, value in family.state().items()}
+    net = family.network()
+    assert bool(held.layers) == (net is not None)
+    if net is not None:
+        weights = sum(p.numel() for p in net.parameters())
+        assert sum(layer.parameters for layer in held.layers) == weights
+
+
+@sweep
 def test_one_class_only_is_refused_by_name(name: str, ndim: str, kind: TaskKind) -> None:
     family = family_of(name, ndim, kind)
     train = scans_of(family.task, SHAPES[ndim], 12, 1)

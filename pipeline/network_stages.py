@@ -1,0 +1,125 @@
+"""Looking at network architectures before any is trained: ``inspect`` and ``screen``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from data_prep.errors import ConfigError
+from data_prep.files import write_bytes
+from data_prep.task import Task
+from pipeline.console import progress, say, table
+from pipeline.stages import refuse_stale
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.inspection import Layer
+
+_DRAWINGS: Final = (".svg", ".png", ".pdf")
+
+
+def inspect_stage(family: str, shape: str, classes: int, out: Path | None, runs: Path) -> None:
+    """Print what a family holds; draw its network, where it has one."""
+    from pipeline.families import build_family, load_family_config
+
+    scan_shape = parse_shape(shape)
+    out = out or runs / f"inspect-{Path(family).stem}.svg"
+    if out.suffix not in _DRAWINGS:
+        raise ConfigError(
+            "inspect.unknown_drawing",
+            f"--out {out}: cannot draw a '{out.suffix}'",
+            fix=f"end it with one of {', '.join(_DRAWINGS)}",
+        )
+    names = tuple(f"class {number}" for number in range(classes))
+    task = Task(kind="binary" if classes == 2 else "multi-class", class_names=names)
+    held = build_family(load_family_config(family), task, scan_shape, seed=0).inspect()
+    if not held.layers:
+        table(
+            ("array", "shape", "numbers"),
+            [(n, _by(s), f"{math.prod(s):,}") for n, s in held.arrays.items()],
+        )
+        say(f"{family} has no network; where a length is 0, it is that of the training scans")
+        return
+    shown = [layer for layer in held.layers if layer.kind != "norm"]
+    table(
+        ("layer", "kind", "output", "parameters", "multiply-adds", "memory", "field", "measured"),
+        [_row(layer) for layer in shown],
+    )
+    say(_totals(held.layers))
+    _draw(family, held.layers, scan_shape, out)
+    say(f"drawing: {out}")
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``1,28,28`` -> (1, 28, 28).
+
+    Raises:
+        ConfigError: ``inspect.bad_shape``.
+    """
+    parts = text.split(",")
+    if len(parts) not in (3, 4) or not all(part.strip().isdecimal() for part in parts):
+        bad = True
+    else:
+        bad = min(map(int, parts)) < 1
+    if bad:
+        raise ConfigError(
+            "inspect.bad_shape",
+            f"--shape {text}: not the shape of a scan",
+            fix="give channels and two or three edges, all above 0: 1,28,28 or 1,28,28,28",
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _draw(family: str, layers: Sequence[Layer], scan_shape: tuple[int, ...], out: Path) -> None:
+    import io
+
+    from pipeline.network_figure import draw_network
+
+    title = f"{Path(family).stem} on a scan of {_by(scan_shape)}"
+    buffer = io.BytesIO()
+    draw_network(title, layers, scan_shape).savefig(buffer, format=out.suffix[1:], dpi=150)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, buffer.getvalue())
+
+
+def _row(layer: Layer) -> tuple[str, ...]:
+    measured = "" if layer.measured_field is None else f"{layer.measured_field:.1f}"
+    field = max(layer.receptive_field)
+    return (
+        layer.name,
+        layer.kind,
+        _by(layer.shape),
+        f"{layer.parameters:,}",
+        f"{layer.multiply_adds:,}",
+        f"{layer.activation_bytes / 1024:,.1f} KiB",
+        f"{field:.0f}" if math.isfinite(field) else "whole scan",
+        measured,
+    )
+
+
+def _totals(layers: Sequence[Layer]) -> str:
+    memory = sum(layer.activation_bytes for layer in layers) / 2**20
+    norms = sum(layer.parameters for layer in layers if layer.kind == "norm")
+    return (
+        f"in all {sum(layer.parameters for layer in layers):,} parameters ({norms:,} of them in "
+        f"norms), {sum(layer.multiply_adds for layer in layers):,} multiply-adds and "
+        f"{memory:.1f} MiB of activations (float32, norms included) a scan"
+    )
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def screen_stage(workspace: Workspace, families: Sequence[str], seeds: int, verify: bool) -> None:
+    """Rank architectures by their random-weight score; with ``verify``, train them as well."""
+    from pipeline.study.screening import screen_store
+
+    refuse_stale(workspace)
+    with progress("screen", "networks") as report:
+        found = screen_store(workspace.store, families, seeds, verify=verify, progress=report)
+    table(found.header, found.rows)
+    for sentence in found.sentences:
+        say(sentence)
