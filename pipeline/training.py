@@ -50,8 +50,8 @@ class TrainConfig(Config):
             earlier of equals); ``last`` keeps the last.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it itself and
             its gradients of this network can be trusted.
-        compile: Let torch.compile fuse the network. Off by default: on a processor it takes 20 to 30 s
-            and gained a bf16 ResNet-18 under 5 % of speed; it is made for a GPU in long runs.
+        compile: Let torch.compile fuse the network. Off by default: on a processor it takes 20 to
+            30 s and gained a bf16 ResNet-18 under 5 % of speed; it is for long runs on a GPU.
     """
 
     epochs: PositiveInt = 30
