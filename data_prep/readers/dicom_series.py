@@ -10,7 +10,9 @@ The policy, in the order in which it is applied:
 5. Images of a group that place themselves in the patient are stacked; projections (X-ray,
    ultrasound, photographs) without geometry are one scan each.
 6. A localizer in a group with other images is left out.
-7. Where several images lie at each position, the group holds several volumes (time points,
+7. Where the others lie on several grids (planes, matrices), each of them a whole stack, each is a
+   scan of its own.
+8. Where several images lie at each position, the group holds several volumes (time points,
    echoes, diffusion directions): each is a scan of its own.
 """
 
@@ -26,7 +28,7 @@ from pydicom.uid import UID
 from data_prep.errors import ScanError
 from data_prep.readers.dicom_header import SliceHeader
 from data_prep.readers.dicom_stack import build_stack, check_same_grid, has_geometry, places
-from data_prep.readers.dicom_volumes import split_volumes
+from data_prep.readers.dicom_volumes import split_grids, split_volumes
 from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.source import Rejected, ScanSource, Skipped
 
@@ -203,28 +205,42 @@ def _add_stacks(
         headers = [header for header in headers if "LOCALIZER" not in header.image_type]
         skipped = [Skipped(header.path, "a localizer within another series") for header in scouts]
         flags += ("localizer_removed",) if scouts else ()
-    check_same_grid(headers)
-    volumes = split_volumes(headers)
-    if len(volumes) > 1:
-        flags += ("time_point",)
-    else:
-        kept, copies = _drop_repeats(headers, same_pixels)
-        volumes = [kept]
+    grids = split_grids(headers)
+    flags += ("split_by_geometry",) if len(grids) > 1 else ()
+    found: list[ScanSource] = []
+    for grid in grids:
+        volumes, copies = _volumes_of(grid, same_pixels)
+        seen = flags + (("time_point",) if len(volumes) > 1 else ())
+        seen += ("duplicate_dropped",) if copies else ()
         skipped += copies
-        flags += ("duplicate_dropped",) if copies else ()
-    found = []
-    for volume in volumes:
-        if len(volume) > 1:
-            stack = build_stack(volume, policy)
-            found.append(_source(stack.slices, (*flags, *stack.flags)))
-        else:
-            found.append(_source(volume, flags))
+        for volume in volumes:
+            if len(volume) > 1:
+                stack = build_stack(volume, policy)
+                found.append(_source(stack.slices, (*seen, *stack.flags)))
+            else:
+                found.append(_source(volume, seen))
     grouped.sources += found
     grouped.skipped += skipped
 
 
+def _volumes_of(
+    grid: Sequence[SliceHeader], same_pixels: SameContent
+) -> tuple[Sequence[Sequence[SliceHeader]], list[Skipped]]:
+    """The volumes of images on one grid, and the copies that are left out.
+
+    Raises:
+        ScanError: As ``check_same_grid``.
+    """
+    check_same_grid(grid)
+    volumes = split_volumes(grid)
+    if len(volumes) > 1:
+        return volumes, []
+    kept, copies = _drop_repeats(grid, same_pixels)
+    return [kept], copies
+
+
 def _drop_repeats(
-    headers: list[SliceHeader], same_pixels: SameContent
+    headers: Sequence[SliceHeader], same_pixels: SameContent
 ) -> tuple[list[SliceHeader], list[Skipped]]:
     """Keep one of images with the same position and the same pixels."""
     first: dict[int, SliceHeader] = {}

@@ -22,6 +22,8 @@ from data_prep.volume import Affine
 # Direction cosines are often written with 4 to 6 digits; a slice turned by more than 0.1 degrees
 # is another orientation.
 ORIENTATION_TOLERANCE: Final = 2e-3
+# Pixel spacings that differ by a larger share are different.
+_SPACING_TOLERANCE: Final = 1e-3
 # Positions closer than this are the same position.
 SAME_POSITION_MM: Final = 1e-3
 # How far, in slice spacings, a slice may lie from the even grid: positions are often rounded.
@@ -128,6 +130,26 @@ def places(headers: Sequence[SliceHeader]) -> list[int]:
     return [int(p) for p in place]
 
 
+def on_same_grid(a: SliceHeader, b: SliceHeader) -> bool:
+    """True where two placed images have one matrix, pixel spacing and orientation."""
+    spacing = _SPACING_TOLERANCE * min(a.pixel_spacing or (0.0,))
+    return (
+        (a.rows, a.columns) == (b.rows, b.columns)
+        and _alike(a.pixel_spacing, b.pixel_spacing, spacing)
+        and same_orientation(a, b)
+    )
+
+
+def same_orientation(a: SliceHeader, b: SliceHeader) -> bool:
+    """True where two images that state their orientation have the same one."""
+    return _alike(a.orientation, b.orientation, ORIENTATION_TOLERANCE)
+
+
+def _alike(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
+    # slices mostly share their tuples: to compare those costs nothing
+    return a == b or bool(np.abs(np.array(a) - np.array(b)).max() <= tolerance)
+
+
 def check_same_grid(headers: Sequence[SliceHeader]) -> None:
     """Refuse images that differ in matrix, pixel spacing or orientation.
 
@@ -141,7 +163,7 @@ def check_same_grid(headers: Sequence[SliceHeader]) -> None:
             "dicom.mixed_matrix", f"{first.path}: its series has matrices {sorted(matrices)}"
         )
     spacings = np.array([header.pixel_spacing for header in headers])
-    if np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min():
+    if np.abs(spacings - spacings[0]).max() > _SPACING_TOLERANCE * spacings[0].min():
         raise ScanError("dicom.mixed_matrix", f"{first.path}: pixel spacing differs in its series")
     orientations = np.array([header.orientation for header in headers])
     turned = np.abs(orientations - orientations[0]).max(axis=1) > ORIENTATION_TOLERANCE

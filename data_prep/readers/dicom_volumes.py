@@ -1,12 +1,53 @@
-"""Several volumes in one series: time points, echoes, diffusion directions."""
+"""Several volumes in one series: other planes, time points, echoes, diffusion directions."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import combinations
+from typing import Final
+
+import numpy as np
 
 from data_prep.readers.dicom_header import SliceHeader
-from data_prep.readers.dicom_stack import places
+from data_prep.readers.dicom_stack import on_same_grid, places, same_orientation, unit_normal
+
+# Fewer images cannot show that they are evenly spaced, and so a stack of their own.
+_LEAST_STACK: Final = 3
+
+
+def split_grids(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
+    """Part placed images by matrix, pixel spacing and orientation, where each part is a volume.
+
+    A slice or two that differ are a fault of the one volume, and so are two grids that share out
+    its length: then the images stay together, for ``check_same_grid`` to refuse.
+    """
+    parts: list[list[SliceHeader]] = []
+    for header in headers:
+        part = next((part for part in parts if on_same_grid(part[0], header)), None)
+        if part is None:
+            parts.append([header])
+        else:
+            part.append(header)
+    whole = all(len(part) >= _LEAST_STACK for part in parts)
+    if whole and not any(_share_out(a, b) for a, b in combinations(parts, 2)):
+        return parts
+    return [list(headers)]
+
+
+def _share_out(a: Sequence[SliceHeader], b: Sequence[SliceHeader]) -> bool:
+    """True for stacks of one orientation that cover less than half of one another's length."""
+    if not same_orientation(a[0], b[0]):
+        return False
+    ends = [_extent(part, a[0]) for part in (a, b)]
+    common = min(high for _, high in ends) - max(low for low, _ in ends)
+    return common < min(high - low for low, high in ends) / 2
+
+
+def _extent(part: Sequence[SliceHeader], first: SliceHeader) -> tuple[float, float]:
+    """Where a stack begins and ends along the normal of ``first``."""
+    distance = np.array([h.position for h in part]) @ unit_normal(first)
+    return float(distance.min()), float(distance.max())
 
 
 def split_volumes(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:

@@ -13,6 +13,7 @@ SCAN_FLAGS: Final[dict[str, str]] = {
     "duplicate_dropped": "a slice that was there twice, with equal pixels, counts once",
     "localizer_removed": "localizers of the same series were left out",
     "mosaic": "slices were cut from a Siemens mosaic",
+    "split_by_geometry": "one of several stacks of a series, of other planes or matrices",
     "time_point": "one of several volumes of a series (time, echo, diffusion direction)",
     # geometry
     "no_geometry": "only voxel sizes are known, by policy",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from skimage import exposure
+from skimage.color import rgb2ycbcr
 
 from data_prep import intensity
 
@@ -172,6 +173,28 @@ def test_nyul_brings_landmarks_of_other_scanners_to_the_standard_ones() -> None:
         assert np.abs(got - standard).max() <= 1e-3
 
 
+# What TorchIO 0.23.1 makes of these scans (``histogram_standardization``: ``_get_average_mapping``
+# of the foreground percentiles of scans 0 to 4, at the eleven landmarks that its ``_normalize``
+# takes; then one line of scan 7 on its scale of 0 to 100). TorchIO itself is no dependency.
+TORCHIO_LANDMARKS = (
+    *(0.0, 17.2061, 27.7933, 35.0902, 42.5227, 49.0919),
+    *(55.5357, 62.2275, 70.6973, 79.89, 100.0),
+)
+TORCHIO_LINE = (
+    *(-234.815, -241.521, -240.17, -1.074, 0.746, 8.226, 15.793),
+    *(23.761, 39.867, 51.747, 59.15, 76.319, -236.802, -237.51),
+)
+
+
+def test_nyul_agrees_with_torchio() -> None:
+    """Within the digits written down: 1e-6 of the scale for landmarks, 1e-5 for voxels."""
+    learned = [intensity.nyul_standard(intensity.nyul_landmarks(scan(n))) for n in range(5)]
+    standard = np.mean(learned, axis=0)
+    assert np.abs(100 * standard - TORCHIO_LANDMARKS).max() <= 1e-4
+    mapped = intensity.nyul(3 * scan(7) + 40, standard)
+    assert np.abs(100 * mapped[0, 8, 7] - TORCHIO_LINE).max() <= 1e-3
+
+
 def test_nyul_keeps_the_order_of_voxels_and_goes_on_beyond_the_ends() -> None:
     values = np.arange(1000, dtype=np.float32).reshape(1, 10, 10, 10)
     got = intensity.nyul(values, np.linspace(0, 1, 11) ** 2)
@@ -269,6 +292,20 @@ def test_grey_to_colour_and_back_is_the_same_grey() -> None:
     colour = intensity.to_rgb(grey)
     assert colour.shape == (3, 8, 9)
     assert np.abs(intensity.to_grey(colour) - grey).max() <= 1e-4
+
+
+def test_imagenet_agrees_with_monai() -> None:
+    colours = intensity.min_max(scan(2, (3, 12, 10)))
+    theirs = NormalizeIntensity(
+        subtrahend=intensity.IMAGENET_MEAN, divisor=intensity.IMAGENET_STD, channel_wise=True
+    )(colours.copy())  # it writes to its input
+    assert np.abs(intensity.imagenet(colours) - np.asarray(theirs)).max() <= 1e-5
+
+
+def test_luma_agrees_with_scikit_image() -> None:
+    colours = np.random.default_rng(1).uniform(size=(3, 20, 30))
+    theirs = rgb2ycbcr(np.moveaxis(colours, 0, -1))[..., 0]  # BT.601 luma on 16..235
+    assert np.abs(intensity.to_grey(colours)[0] - (theirs - 16) / 219).max() <= 1e-4
 
 
 def test_imagenet_scale() -> None:

@@ -273,6 +273,26 @@ def two_series(folder: Path) -> None:
     write_series(folder, 4, series="b")
 
 
+def two_planes(folder: Path) -> None:
+    """Axial and coronal images under one UID."""
+    write_series(folder, 4)
+    for number in range(4):
+        ds = ct_dataset(number)
+        ds.SOPInstanceUID = uid(f"coronal/{number}")
+        ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        ds.ImagePositionPatient = [0, 3.0 * number, 0]
+        save(ds, folder / f"coronal-{number}.dcm")
+
+
+def two_matrices(folder: Path) -> None:
+    """The same length twice, once in fewer pixels."""
+    write_series(folder, 4)
+    for number in range(4):
+        ds = ct_dataset(number, pixels=slice_pixels(number, 16, 20))
+        ds.SOPInstanceUID, ds.PixelSpacing = uid(f"coarse/{number}"), [1.0, 1.5]
+        save(ds, folder / f"coarse-{number}.dcm")
+
+
 def misnumbered(ds: Dataset, number: int) -> None:
     ds.InstanceNumber = ["7", "", "-3", "7", "0"][number]
 
@@ -449,6 +469,14 @@ CASES: dict[str, Read] = {
         skipped=("the same slice as case/a-002.dcm",),
     ),
     "36 two series in one folder": Read(two_series, (stack(3), stack(4))),
+    "38 two whole stacks of other planes": Read(
+        two_planes, (stack(4), stack(4)), ("split_by_geometry",)
+    ),
+    "41 two whole stacks of other matrices": Read(
+        two_matrices,
+        (stack(4), hounsfield(np.stack([slice_pixels(n, 16, 20) for n in range(4)], axis=-1))),
+        ("split_by_geometry",),
+    ),
     "37 localizer": Read(
         with_again(scout),
         (stack(5),),

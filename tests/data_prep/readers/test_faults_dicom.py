@@ -381,6 +381,16 @@ SERIES_QUARANTINED: list[tuple[str, Case, str]] = [
         series(on_slice(2, ImageOrientationPatient=[1, 0, 0, 0, 0.996, 0.0872])),
         "dicom.mixed_orientation",
     ),
+    (
+        "38 two slices turned",
+        series(lambda ds, n: n < 2 or each(ImageOrientationPatient=[1, 0, 0, 0, 0, -1])(ds), 4),
+        "dicom.mixed_orientation",
+    ),
+    (
+        "41 matrix changed half way",
+        series(lambda ds, n: set_pixels(ds, slice_pixels(n, columns=40 if n < 4 else 44)), 8),
+        "dicom.mixed_matrix",
+    ),
     ("40 one slice off", moved(2, 0.6), "dicom.uneven_spacing"),
     ("39 one slice aside", moved(2, 3.0, axis=0), "dicom.uneven_spacing"),
     (
