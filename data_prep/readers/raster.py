@@ -24,7 +24,9 @@ from data_prep.volume import Array, Volume
 
 _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _TAG_BITS_PER_SAMPLE: Final = 258  # TIFF 6.0, section 8
+_TAG_PHOTOMETRIC: Final = 262  # 0: the smallest value is white
 _TAG_SAMPLES_PER_PIXEL: Final = 277
+_TAG_SAMPLE_FORMAT: Final = 339  # TIFF 6.0, section 19: 1 unsigned, 2 signed, 3 floating point
 _EXIF_ORIENTATION: Final = 0x0112
 _GREY: Final = ("L", "I;16", "I;16L", "I;16B", "I", "F")
 
@@ -114,6 +116,20 @@ def _check_frame(image: Image.Image, path: str, policy: ReadPolicy) -> None:
                 f"{path}: TIFF with {max(bits)} bits a colour sample; allowed: 8",
                 fix="convert it to 8 bits a sample",
             )
+        if tags.get(_TAG_PHOTOMETRIC) == 0 and (max(bits) > 16 or _sample_format(image) == 3):
+            raise ScanError(
+                "raster.unsupported_mode",
+                f"{path}: TIFF of {max(bits)} bits in which the smallest value is white; allowed: "
+                "at most 16 bits, whole numbers",
+                fix="save it with the smallest value black",
+            )
+
+
+def _sample_format(image: Image.Image) -> int:
+    """Sample Format of a TIFF; 1, as the specification says, where it is not stated."""
+    if image.format != "TIFF":
+        return 1
+    return int(image.tag_v2.get(_TAG_SAMPLE_FORMAT, (1,))[0])  # type: ignore[attr-defined]
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -123,33 +139,73 @@ def _is_turned(image: Image.Image) -> bool:
 def _pixels(image: Image.Image, path: str) -> tuple[Array, tuple[str, ...]]:
     """Decode to (C, rows, columns)."""
     flags: list[str] = []
+    signed = _sample_format(image) == 2
+    white_is_zero = (
+        image.format == "TIFF" and image.tag_v2.get(_TAG_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+    )
     turned = _is_turned(image)
     image.load()  # turns a TIFF upright by itself; a PNG may state its EXIF data after the pixels
     if turned or _is_turned(image):
         image = ImageOps.exif_transpose(image)
         flags.append("exif_oriented")
+    if white_is_zero:
+        flags.append("monochrome1_inverted")
     if image.mode in _GREY:
-        array = np.array(image)
-        return array.astype(array.dtype.newbyteorder("="), copy=False)[np.newaxis], tuple(flags)
+        array = _grey(image, signed=signed, white_is_zero=white_is_zero)
+    else:
+        array, more = _decoded(image, path)
+        flags += more
+    if _has_clear_pixels(image, array):
+        flags.append("alpha_dropped")
+    return array, tuple(flags)
+
+
+def _grey(image: Image.Image, *, signed: bool, white_is_zero: bool) -> Array:
+    """(1, rows, columns) in the numbers that the file states, where Pillow takes them for others.
+
+    It reads 8 bits as unsigned and 32 bits as signed, whatever a TIFF says, and mirrors a TIFF
+    whose smallest value is white up to 8 bits only.
+    """
+    array = np.array(image)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype == np.uint8 and signed:
+        array = array.view(np.int8)
+    elif array.dtype == np.int32 and not signed and array.min() < 0:
+        array = array.view(np.uint32)
+    elif array.dtype == np.uint16 and white_is_zero:
+        array = 0xFFFF - array
+    return array[np.newaxis]
+
+
+def _decoded(image: Image.Image, path: str) -> tuple[Array, tuple[str, ...]]:
+    """(C, rows, columns) of an image in colour, with alpha or of one bit."""
+    flags: tuple[str, ...] = ()
     if image.mode == "1":
-        return np.array(image.convert("L"))[np.newaxis], tuple(flags)
+        return np.array(image.convert("L"))[np.newaxis], flags
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         image = image.convert("LA" if image.mode in ("LA", "La") else "RGBA")
-        alpha = np.array(image.getchannel("A"))
-        if alpha.min() < 255:
-            flags.append("alpha_dropped")
+        if np.array(image.getchannel("A")).min() < 255:
+            flags = ("alpha_dropped",)
         image = image.convert("L" if image.mode == "LA" else "RGB")
     if image.mode in ("CMYK", "YCbCr"):
-        flags.append("converted_to_rgb")
+        flags = ("converted_to_rgb",)
         image = image.convert("RGB")
     if image.mode == "L":
-        return np.array(image)[np.newaxis], tuple(flags)
+        return np.array(image)[np.newaxis], flags
     if image.mode != "RGB":
         raise ScanError(
             "raster.unsupported_mode",
             f"{path}: colour mode {image.mode}; allowed: grey, RGB, palette, CMYK, with or "
             "without alpha",
         )
-    return np.array(image).transpose(2, 0, 1), tuple(flags)
+    return np.array(image).transpose(2, 0, 1), flags
+
+
+def _has_clear_pixels(image: Image.Image, array: Array) -> bool:
+    """True where a PNG without alpha names a colour that is transparent (tRNS), and holds it."""
+    clear = image.info.get("transparency")
+    if image.mode not in (*_GREY, "RGB") or not isinstance(clear, int | tuple):
+        return False
+    return bool((array == np.reshape(clear, (-1, 1, 1))).all(axis=0).any())

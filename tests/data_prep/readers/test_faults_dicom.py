@@ -199,6 +199,12 @@ def not_finite_pixels(ds: Dataset) -> None:
     ds.FloatPixelData = values.tobytes()
 
 
+def not_a_number(folder: Path, value: bytes = b"nan ") -> None:
+    """A Rescale Slope that only some libraries take for a number."""
+    path = write_ct(folder / "x.dcm", change=each(RescaleSlope="1.25"))
+    path.write_bytes(path.read_bytes().replace(b"1.25", value))
+
+
 def damaged_lut(ds: Dataset) -> None:
     item = Dataset()
     item.LUTDescriptor = [256, 0, 16]
@@ -287,6 +293,8 @@ QUARANTINED: list[tuple[str, Case, str]] = [
     ("11 absurd frames", one(each(NumberOfFrames=2**31 - 1)), "dicom.multi_frame"),
     ("11 absurd RLE", rle_header, "file.too_large"),
     ("15 slope 0", one(each(RescaleSlope=0)), "dicom.bad_rescale"),
+    ("15 slope NaN", not_a_number, "dicom.bad_rescale"),
+    ("15 slope infinite", lambda f: not_a_number(f, b"inf "), "dicom.bad_rescale"),
     ("16 damaged LUT", one(damaged_lut), "dicom.bad_rescale"),
     ("20 cine", one(each(NumberOfFrames=3)), "dicom.multi_frame"),
     ("22 unsupported colour", one(ybr_partial), "dicom.unsupported_pixels"),

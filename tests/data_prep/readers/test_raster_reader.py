@@ -48,16 +48,21 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def tiff_16_bit_colour() -> bytes:
-    """A 2 x 1 RGB TIFF with 16 bits a sample, which Pillow would cut to 8."""
-    tags = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 3, 122), (259, 3, 1, 1), (262, 3, 1, 2)]
-    tags += [(273, 4, 1, 128), (277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 12)]
+def tiff(
+    bits: int, values: bytes, *, samples: int = 1, photometric: int = 1, sample_format: int = 1
+) -> bytes:
+    """A little-endian TIFF of 2 x 1 pixels, in ways that Pillow does not write."""
+    tags = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, samples, bits), (259, 3, 1, 1)]
+    tags += [(262, 3, 1, photometric), (273, 4, 1, 140), (277, 3, 1, samples), (278, 3, 1, 1)]
+    tags += [(279, 4, 1, len(values)), (339, 3, 1, sample_format)]
+    if samples > 1:  # too many to stand in their tag: they stand behind the tags
+        tags[2] = (258, 3, samples, 134)
     out = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags))
     for tag, kind, count, value in tags:
         out += struct.pack("<HHII", tag, kind, count, value)
-    out += struct.pack("<I", 0)
-    assert len(out) == 122  # here the bits per sample follow, then the pixels
-    return out + struct.pack("<3H", 16, 16, 16) + struct.pack("<6H", *range(1000, 1006))
+    out += struct.pack("<I", 0) + struct.pack("<3H", bits, bits, bits)
+    assert len(out) == 140
+    return out + values
 
 
 def rgba(alpha: int) -> Image.Image:
@@ -86,6 +91,7 @@ def animation(kind: str) -> bytes:
 
 
 PNG, JPEG = encoded(Image.fromarray(GREY), "PNG"), encoded(Image.fromarray(GREY), "JPEG")
+COLOUR_16_BIT = tiff(16, struct.pack("<6H", *range(1000, 1006)), samples=3, photometric=2)
 TIFF = encoded(Image.fromarray(GREY), "TIFF")
 
 QUARANTINED: list[tuple[str, Case, str]] = [
@@ -99,7 +105,7 @@ QUARANTINED: list[tuple[str, Case, str]] = [
         stored("x.png", png(1, 1, 16, 4, b"\0" * 5)),
         "raster.unsupported_mode",
     ),
-    ("62 16-bit colour TIFF", stored("x.tif", tiff_16_bit_colour()), "raster.unsupported_mode"),
+    ("62 16-bit colour TIFF", stored("x.tif", COLOUR_16_BIT), "raster.unsupported_mode"),
     ("66 truncated PNG", stored("x.png", PNG[: len(PNG) // 2]), "raster.malformed"),
     ("66 PNG without end", stored("x.png", PNG[:-12]), "raster.malformed"),
     ("66 flipped bit", stored("x.png", flipped_chunk()), "raster.malformed"),
@@ -120,6 +126,11 @@ QUARANTINED: list[tuple[str, Case, str]] = [
         "69 GIF as PNG",
         stored("x.png", encoded(Image.fromarray(GREY), "GIF")),
         "file.unknown_format",
+    ),
+    (
+        "12 float TIFF, smallest value white",
+        stored("x.tif", tiff(32, struct.pack("<2f", 1, 2), photometric=0, sample_format=3)),
+        "raster.unsupported_mode",
     ),
     ("LAB TIFF", saved(Image.new("LAB", (4, 4)), "x.tif"), "raster.unsupported_mode"),
     (
@@ -150,6 +161,54 @@ ACCEPTED: list[tuple[str, Case, np.ndarray, tuple[str, ...]]] = [
     ("grey PNG", saved(Image.fromarray(GREY), "x.png"), GREY[None], ()),
     ("62 16-bit PNG", saved(Image.fromarray(WIDE), "x.png"), WIDE[None], ()),
     ("62 16-bit TIFF", saved(Image.fromarray(WIDE), "x.tif"), WIDE[None], ()),
+    (
+        "12 16-bit TIFF, smallest value white",
+        stored("x.tif", tiff(16, struct.pack("<2H", 1000, 60000), photometric=0)),
+        np.array([[[64535, 5535]]]),
+        ("monochrome1_inverted",),
+    ),
+    (
+        "12 8-bit TIFF, smallest value white",
+        stored("x.tif", tiff(8, bytes([10, 250]), photometric=0)),
+        np.array([[[245, 5]]]),
+        ("monochrome1_inverted",),
+    ),
+    (
+        "13 signed 8-bit TIFF",
+        stored("x.tif", tiff(8, struct.pack("<2b", -5, 7), sample_format=2)),
+        np.array([[[-5, 7]]]),
+        (),
+    ),
+    (
+        "13 signed 16-bit TIFF",
+        stored("x.tif", tiff(16, struct.pack("<2h", -5, 7), sample_format=2)),
+        np.array([[[-5, 7]]]),
+        (),
+    ),
+    (
+        "13 unsigned 32-bit TIFF",
+        stored("x.tif", tiff(32, struct.pack("<2I", 7, 4_000_000_000))),
+        np.array([[[7, 4_000_000_000]]]),
+        (),
+    ),
+    (
+        "63 a transparent grey",
+        saved(Image.fromarray(GREY), "x.png", transparency=int(GREY[0, 3])),
+        GREY[None],
+        ("alpha_dropped",),
+    ),
+    (
+        "63 a transparent grey that does not occur",
+        saved(Image.fromarray(GREY), "x.png", transparency=255),
+        GREY[None],
+        (),
+    ),
+    (
+        "63 a transparent colour",
+        saved(Image.fromarray(COLOUR), "x.png", transparency=tuple(map(int, COLOUR[1, 2]))),
+        COLOUR.transpose(2, 0, 1),
+        ("alpha_dropped",),
+    ),
     ("32-bit TIFF", saved(Image.fromarray(WIDE.astype(np.int32)), "x.tif"), WIDE[None], ()),
     (
         "float TIFF",
