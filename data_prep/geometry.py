@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 
 from data_prep.errors import ScanError
-from data_prep.sampling import Sampling, Window, apply_along_axes
+from data_prep.sampling import Sampling, Window, apply_along_axes, weights
 from data_prep.volume import Affine, Volume
 
 Order = Literal["linear", "nearest"]
@@ -169,7 +169,7 @@ def to_grid(
         kept = [s.cut(w) for s, w in zip(first, windows, strict=True)]
         return _padded(_sample(volume, kept, "linear"), windows, None)
     second = [Sampling.centred(s.n_out, m, s.n_out / m) for s, m in zip(first, shape, strict=True)]
-    matrices = [b.matrix() @ a.matrix() for a, b in zip(first, second, strict=True)]
+    matrices = [weights(a, b) for a, b in zip(first, second, strict=True)]
     start = [a.start + b.start * a.step for a, b in zip(first, second, strict=True)]
     step = [a.step * b.step for a, b in zip(first, second, strict=True)]
     array = apply_along_axes(volume.array, matrices)
@@ -214,7 +214,7 @@ def _resizing(volume: Volume, shape: Sequence[int]) -> list[Sampling]:
 
 def _sample(volume: Volume, samplings: Sequence[Sampling], order: Order) -> Volume:
     if order == "linear":
-        array = apply_along_axes(volume.array, [s.matrix() for s in samplings])
+        array = apply_along_axes(volume.array, [weights(s) for s in samplings])
     else:
         array = volume.array
         for axis, sampling in enumerate(samplings, start=1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -87,10 +88,31 @@ class Window:
         return cls(0, n, before, wanted - n - before)
 
 
-def apply_along_axes(array: Array, matrices: Sequence[sparse.csr_array]) -> NDArray[np.float32]:
-    """(C, n...) times one (m, n) matrix an axis -> (C, m...) float32."""
-    narrow = [matrix.astype(np.float32) for matrix in matrices]
-    shape = tuple(matrix.shape[0] for matrix in matrices)
+@lru_cache(maxsize=64)
+def weights(*samplings: Sampling) -> sparse.csr_array | None:
+    """One matrix (n_out, n_in), float32, for samplings of one axis, the first one first.
+
+    None where no voxel changes. The scans of a cohort are mostly of one shape and spacing: their
+    matrices are made once, and are not to be changed.
+    """
+    first, *others = (sampling.matrix() for sampling in samplings)
+    for other in others:
+        first = other @ first
+    matrix = first.astype(np.float32)
+    n_out, n_in = matrix.shape
+    if n_out == n_in and (matrix != sparse.eye_array(n_in, dtype=np.float32)).nnz == 0:
+        return None
+    return matrix
+
+
+def apply_along_axes(
+    array: Array, matrices: Sequence[sparse.csr_array | None]
+) -> NDArray[np.float32]:
+    """(C, n...) times one (m, n) matrix an axis (None: left as it is) -> (C, m...) float32."""
+    shape = tuple(
+        n if matrix is None else matrix.shape[0]
+        for n, matrix in zip(array.shape[1:], matrices, strict=True)
+    )
     out = np.empty((len(array), *shape), dtype=np.float32)
     for channel, result in zip(array, out, strict=True):
         # Axes in the order in which they lie in memory (a NIfTI file's first axis runs fastest):
@@ -98,7 +120,9 @@ def apply_along_axes(array: Array, matrices: Sequence[sparse.csr_array]) -> NDAr
         order = sorted(range(channel.ndim), key=lambda axis: -abs(channel.strides[axis]))
         block = np.ascontiguousarray(channel.transpose(order), dtype=np.float32)
         for axis, source in enumerate(order):
-            block = _apply_along_axis(block, narrow[source], axis)
+            matrix = matrices[source]
+            if matrix is not None:
+                block = _apply_along_axis(block, matrix, axis)
         result[...] = block.transpose(np.argsort(order))
     return out
 
@@ -107,8 +131,6 @@ def _apply_along_axis(
     block: NDArray[np.float32], matrix: sparse.csr_array, axis: int
 ) -> NDArray[np.float32]:
     n_out, n_in = matrix.shape
-    if n_out == n_in and (matrix != sparse.eye_array(n_in, dtype=np.float32)).nnz == 0:
-        return block
     if axis == 0:
         return np.asarray(matrix @ block.reshape(n_in, -1)).reshape(n_out, *block.shape[1:])
     if axis == block.ndim - 1:

@@ -92,7 +92,8 @@ class Volume:
 
     def with_flags(self, *flags: str) -> Volume:
         """The same volume with more flags, each at most once."""
-        return replace(self, flags=tuple(dict.fromkeys((*self.flags, *flags))))
+        all_flags = tuple(dict.fromkeys((*self.flags, *flags)))
+        return self if all_flags == self.flags else replace(self, flags=all_flags)
 
 
 def axis_codes(affine: Affine) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from data_prep.readers.wire import Bytes, decode, encode, room, store
+from data_prep.readers.wire import Block, Bytes, decode, encode
 
 # Segment number or _INLINE, its capacity if it is new, bytes of JSON, bytes of arrays.
 _HEADER: Final = struct.Struct("<qQQQ")
@@ -62,7 +62,9 @@ class _Segment:
 
 
 class Sender:
-    """The child's side.
+    """The child's side. Values wait until they are sent, in one message.
+
+    A message wakes a thread of the parent, which can cost more than decoding a small image.
 
     Args:
         connection: A stream socket to the parent.
@@ -72,28 +74,45 @@ class Sender:
         self._connection = connection
         self._segments: dict[int, _Segment] = {}
         self._free: set[int] = set()
+        self._texts: list[bytes] = []
+        self._block = Block()
 
-    def send(self, value: object) -> None:
-        """Send what ``wire.encode`` takes.
+    @property
+    def waiting_bytes(self) -> int:
+        """Of the arrays that wait."""
+        return self._block.size
+
+    def add(self, value: object) -> None:
+        """Put what ``wire.encode`` takes behind what waits already.
 
         Raises:
             TypeError: As ``wire.encode``.
+        """
+        self._texts.append(encode(value, self._block))
+
+    def send(self) -> None:
+        """Send what waits, as a list; nothing where nothing waits.
+
+        Raises:
             OSError: If the parent is gone.
         """
-        text, arrays = encode(value)
-        size = room(arrays)
+        if not self._texts:
+            return
+        text, block = b"[" + b",".join(self._texts) + b"]", self._block
+        self._texts, self._block = [], Block()
+        size = block.size
         segment = self._free_segment(size) if size >= _SHARED_BYTES else None
         if segment is not None:
-            store(arrays, segment.memory)
+            block.store(segment.memory)
             header = _HEADER.pack(segment.number, segment.announce(), len(text), size)
             self._connection.sendall(header + text)
             segment.hand_over(self._connection)
             return
-        memory = np.zeros(size, np.uint8)
-        store(arrays, memory)
-        self._connection.sendall(_HEADER.pack(_INLINE, 0, len(text), size) + text)
-        if size:
-            self._connection.sendall(memory.data)
+        head = _HEADER.pack(_INLINE, 0, len(text), size) + text
+        message = np.zeros(len(head) + size, np.uint8)
+        message[: len(head)] = np.frombuffer(head, np.uint8)
+        block.store(message[len(head) :])
+        self._connection.sendall(message.data)
 
     def release(self, numbers: tuple[int, ...]) -> None:
         """The parent does not look at these segments any more."""
@@ -131,8 +150,8 @@ class Receiver:
         self._mapped: dict[int, mmap.mmap] = {}
         self._released: deque[int] = deque()
 
-    def receive(self, deadline: float | None = None) -> tuple[Any, int]:
-        """Receive what was sent, and the bytes that it holds.
+    def receive(self, deadline: float | None = None) -> tuple[list[Any], int]:
+        """Receive a message (a list of values), and the bytes that it holds.
 
         Args:
             deadline: ``time.monotonic()`` after which to give up; default: wait for ever.
@@ -159,7 +178,10 @@ class Receiver:
             memory = np.frombuffer(self._mapped[number], np.uint8, size)
             # every array of this message is a view of `memory`, which goes with the last of them
             weakref.finalize(memory, self._released.append, number).atexit = False
-        return decode(text, memory), text_bytes + size
+        values = decode(text, memory)
+        if not isinstance(values, list):
+            raise ValueError("a message that is no list")
+        return values, text_bytes + size
 
     def close(self) -> None:
         """Let go of the shared memory; arrays that look at it keep what they need."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from data_prep.errors import MedcurveError, ScanError
 from data_prep.readers.channel import Receiver
-from data_prep.readers.decode_child import Job, send_job
+from data_prep.readers.decode_child import GATHER_S, Job, send_job
 from data_prep.readers.source import ScanSource
 
 _START_S: Final = 120.0
@@ -91,11 +91,26 @@ class ChildProcess:
             return False
         return True
 
+    def answers(self, most: int, timeout_s: float) -> list[tuple[Any, int]]:
+        """What became of the next sources of a job that may be answered together, at most so many.
+
+        As ``answer`` gives it; none if the process is dead, or no longer to be trusted: then the
+        sources are to be read again one by one, for it is not known which of them it was.
+        """
+        try:
+            messages, size = self._receiver.receive(time.monotonic() + GATHER_S + timeout_s)
+            if not 1 <= len(messages) <= most:
+                raise ValueError(f"{len(messages)} answers, where {most} are due")
+            return [(_outcome(message), size // len(messages)) for message in messages]
+        except Exception:
+            self.end()
+            return []
+
     def answer(self, source: ScanSource, timeout_s: float) -> tuple[Any, int]:
         """What became of a source (a value, a ScanError or a DecodeError), and its bytes."""
         name = source.paths[0]
         try:
-            message, size = self._receiver.receive(time.monotonic() + timeout_s)
+            (message,), size = self._receiver.receive(time.monotonic() + timeout_s)
             return _outcome(message), size
         except ScanError as error:  # the parent checks a Volume again while it builds it
             return error, 0

@@ -1,7 +1,9 @@
 """The process that decodes: one job after another, under limits, until its parent is gone.
 
-A job is a list of sources; each is answered in turn, so that the parent knows which one killed
-the child. Nothing of this process reaches the parent but data (see ``wire`` and ``channel``).
+A job is a list of sources, answered in turn. Small answers wait for each other, so that fewer
+messages are sent; where a child died, the parent asks another one to answer one by one, and so
+learns which source it was. Nothing of this process reaches the parent but data (see ``wire`` and
+``channel``).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import pickle
 import resource
 import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +31,9 @@ from data_prep.volume import Volume
 _BYTES_PER_FILE_BYTE: Final = 16
 # The child ends itself this long after the parent should have ended it.
 _ORPHAN_S: Final = 10
+# Answers wait for each other at most this long (but for the last of them), and take this much.
+GATHER_S: Final = 0.25
+_GATHER_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Job:
         memory_bytes: What one source may take, on top of a multiple of its files' size.
         timeout_s: What one source may take.
         released: Shared memory that the parent has done with.
+        together: Answers may wait for each other; else each is sent before the next scan is read.
     """
 
     root: Path
@@ -51,6 +58,7 @@ class Job:
     memory_bytes: int
     timeout_s: float
     released: tuple[int, ...] = ()
+    together: bool = False
 
 
 def main(descriptor: int) -> None:
@@ -64,7 +72,8 @@ def main(descriptor: int) -> None:
 
 
 def _serve(connection: socket.socket, sender: Sender) -> None:
-    sender.send(("ready",))
+    limits = _Limits()
+    _send_now(sender, ("ready",))
     transform: Callable[[Volume], Any] | None = None
     loaded = b""
     while True:
@@ -75,17 +84,29 @@ def _serve(connection: socket.socket, sender: Sender) -> None:
                 loaded = job.transform
                 transform = pickle.loads(loaded) if loaded else None  # noqa: S301
         except Exception:
-            sender.send(("failed", traceback.format_exc()))
+            _send_now(sender, ("failed", traceback.format_exc()))
             return
         sender.release(job.released)
+        since = time.monotonic()
         for source in job.sources:
-            _limit(job, source)
+            limits.set(job, source)
             answer = _answer(job, source, transform)
-            _unlimit()
             try:
-                sender.send(answer)
+                sender.add(answer)
             except TypeError as error:
-                sender.send(("failed", str(error)))
+                sender.add(("failed", str(error)))
+            late = time.monotonic() > since + GATHER_S
+            if not job.together or late or sender.waiting_bytes >= _GATHER_BYTES:
+                limits.lift()
+                sender.send()
+                since = time.monotonic()
+        limits.lift()
+        sender.send()
+
+
+def _send_now(sender: Sender, answer: tuple[Any, ...]) -> None:
+    sender.add(answer)
+    sender.send()
 
 
 def send_job(connection: socket.socket, job: Job) -> None:
@@ -138,32 +159,38 @@ def _crash(source: ScanSource, error: BaseException) -> tuple[Any, ...]:
     return ("refused", "file.crashed", f"{source.paths[0]}: the decoder failed ({what})", "")
 
 
-def _limit(job: Job, source: ScanSource) -> None:
-    """Cap the memory that may be added for this source, and the time, should the parent die."""
-    size = sum(_size(job.root / path) for path in source.paths)
-    budget = job.memory_bytes + _BYTES_PER_FILE_BYTE * size
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_virtual_bytes() + budget, hard))
-    signal.setitimer(signal.ITIMER_REAL, job.timeout_s + _ORPHAN_S)
+class _Limits:
+    """Caps on the memory that may be added for a source, and on time, should the parent die."""
+
+    def __init__(self) -> None:
+        self._hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        try:
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # macOS has no /proc, and does not enforce RLIMIT_AS either
+            self._statm = -1
+
+    def set(self, job: Job, source: ScanSource) -> None:
+        """Begin with a source."""
+        size = sum(_size(job.root, path) for path in source.paths)
+        budget = job.memory_bytes + _BYTES_PER_FILE_BYTE * size
+        resource.setrlimit(resource.RLIMIT_AS, (self._virtual_bytes() + budget, self._hard))
+        signal.setitimer(signal.ITIMER_REAL, job.timeout_s + _ORPHAN_S)
+
+    def lift(self) -> None:
+        """What follows is our own work."""
+        resource.setrlimit(resource.RLIMIT_AS, (self._hard, self._hard))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _virtual_bytes(self) -> int:
+        """Address space in use."""
+        if self._statm < 0:
+            return 1 << 36
+        pages = int(os.pread(self._statm, 64, 0).split()[0])
+        return pages * os.sysconf("SC_PAGESIZE")
 
 
-def _unlimit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-    signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _size(path: Path) -> int:
+def _size(root: Path, path: str) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(os.path.join(root, path)).st_size  # noqa: PTH116, PTH118 - for every file
     except OSError:
         return 0
-
-
-def _virtual_bytes() -> int:
-    """Address space in use; macOS has no /proc, and does not enforce RLIMIT_AS either."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except OSError:
-        return 1 << 36
-    return pages * os.sysconf("SC_PAGESIZE")

@@ -7,9 +7,7 @@ read on, EXIF orientation ignored, a decompression bomb only warned about) is ch
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +15,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_prep.errors import ScanError
+from data_prep.readers import png
 from data_prep.readers.access import read_bytes
 from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.scaling import finite
 from data_prep.volume import Array, Volume
 
-_PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _TAG_BITS_PER_SAMPLE: Final = 258  # TIFF 6.0, section 8
 _TAG_PHOTOMETRIC: Final = 262  # 0: the smallest value is white
 _TAG_SAMPLES_PER_PIXEL: Final = 277
@@ -43,8 +41,8 @@ def read_raster(root: Path, path: str, policy: ReadPolicy) -> Volume:
         ScanError: ``raster.*``, ``volume.*`` or ``file.*``.
     """
     data = read_bytes(root, path)
-    if data.startswith(_PNG_MAGIC):
-        _check_png(data, path)
+    if data.startswith(png.MAGIC):
+        data = png.readable_png(data, path)
     elif data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         # ITU T.81 B.2.1: a scan (SOS) must be closed by an EOI marker
         raise ScanError("raster.malformed", f"{path}: the JPEG stream ends early")
@@ -71,29 +69,6 @@ def read_raster(root: Path, path: str, policy: ReadPolicy) -> Volume:
         raise ScanError("raster.malformed", f"{path}: {reason}") from error
     array, filled = finite(np.ascontiguousarray(array), policy, path)
     return Volume(array, np.eye(4), has_geometry=False, flags=(*flags, *filled))
-
-
-def _check_png(data: bytes, path: str) -> None:
-    """Check every chunk's CRC-32 and the end chunk, which Pillow does not (PNG, 5.3 and 11.2.5)."""
-    position, kind = len(_PNG_MAGIC), b""
-    while kind != b"IEND":
-        if position + 12 > len(data):
-            raise ScanError("raster.malformed", f"{path}: the PNG stream ends before IEND")
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        if end + 4 > len(data):
-            raise ScanError("raster.malformed", f"{path}: chunk {kind!r} is cut off")
-        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise ScanError("raster.malformed", f"{path}: chunk {kind!r} fails its CRC")
-        if kind == b"IHDR" and length == 13 and data[position + 16] == 16:
-            colour = data[position + 17]
-            if colour != 0:  # 0 is greyscale (PNG, 11.2.2)
-                raise ScanError(
-                    "raster.unsupported_mode",
-                    f"{path}: PNG with 16 bits a colour sample; allowed: 16-bit grey, 8-bit colour",
-                    fix="convert it to 8 bits a sample",
-                )
-        position = end + 4
 
 
 def _check_frame(image: Image.Image, path: str, policy: ReadPolicy) -> None:

@@ -129,21 +129,28 @@ class DecodePool:
         """Have one child read a chunk.
 
         A source that ends the child, or outlasts it, is refused; the others go on in a new child.
+        Which one it was shows when those without an answer are read again one by one.
         """
         child: ChildProcess | None = None
+        together = len(tasks) > 1
         try:
             while tasks and not held.abandoned:
                 child = self._borrow()
                 sources = tuple(task.source for task in tasks)
-                if not child.send(replace(job, sources=sources)):
+                if not child.send(replace(job, sources=sources, together=together)):
                     self._discard(child)  # it died while idle: nobody's fault
                     continue
                 while tasks:
                     held.wait_for_room(tasks[0].number)
-                    answer, size = child.answer(tasks[0].source, job.timeout_s)
-                    tasks.popleft().settle(answer, size, held)
+                    if together:
+                        answers = child.answers(len(tasks), job.timeout_s)
+                    else:
+                        answers = [child.answer(tasks[0].source, job.timeout_s)]
+                    for answer, size in answers:
+                        tasks.popleft().settle(answer, size, held)
                     if child.ended or held.abandoned:
                         break
+                together = together and not child.ended
                 self._give_back(child, reusable=not tasks)
         except BaseException as error:
             if child is not None:

@@ -25,29 +25,45 @@ _ARRAY_KINDS: Final = "biufcSU"
 Bytes = NDArray[np.uint8]
 
 
-def encode(value: object) -> tuple[bytes, list[Array]]:
+class Block:
+    """Arrays that are to lie in memory one after another.
+
+    Attributes:
+        size: Bytes that they take.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._arrays: list[Array] = []
+
+    def add(self, array: Array) -> int:
+        """Put an array behind the others, and say where it begins."""
+        start = self.size
+        self._arrays.append(array)
+        self.size += _room(array)
+        return start
+
+    def store(self, memory: Bytes) -> None:
+        """Copy the arrays into ``memory``."""
+        start = 0
+        for array in self._arrays:
+            moved = array.transpose(_axes_in_memory(array))
+            np.ndarray(moved.shape, moved.dtype, memory, start)[...] = moved
+            start += _room(array)
+
+
+def encode(value: object, block: Block) -> bytes:
     """Plain values, lists, tuples, dicts, arrays and dataclasses of them: JSON, and the arrays.
 
+    Args:
+        value: What to write down.
+        block: Its arrays are added to those of earlier values of the same message.
+
     Raises:
-        TypeError: If ``value`` holds anything else.
+        TypeError: If ``value`` holds anything else; arrays that were met before it stay in
+            ``block``, and nothing refers to them.
     """
-    arrays: list[Array] = []
-    text = json.dumps(_encode(value, arrays)).encode()
-    return text, arrays
-
-
-def room(arrays: list[Array]) -> int:
-    """Bytes that ``store`` needs."""
-    return sum(_room(array) for array in arrays)
-
-
-def store(arrays: list[Array], memory: Bytes) -> None:
-    """Copy arrays into ``memory``, one after the other."""
-    start = 0
-    for array in arrays:
-        moved = array.transpose(_axes_in_memory(array))
-        np.ndarray(moved.shape, moved.dtype, memory, start)[...] = moved
-        start += _room(array)
+    return json.dumps(_encode(value, block)).encode()
 
 
 def decode(text: bytes | bytearray, memory: Bytes) -> Any:
@@ -60,12 +76,11 @@ def decode(text: bytes | bytearray, memory: Bytes) -> Any:
     return _decode(json.loads(text), memory)
 
 
-def _encode(value: object, arrays: list[Array]) -> Any:
+def _encode(value: object, block: Block) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in _ARRAY_KINDS:
             raise TypeError(f"an array of {value.dtype} cannot be handed over")
-        start = room(arrays)
-        arrays.append(value)
+        start = block.add(value)
         axes = _axes_in_memory(value)
         shape = [value.shape[axis] for axis in axes]
         return {"array": [value.dtype.str, shape, list(axes), start]}
@@ -74,14 +89,14 @@ def _encode(value: object, arrays: list[Array]) -> Any:
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, list):
-        return [_encode(item, arrays) for item in value]
+        return [_encode(item, block) for item in value]
     if isinstance(value, tuple):
-        return {"tuple": [_encode(item, arrays) for item in value]}
+        return {"tuple": [_encode(item, block) for item in value]}
     if isinstance(value, dict):
-        return {"dict": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
+        return {"dict": [[_encode(k, block), _encode(v, block)] for k, v in value.items()]}
     kind = type(value)
     if dataclasses.is_dataclass(kind):
-        fields = [_encode(getattr(value, f.name), arrays) for f in dataclasses.fields(kind)]
+        fields = [_encode(getattr(value, f.name), block) for f in dataclasses.fields(kind)]
         return {"object": [kind.__module__, kind.__qualname__, fields]}
     raise TypeError(
         f"a decode child cannot hand over {kind.__qualname__}; allowed: numbers, text, lists, "
@@ -136,6 +151,8 @@ def _axes_in_memory(array: Array) -> tuple[int, ...]:
 
     The layout is kept: sums over the array keep their rounding, and the copy is a plain one.
     """
+    if array.flags.c_contiguous:
+        return tuple(range(array.ndim))
     axes = tuple(int(n) for n in np.argsort([-stride for stride in array.strides], kind="stable"))
     dense = array.transpose(axes).flags.c_contiguous
     return axes if dense else tuple(range(array.ndim))

@@ -32,9 +32,10 @@ PLAIN = st.recursive(
 
 
 def over_the_wire(value: object) -> Any:
-    text, arrays = wire.encode(value)
-    memory = np.zeros(wire.room(arrays), np.uint8)
-    wire.store(arrays, memory)
+    block = wire.Block()
+    text = wire.encode(value, block)
+    memory = np.zeros(block.size, np.uint8)
+    block.store(memory)
     return wire.decode(text, memory)
 
 
@@ -75,7 +76,7 @@ def test_arrays_arrive_as_they_were(
 )
 def test_what_cannot_be_handed_over(value: object) -> None:
     with pytest.raises(TypeError, match=r"handed over|hand over"):
-        wire.encode(value)
+        wire.encode(value, wire.Block())
 
 
 @contextmanager
@@ -87,12 +88,36 @@ def connected() -> Iterator[tuple[Sender, Receiver, socket.socket]]:
 
 def pass_on(sender: Sender, receiver: Receiver, value: object) -> tuple[Any, int]:
     """Send from another thread, as a socket holds little."""
-    writer = threading.Thread(target=sender.send, args=(value,))
+    sender.add(value)
+    writer = threading.Thread(target=sender.send)
     writer.start()
     try:
-        return receiver.receive(time.monotonic() + 20)
+        (found,), size = receiver.receive(time.monotonic() + 20)
+        return found, size
     finally:
         writer.join()
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=st.lists(st.integers(0, 1 << 14), min_size=1, max_size=12))
+def test_values_that_wait_for_each_other_arrive_in_one_message(sizes: list[int]) -> None:
+    with connected() as (sender, receiver, _):
+        for number, size in enumerate(sizes):
+            sender.add((number, np.full(size, number)))
+            with pytest.raises(TypeError):
+                sender.add([np.full(size, -1), object()])  # leaves nothing behind
+        assert sender.waiting_bytes >= 8 * sum(sizes)
+        writer = threading.Thread(target=sender.send)
+        writer.start()
+        found, _ = receiver.receive(time.monotonic() + 20)
+        writer.join()
+        assert sender.waiting_bytes == 0
+        sender.send()  # nothing waits: nothing is sent
+        with pytest.raises(TimeoutError):
+            receiver.receive(time.monotonic() + 0.01)
+    assert [number for number, _ in found] == list(range(len(sizes)))
+    for size, (number, array) in zip(sizes, found, strict=True):
+        np.testing.assert_array_equal(array, np.full(size, number))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -178,6 +203,7 @@ HOSTILE: list[tuple[str, bytes]] = [
     ("a negative shape", message({"array": ["<f8", [-1], [0], 8]}, size=8) + b"\0" * 8),
     ("axes that are none", message({"array": ["<f8", [1], [0, 5], 0]}, size=8) + b"\0" * 8),
     ("unknown tag", message({"what": 1})),
+    ("no list", message({"tuple": [1]})),
     ("two tags", message({"tuple": [], "dict": []})),
     ("a giant text", giant(1 << 40, 0)),
     ("a giant array", giant(0, 1 << 50)),

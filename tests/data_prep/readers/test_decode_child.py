@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import signal
@@ -44,9 +45,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(root: Path, *sources: ScanSource, transform: Callable[[Volume], Any] | None = None) -> Job:
+def job(
+    root: Path,
+    *sources: ScanSource,
+    transform: Callable[[Volume], Any] | None = None,
+    together: bool = False,
+) -> Job:
     pickled = pickle.dumps(transform) if transform else b""
-    return Job(root, sources, pickled, ReadPolicy(), 1 << 30, 60.0)
+    return Job(root, sources, pickled, ReadPolicy(), 1 << 30, 60.0, together=together)
 
 
 def answers(jobs: list[Job | bytes], count: int) -> list[Any]:
@@ -57,14 +63,14 @@ def answers(jobs: list[Job | bytes], count: int) -> list[Any]:
     def parent() -> None:
         with ours:
             receiver = Receiver(ours)
-            assert receiver.receive()[0] == ("ready",)
+            assert receiver.receive()[0] == [("ready",)]
             for entry in jobs:
                 if isinstance(entry, bytes):
                     ours.sendall(entry)
                 else:
                     send_job(ours, entry)
-            for _ in range(count):
-                found.append(receiver.receive()[0])
+            while len(found) < count:
+                found.extend(receiver.receive()[0])
 
     thread = threading.Thread(target=parent)
     thread.start()
@@ -143,9 +149,49 @@ def test_the_clock_and_the_memory_are_limited(root: Path, monkeypatch: pytest.Mo
     assert taken < limit < taken + (3 << 30)
 
 
-def test_without_proc_the_limit_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> str:
+def test_without_proc_the_limit_is_wide(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> int:
         raise FileNotFoundError
 
-    monkeypatch.setattr(Path, "read_text", refuse)
-    assert decode_child._virtual_bytes() == 1 << 36
+    monkeypatch.setattr(os, "open", refuse)
+    limits = decode_child._Limits()
+    limits.set(job(root), GOOD)
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] > 1 << 36
+    limits.lift()
+
+
+@pytest.mark.parametrize(
+    ("together", "gather_bytes", "gather_s", "expected"),
+    [
+        (False, 1 << 20, 60.0, [1] * 5),
+        (True, 1 << 20, 60.0, [5]),
+        (True, 1000, 60.0, [3, 2]),  # a scan takes 256 bytes and its affine 128
+        (True, 1 << 20, 0.0, [1] * 5),
+    ],
+)
+def test_answers_wait_for_each_other_up_to_limits(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    together: bool,
+    gather_bytes: int,
+    gather_s: float,
+    expected: list[int],
+) -> None:
+    monkeypatch.setattr(decode_child, "_GATHER_BYTES", gather_bytes)
+    monkeypatch.setattr(decode_child, "GATHER_S", gather_s)
+    ours, theirs = socket.socketpair()
+    counts: list[int] = []
+
+    def parent() -> None:
+        with ours:
+            receiver = Receiver(ours)
+            receiver.receive()
+            send_job(ours, job(root, *[GOOD] * 5, together=together))
+            while sum(counts) < 5:
+                counts.append(len(receiver.receive()[0]))
+
+    thread = threading.Thread(target=parent)
+    thread.start()
+    decode_child.main(theirs.detach())
+    thread.join()
+    assert counts == expected
