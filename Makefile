@@ -4,11 +4,11 @@ DATA   ?= phantom3d
 STUDY  ?= demo
 FAMILY ?= cnn_scratch
 RUNS   ?= runs
-MODEL  ?= $(RUNS)/$(DATA)/model-$(STUDY)
+MODEL  ?= $(RUNS)/$(DATA)/model-$(STUDY)$(if $(PREP),-$(basename $(notdir $(PREP))))
 SCANS  ?= $(RUNS)/$(DATA)/inbox
 OUT    ?= $(RUNS)/$(DATA)/predictions
-PREP   ?=
 PYTHON ?= python3
+PREP   ?=
 
 VENV     := .venv
 MEDCURVE := $(VENV)/bin/medcurve
@@ -58,7 +58,7 @@ study: $(READY) ## run STUDY on DATA: families x sizes x subsets x seeds
 	$(MEDCURVE) study $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)
 
 report: $(READY) ## write the report of STUDY again from its journal
-	$(MEDCURVE) report $(STUDY) --data $(DATA) --runs $(RUNS)
+	$(MEDCURVE) report $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)
 
 release: $(READY) ## choose a model by the study's rule and package it
 	$(MEDCURVE) release $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)
@@ -67,7 +67,7 @@ predict: $(READY) ## run MODEL over the folder SCANS, results in OUT
 	$(MEDCURVE) predict $(MODEL) $(SCANS) --out $(OUT) --runs $(RUNS)
 
 sync: $(READY) ## bring MLflow up to date with the journal of STUDY
-	$(MEDCURVE) sync $(STUDY) --data $(DATA) --runs $(RUNS)
+	$(MEDCURVE) sync $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)
 
 ui: $(READY) ## open MLflow's UI on this machine
 	$(MEDCURVE) ui --runs $(RUNS)

@@ -8,19 +8,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from data_prep.config import Config
+from data_prep.config import Config, config_name, relative_to_config
 from data_prep.phantom import PhantomConfig
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
 from data_prep.task import TaskKind
 
 
 class FolderSource(Config):
-    """Scans of any format under one folder, read-only."""
+    """Scans of any format under one folder, read-only; ``root`` starts from the config's folder."""
 
     kind: Literal["folder"]
-    root: str
+    root: Annotated[str, AfterValidator(relative_to_config)]
 
 
 class MedMnistSource(Config):
@@ -146,7 +146,8 @@ class CohortConfig(Config):
         labels: Where the labels come from (MedMNIST brings its own).
         patient: Where patient ids come from (MedMNIST: each image counts as one patient).
         split: How patients are divided.
-        prep: Name of the prep config that suits this cohort.
+        prep: The prep config that suits this cohort: a name in ``configs/prep``, or the path of a
+            YAML file relative to this one.
         read: What the readers may do with input that has no single right reading.
     """
 
@@ -155,7 +156,7 @@ class CohortConfig(Config):
     labels: LabelRule = TableLabels()
     patient: PatientRule = PatientFromColumn()
     split: SplitConfig = SplitConfig()
-    prep: str
+    prep: Annotated[str, config_name("prep")]
     read: ReadPolicy = DEFAULT_POLICY
 
     @model_validator(mode="after")

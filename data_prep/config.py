@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from data_prep.errors import ConfigError, nearest
@@ -126,15 +126,33 @@ def read_config(path: Path, schema: type[C]) -> C:
         ConfigError: As ``read_yaml``, or one line for each field that does not fit ``schema``.
     """
     content, lines = read_yaml(path)
-    return parse_config(content, schema, source=str(path), lines=lines)
+    return parse_config(content, schema, source=str(path), lines=lines, folder=path.parent)
 
 
 def parse_config(
-    content: Any, schema: type[C], *, source: str, lines: Lines | None = None, at: str = ""
+    content: Any,
+    schema: type[C],
+    *,
+    source: str,
+    lines: Lines | None = None,
+    at: str = "",
+    folder: Path | None = None,
 ) -> C:
-    """Check content against a schema; ``at`` is the field path of ``content`` in its file."""
+    """Check content against a schema.
+
+    Args:
+        content: What a YAML or JSON file says.
+        schema: What it ought to say.
+        source: The file, for messages.
+        lines: Line of each field, for messages.
+        at: Field path of ``content`` in its file.
+        folder: Where relative paths in ``content`` start; None leaves paths and names as they are.
+
+    Raises:
+        ConfigError: ``config.invalid``, one line for each field that does not fit.
+    """
     try:
-        return schema.model_validate(content)
+        return schema.model_validate(content, context=folder)
     except ValidationError as error:
         prefix: tuple[str | int, ...] = tuple(at.split(".")) if at else ()
         by_field: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
@@ -147,13 +165,45 @@ def parse_config(
         raise ConfigError("config.invalid", "\n".join(found)) from None
 
 
+def is_path(name: str) -> bool:
+    """True where a config is named by the path of its file."""
+    return name.endswith((".yaml", ".yml")) or "/" in name
+
+
+def relative_to_config(path: str, info: ValidationInfo) -> str:
+    """Validator of a path that starts from the folder of the config that it stands in."""
+    folder: Path | None = info.context
+    return path if folder is None else str(folder / Path(path).expanduser())
+
+
+def config_name(kind: str) -> AfterValidator:
+    """Validator of a field that names another config, by name or by a path relative to its file."""
+
+    def exists(name: str, info: ValidationInfo) -> str:
+        if info.context is None:
+            return name
+        if is_path(name):
+            name = relative_to_config(name, info)
+            if not Path(name).is_file():
+                raise ValueError(f"there is no file {name}{_nearest_file(Path(name))}")
+            return name
+        try:
+            find_config(kind, name)
+        except ConfigError as error:
+            between = "" if error.message.endswith("?") else ";"
+            raise ValueError(f"{error.message}{between} {error.fix}") from None
+        return name
+
+    return AfterValidator(exists)
+
+
 def find_config(kind: str, name: str, root: Path | None = None) -> Path:
     """The file of a named config: a path to a YAML file, or a name in ``configs/<kind>/``.
 
     Raises:
         ConfigError: ``config.unknown_name`` with the nearest name and all that exist.
     """
-    if name.endswith((".yaml", ".yml")) or "/" in name:
+    if is_path(name):
         return Path(name)
     folder = (root or CONFIG_ROOT) / kind
     path = folder / f"{name}.yaml"

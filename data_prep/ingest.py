@@ -85,7 +85,7 @@ def raw_root(config: CohortConfig, runs: Path) -> Path:
     if not root.is_dir():
         raise CohortError(
             "cohort.no_folder",
-            f"cohort '{config.name}': source.root {root} is not a folder",
+            f"cohort '{config.name}': source.root {root.absolute()} is not a folder",
             fix="set source.root in the data config to the folder of scans",
         )
     return root

@@ -92,7 +92,7 @@ def prepare_store(
         splits_folder: What split wrote.
         config: The recipe to fit.
         out: The store's folder.
-        progress: Told (scans done, scans in all), over fitting and applying together.
+        progress: Told (scans read, of how many); fitting reads the training scans once more.
 
     Raises:
         StageError: ``stage.stale`` if the splits are of another manifest.
@@ -121,9 +121,15 @@ def prepare_store(
     kept = _whole_shards(folder)
     shards = list(kept)
     start = kept[-1].next_record if kept else 0
-    for shard in _write_shards(reader, records, start, recipe, folder, len(kept)):
-        shards.append(shard)
-        progress(len(training) + shard.next_record, total)
+    shards += _write_shards(
+        reader,
+        records,
+        start,
+        recipe,
+        folder,
+        len(kept),
+        lambda n: progress(len(training) + n, total),
+    )
 
     refused = [item for shard in shards for item in shard.refused]
     index = _index(records, split, task, shards)
@@ -192,14 +198,16 @@ def _write_shards(
     recipe: PrepRecipe,
     folder: Path,
     first_number: int,
+    done: Callable[[int], None],
 ) -> Iterator[_Shard]:
-    """Apply the recipe to ``records[start:]`` and write shard after shard."""
+    """Apply the recipe to ``records[start:]`` and write shard after shard; ``done``: records."""
     arrays: list[NDArray[np.float32]] = []
     rows: list[int] = []
     refused: list[tuple[int, str, str]] = []
     number = first_number
     results = reader.read(records[start:], recipe.apply)
     for at, result in enumerate(results, start=start):
+        done(at + 1)
         if isinstance(result, ScanError):
             refused.append((at, result.code, result.message))
         else:

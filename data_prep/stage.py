@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -94,6 +95,7 @@ def new_stage(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) 
         StageError: ``stage.not_ours`` if ``folder`` holds something that this stage did not write.
     """
     refuse_foreign(folder, stage)
+    _clear_up(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -103,6 +105,32 @@ def new_stage(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) 
         replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clear_up(folder: Path) -> None:
+    """Remove what killed runs of this stage left beside ``folder``, and put back what they moved.
+
+    A kill between the two renames of ``replace_folder`` leaves the previous folder as ``.old``.
+    """
+    name = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.(part|old)")
+    for left in list(folder.parent.glob(".*")):
+        match = name.fullmatch(left.name)
+        if match is None or _is_running(int(match[1])):
+            continue
+        if match[2] == "old" and not folder.exists():
+            left.rename(folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_provenance(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) -> None:
@@ -158,6 +186,7 @@ def refuse_foreign(folder: Path, stage: str = "") -> None:
 
 def replace_folder(partial: Path, folder: Path) -> None:
     """Put the whole folder ``partial`` in the place of ``folder``; on failure the old one stays."""
+    _clear_up(folder)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)
@@ -180,16 +209,22 @@ def _provenance(folder: Path) -> dict[str, Any]:
         raise StageError(
             "stage.missing",
             f"{folder} does not exist",
-            fix="run the stage that writes it first (see `medcurve --help`)",
+            fix=f"run `medcurve {_command(folder)}` for this cohort first",
         )
     if not (folder / PROVENANCE).is_file():
         raise StageError(
             "stage.incomplete",
             f"{folder} has no {PROVENANCE}: its stage did not finish, or it is something else",
-            fix="run the stage that writes it again",
+            fix=f"run `medcurve {_command(folder)}` for this cohort again",
         )
     record: dict[str, Any] = read_json(folder / PROVENANCE)
     return record
+
+
+def _command(folder: Path) -> str:
+    """The command that writes a folder of this name."""
+    kind = folder.name.split("-")[0]
+    return {"splits": "split", "store": "prep", "study": "study"}.get(kind, "ingest")
 
 
 def _package_version(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -228,7 +229,7 @@ def study(
 
 
 @app.command()
-def report(name: StudyName, data: DataOption, runs: Runs = RUNS) -> None:
+def report(name: StudyName, data: DataOption, prep: Prep = None, runs: Runs = RUNS) -> None:
     """Write a study's report again from its journal.
 
     Example: medcurve report demo --data phantom3d
@@ -236,7 +237,7 @@ def report(name: StudyName, data: DataOption, runs: Runs = RUNS) -> None:
     from pipeline import stages
     from pipeline.workspace import open_workspace
 
-    stages.report_stage(open_workspace(runs, data), name)
+    stages.report_stage(open_workspace(runs, data, prep), name)
 
 
 @app.command()
@@ -279,7 +280,13 @@ def predict(
 
 
 @app.command()
-def sync(name: StudyName, data: DataOption, runs: Runs = RUNS, tracking_uri: Uri = None) -> None:
+def sync(
+    name: StudyName,
+    data: DataOption,
+    prep: Prep = None,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
     """Bring MLflow up to date with a study's journal; never doubles a run.
 
     Example: medcurve sync demo --data phantom3d
@@ -287,7 +294,7 @@ def sync(name: StudyName, data: DataOption, runs: Runs = RUNS, tracking_uri: Uri
     from pipeline import stages
     from pipeline.workspace import open_workspace
 
-    stages.sync_stage(open_workspace(runs, data), name, tracking_uri, strict=True)
+    stages.sync_stage(open_workspace(runs, data, prep), name, tracking_uri, strict=True)
 
 
 @app.command()
@@ -360,6 +367,14 @@ def _root(
     pass
 
 
+_ADVICE = {
+    errno.EACCES: "choose a folder that you may read and write, with --runs or --out",
+    errno.EROFS: "choose a folder that can be written, with --runs or --out",
+    errno.ENOSPC: "free some space and run the command again; what stood before is unchanged",
+    errno.ENOTDIR: "a part of this path is a file: choose another folder",
+}
+
+
 def run(command: Callable[[], object]) -> int:
     """Run a command; errors for the user become a message and an exit status.
 
@@ -373,7 +388,8 @@ def run(command: Callable[[], object]) -> int:
         fail(error)
         return error.exit_code
     except OSError as error:
-        fail(MedcurveError("system.os_error", f"{error.filename or ''}: {error.strerror or error}"))
+        found = f"{error.filename or ''}: {error.strerror or error}"
+        fail(MedcurveError("system.os_error", found, fix=_ADVICE.get(error.errno or 0, "")))
         return 74
     return 0
 

@@ -74,6 +74,8 @@ def progress(title: str, unit: str) -> Iterator[Progress]:
     with Bar(*columns, console=OUT) as bar:
         task = bar.add_task(f"{title:<8}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+        if bar.tasks[task].total is None:  # there was nothing to do: what a stage made stands
+            bar.update(task, visible=False)
 
 
 @contextmanager

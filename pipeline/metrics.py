@@ -17,6 +17,7 @@ equal to the MedMNIST evaluator's for every kind of task (Yang et al. 2023, ``ge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,7 @@ from pipeline.weighted_metrics import Floats, Labels, weighted
 METRICS: Final = ("auc", "accuracy", "balanced_accuracy", "brier", "log_loss")
 
 _LOWER_IS_BETTER: Final = frozenset({"brier", "log_loss"})
+_LARGEST: Final = {"brier": 2.0, "log_loss": math.inf}
 _BLOCK = 256  # resamples at a time: 2,000 patients take 4 MB, which stays in the cache
 
 
@@ -64,6 +66,11 @@ def higher_is_better(name: str) -> bool:
             fix=f"use one of: {', '.join(METRICS)}",
         )
     return name not in _LOWER_IS_BETTER
+
+
+def within_range(name: str, value: float) -> float:
+    """The nearest value that the metric can take: the end of an interval may lie beyond."""
+    return min(max(value, 0.0), _LARGEST.get(name, 1.0))
 
 
 def score(task: Task, target: Labels, probability: Floats) -> dict[str, float]:

@@ -157,7 +157,7 @@ def prep_stage(workspace: Workspace, processes: int) -> None:
     """Fit the recipe on the training scans; write the store."""
     config = read_config(find_config("prep", workspace.prep), PrepConfig)
     root = raw_root(workspace.cohort, workspace.runs)
-    with progress("prep", "scans") as report:
+    with progress("prep", "reads") as report:
         done = prepare_store(
             ScanReader(root, workspace.cohort.read, processes),
             workspace.manifest,
@@ -309,6 +309,8 @@ def predict_stage(
         f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
         f"{found.skipped} skipped → {out / 'predictions.csv'}"
     )
+    if not found.ok:
+        say("  note: no scan was scored; quarantine.csv says why for each")
     for code, count in found.quarantined_by_code.items():
         say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
     for flag, meaning in SEEN_FLAGS.items():
@@ -348,7 +350,7 @@ def check_configs() -> int:
     for path in sorted(CONFIG_ROOT.rglob("*.yaml")):
         match path.relative_to(CONFIG_ROOT).parts[0]:
             case "data":
-                find_config("prep", read_config(path, CohortConfig).prep)
+                read_config(path, CohortConfig)
             case "prep":
                 read_config(path, PrepConfig)
             case "family":

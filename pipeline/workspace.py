@@ -7,6 +7,8 @@ from pathlib import Path
 
 from data_prep.cohort import CohortConfig
 from data_prep.config import find_config, read_config
+from data_prep.errors import StageError
+from data_prep.preprocess import PrepConfig
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,31 @@ class Workspace:
 
     def study(self, name: str) -> Path:
         """Journal, results and report of a study."""
-        return self.folder / f"study-{Path(name).stem}"
+        return self.folder / f"study-{Path(name).stem}{self._other_prep}"
 
     def model(self, name: str) -> Path:
         """Model package that a study released."""
-        return self.folder / f"model-{Path(name).stem}"
+        return self.folder / f"model-{Path(name).stem}{self._other_prep}"
+
+    @property
+    def _other_prep(self) -> str:
+        """What sets studies on another prep config than the cohort's own apart."""
+        other = Path(self.prep).stem
+        return "" if other == Path(self.cohort.prep).stem else f"-{other}"
 
 
 def open_workspace(runs: Path, data: str, prep: str | None = None) -> Workspace:
     """Read a cohort's config; ``prep`` replaces the prep config that it names.
 
     Raises:
-        ConfigError: The config is missing or wrong.
+        ConfigError: A config is missing or wrong.
+        StageError: ``stage.not_a_folder`` if ``runs`` is a file.
     """
+    if runs.exists() and not runs.is_dir():
+        raise StageError(
+            "stage.not_a_folder", f"--runs {runs} is a file", fix="give a folder, or a new name"
+        )
     cohort = read_config(find_config("data", data), CohortConfig)
+    if prep:
+        read_config(find_config("prep", prep), PrepConfig)
     return Workspace(runs=runs, cohort=cohort, prep=prep or cohort.prep)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from data_prep.errors import MedcurveError
+from data_prep.errors import MedcurveError, nearest
 from data_prep.files import digest, sha256_bytes, write_bytes
 from data_prep.preprocess import PrepRecipe
 from data_prep.readers.policy import ReadPolicy
@@ -157,10 +157,17 @@ def load_package(folder: Path) -> ModelPackage:
     return ModelPackage(card=card, family=family, digest=seal)
 
 
+def _packages_beside(folder: Path) -> list[str]:
+    return [path.parent.name for path in folder.parent.glob(f"*/{MODEL}")]
+
+
 def _check_files(folder: Path) -> None:
     if not folder.exists():
         raise PackageError(
-            "package.not_found", f"{folder} does not exist", fix="give the folder of a package"
+            "package.not_found",
+            f"{folder} does not exist{nearest(folder.name, _packages_beside(folder))}",
+            fix="give a folder that `medcurve release` or `medcurve train` wrote: "
+            "RUNS/COHORT/model-STUDY",
         )
     entries = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     for path in entries:

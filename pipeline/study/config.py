@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 
-from data_prep.config import Config
+from data_prep.config import Config, config_name
 
 MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
 METRIC_WORDS: Final[dict[str, str]] = {
@@ -17,6 +17,7 @@ METRIC_WORDS: Final[dict[str, str]] = {
     "log_loss": "log loss",
 }
 Size = Annotated[int, Field(ge=4)] | Literal["all"]
+FamilyFile = Annotated[str, config_name("family")]
 
 
 class ReleaseRule(Config):
@@ -37,8 +38,8 @@ class StudyConfig(Config):
     """A grid of families x sizes x subsets x seeds, and what is asked of it.
 
     Attributes:
-        families: Names of ``configs/family`` (or paths of YAML files), simplest first: the order
-            decides ties of the release rule and the order of every table.
+        families: Names of ``configs/family`` (or paths of YAML files, relative to the study's),
+            simplest first: the order decides ties of the release rule and the order of every table.
         sizes: Numbers of training patients, or ``all`` for every one there is.
         subsets: Replicates: independent nested draws of training patients.
         seeds: Repetitions of each subset with other initial weights and batch orders.
@@ -56,7 +57,7 @@ class StudyConfig(Config):
         level: Coverage that intervals aim at.
     """
 
-    families: Annotated[tuple[str, ...], Field(min_length=1)]
+    families: Annotated[tuple[FamilyFile, ...], Field(min_length=1)]
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     subsets: Annotated[int, Field(ge=1, le=1000)] = 3
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1

@@ -70,6 +70,8 @@ def cost_against_score(
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
         axes.margins(x=0.3)
+        if len(ends) == 1:
+            axes.set_xlim(ends[0][0] / 3, ends[0][0] * 3)
         axes.set_xlabel("Time of one fit (log scale)")
         axes.set_ylabel(f"Test {METRIC_WORDS[metric]}")
         for seconds, high, family, colour in ends:

@@ -99,7 +99,9 @@ class Journal:
         if isinstance(result, Failure):
             content |= {"status": "failed", **vars(result)}
         else:
-            data = safetensors.numpy.save({"val": result.val, "test": result.test})
+            # safetensors writes memory as it lies: a transposed array would come back another one
+            rows = {"val": result.val, "test": result.test}
+            data = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in rows.items()})
             write_bytes(self._probabilities(key), data)
             content |= {
                 "status": "done",

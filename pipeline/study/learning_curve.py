@@ -30,7 +30,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import METRICS
+from pipeline.metrics import METRICS, within_range
 
 _STREAM: Final = 0xC0DE  # keeps these draws apart from those of patients into subsets
 
@@ -117,7 +117,7 @@ def distribution(replicates: Replicates, draws: Draws) -> Floats:
 
 def point(where: Where, replicates: Replicates, drawn: Floats, level: float) -> Point:
     """Summarise the cells of one family and size; ``drawn`` is their ``distribution``."""
-    low, high = interval(drawn, level)
+    low, high = (within_range(where.metric, end) for end in interval(drawn, level))
     values = replicates.values
     return Point(
         **vars(where),

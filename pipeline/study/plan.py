@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.config import is_path
 from data_prep.errors import ConfigError
 from data_prep.progress import Progress, silent
 from data_prep.splits import check_leaks
@@ -116,7 +117,7 @@ def _families(config: StudyConfig) -> dict[str, FamilyConfig]:
     """Config of each family by its name; a path is named by its file, so that none is recorded."""
     families: dict[str, FamilyConfig] = {}
     for name in config.families:
-        label = Path(name).stem if "/" in name or name.endswith((".yaml", ".yml")) else name
+        label = Path(name).stem if is_path(name) else name
         if label in families:
             raise ConfigError(
                 "config.duplicate_family",

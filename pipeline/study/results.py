@@ -31,7 +31,7 @@ from pipeline.study.learning_curve import (
     places,
 )
 from pipeline.study.selection import Choice, ScoredCell, choose
-from pipeline.study.summary import caveats, headline
+from pipeline.study.summary import caveats, few_patients, headline
 
 RESULTS: Final = "results.json"
 CURVES: Final = "curves.csv"
@@ -106,7 +106,10 @@ def find(
         differences=tuple(pairs),
         trends=tuple(steps),
         choice=choice,
-        sentences=tuple(headline(config, families, plan.sizes, found, pairs, steps, choice)),
+        sentences=(
+            *few_patients(plan.task, splits["test"].target, splits["test"].patient_ids),
+            *headline(config, families, plan.sizes, found, pairs, steps, choice),
+        ),
         caveats=tuple(caveats(config, plan.sizes, plan.train_patients)),
         cells=tuple(cells),
     )

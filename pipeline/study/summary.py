@@ -7,6 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, groupby
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.task import Task
 from pipeline.metrics import higher_is_better
 from pipeline.study.comparison import Difference, Trend
 from pipeline.study.config import METRIC_WORDS, StudyConfig
@@ -15,6 +19,7 @@ from pipeline.study.selection import Choice
 
 # Above this, pairs that never part are not told one by one: the table has them.
 MANY_FAMILIES: Final = 4
+FEW_PATIENTS: Final = 10  # of a class in the test split: fewer make a bootstrap interval unsafe
 
 
 def best_sentence(
@@ -51,6 +56,27 @@ def best_sentence(
         lower = listed([point.family for point in others if point.family in beaten])
         text += f"; {leader.family} beats {lower}"
     return f"{text}."
+
+
+def few_patients(
+    task: Task, target: NDArray[np.int64], patient_ids: NDArray[np.str_]
+) -> Iterator[str]:
+    """A warning where a class has so few test patients that resampling cannot tell its noise.
+
+    The bootstrap knows only the patients that it is given: where a handful happen to be ranked
+    without a fault, every resample is too, and the interval has no width.
+    """
+    has = task.one_hot(target) > 0
+    sides = {f"with '{name}'": column for name, column in zip(task.class_names, has.T, strict=True)}
+    if task.is_multi_label:
+        sides |= {f"without '{n}'": ~c for n, c in zip(task.class_names, has.T, strict=True)}
+    counts = {side: len(np.unique(patient_ids[column])) for side, column in sides.items()}
+    rarest = min(counts, key=lambda side: counts[side])
+    if counts[rarest] < FEW_PATIENTS:
+        yield (
+            f"The test split has {len(np.unique(patient_ids))} patients, {counts[rarest]} of them "
+            f"{rarest}: intervals from so few are too narrow, and no difference below is settled."
+        )
 
 
 def pair_sentences(

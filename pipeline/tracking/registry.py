@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from data_prep.files import digest, sha256_file
+from data_prep.stage import PROVENANCE
 from pipeline.tracking.client import TrackingError, answering, connect, experiment
 from pipeline.tracking.records import CELL, KEY, KIND
 
@@ -56,7 +57,8 @@ def register_package(
         TrackingError: ``tracking.not_a_package``, or MLflow does not answer.
     """
     files = _plain_files(folder)
-    package = digest({path.name: sha256_file(path) for path in files})
+    # The provenance tells when and by which commit it was written: not what the model is.
+    package = digest({path.name: sha256_file(path) for path in files if path.name != PROVENANCE})
     client = connect(uri)
     with answering(uri):
         _ensure_model(client, name)

@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from data_prep.config import MAX_CONFIG_BYTES, Config, find_config, read_config, read_yaml
+from data_prep.config import (
+    MAX_CONFIG_BYTES,
+    Config,
+    config_name,
+    find_config,
+    read_config,
+    read_yaml,
+    relative_to_config,
+)
 from data_prep.errors import ConfigError
 
 
@@ -148,6 +156,38 @@ def test_a_name_is_found_in_its_folder(tmp_path: Path) -> None:
         find_config("data", "brest", tmp_path)
     assert "did you mean 'breast'" in str(caught.value)
     assert "sub/lung" in str(caught.value)
+
+
+class Named(Config):
+    prep: Annotated[str, config_name("prep")]
+    root: Annotated[str, AfterValidator(relative_to_config)] = "."
+
+
+def test_paths_in_a_config_start_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").touch()
+    named = read_config(write(tmp_path, "prep: ./own.yaml\nroot: scans\n"), Named)
+    assert (Path(named.prep), Path(named.root)) == (tmp_path / "own.yaml", tmp_path / "scans")
+    assert read_config(write(tmp_path, "prep: mri\nroot: /scans\n"), Named).root == "/scans"
+    home = read_config(write(tmp_path, "prep: mri\nroot: ~/scans\n"), Named).root
+    assert Path(home) == Path.home() / "scans"
+    assert Named(prep="no such", root="scans").root == "scans"  # not from a file: taken as it is
+
+
+@pytest.mark.parametrize(
+    ("prep", "expected"),
+    [
+        ("mir", ["did you mean 'mri'?", "ct_chest"]),
+        ("./drawn.yaml", ["did you mean 'drawing.yaml'"]),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_told_with_its_line(
+    tmp_path: Path, prep: str, expected: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(write(tmp_path, f"root: x\nprep: {prep}\n"), Named)
+    assert f"drawing.yaml:2: field 'prep' = '{prep}'" in caught.value.message
+    for part in expected:
+        assert part in caught.value.message
 
 
 def test_lines_are_known_for_every_field(tmp_path: Path) -> None:

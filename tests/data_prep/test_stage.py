@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,9 +97,30 @@ def test_what_no_stage_wrote_is_never_replaced(tmp_path: Path) -> None:
         make(tmp_path / "mine" / "thesis.txt")
 
 
+def test_what_a_killed_run_left_is_cleared_up(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make(out)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    alive, other = tmp_path / f".out.{os.getppid()}.part", tmp_path / ".out.x.part"
+    for left in (tmp_path / f".out.{gone.pid}.part", alive, other):
+        left.mkdir()
+    out.rename(tmp_path / f".out.{gone.pid}.old")  # killed between the two renames
+
+    def fail() -> None:
+        with new_stage(out, "count", {}, {}):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", alive.name, other.name}
+    assert (out / "provenance.json").is_file()
+
+
 def test_a_missing_or_broken_stage_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"stage\.missing.*\n.*run the stage"):
-        stage_digest(tmp_path / "nowhere")
+    for folder, command in {"manifest": "ingest", "splits": "split", "store-mri": "prep"}.items():
+        with pytest.raises(StageError, match=rf"stage\.missing.*\n.*`medcurve {command}`"):
+            stage_digest(tmp_path / folder)
     with pytest.raises(StageError, match=r"stage\.incomplete"):
         stage_digest(tmp_path)
 

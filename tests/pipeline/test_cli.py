@@ -191,6 +191,11 @@ def test_mlflow_out_of_reach_stops_nothing_but_sync(
         (("ingest", "no/such.yaml"), "config.not_found"),
         (("study", "dmo", "--data", "phantom3d"), "did you mean 'demo'"),
         (("split", "phantom3d"), "stage.missing"),
+        (
+            ("study", "demo", "--data", "phantom3d", "--prep", "phantm3d"),
+            "did you mean 'phantom3d'",
+        ),
+        (("data", "phantom3d", "--runs", __file__), "stage.not_a_folder"),
         (("predict", "nowhere", "also-nowhere", "--out", "x"), "package."),
         (("train", "cnn_scrach", "--data", "phantom3d"), "did you mean 'cnn_scratch'"),
     ],
@@ -215,7 +220,9 @@ def test_a_disk_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) ->
         raise OSError(28, "No space left on device", "runs/x")
 
     assert run(full) == 74
-    assert "runs/x: No space left on device" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "runs/x: No space left on device" in printed
+    assert "what stood before is unchanged" in printed
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,17 @@ def test_a_long_job_tells_every_ten_seconds(
     assert len(lines) == 3
 
 
+def test_in_a_terminal_no_work_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    for total, shown in ((None, False), (3, True)):
+        text = io.StringIO()
+        monkeypatch.setattr(console, "OUT", Console(file=text, force_terminal=True, width=100))
+        with console.progress("ingest", "scans") as report:
+            if total:
+                report(total, total)
+        last = text.getvalue().splitlines()[-1]
+        assert ("3/3" in last, "ingest" in last) == (shown, shown)
+
+
 def test_no_work_is_no_line(screen: io.StringIO) -> None:
     with console.progress("ingest", "scans"):
         pass

@@ -117,6 +117,16 @@ def test_cells_that_failed_are_left_out() -> None:
     assert (found.subsets, found.seeds, found.cells) == (2, 2, 3)
 
 
+@pytest.mark.parametrize(("metric", "largest"), [("auc", 1.0), ("brier", 2.0)])
+def test_an_interval_stays_within_what_the_metric_can_be(metric: str, largest: float) -> None:
+    drawn = np.linspace(-1, 3, 101)
+    cells = Replicates(np.ones((1, 1)), drawn[None, None])
+    found = point(Where("linear", 20, "test", metric), cells, drawn, 0.95)
+    assert (found.low, found.high) == (0.0, largest)
+    loss = point(Where("linear", 20, "test", "log_loss"), cells, drawn, 0.95)
+    assert (loss.low, loss.high) == (0.0, pytest.approx(2.9))
+
+
 def test_nothing_defined_gives_nothing() -> None:
     nothing = Replicates(np.full((2, 2), np.nan), np.full((2, 2, 5), np.nan))
     drawn = distribution(nothing, Draws.of(2, 2, 5, 0))

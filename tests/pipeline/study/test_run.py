@@ -103,7 +103,8 @@ def test_a_study_says_what_it_found_and_leaves_a_whole_stage(
 
     assert (found.cells, found.computed, found.failed) == (10, 10, 0)
     assert told == [(n, 10) for n in range(11)]
-    assert found.sentences[0].startswith("At 24 patients")
+    assert found.sentences[0].startswith("The test split has 16 patients, 8 of them with 'healthy'")
+    assert found.sentences[1].startswith("At 24 patients")
     assert any("strict is released" in s or "linear is released" in s for s in found.sentences)
     assert results["cohort"] == store.parent.name
     assert results["config"]["families"] == ["linear", "strict"]  # never a path

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
+from data_prep.task import Task
 from pipeline.study.comparison import differences, trends
 from pipeline.study.config import StudyConfig
 from pipeline.study.grid import Cell
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.selection import ScoredCell, choose
-from pipeline.study.summary import caveats, headline, listed
+from pipeline.study.summary import caveats, few_patients, headline, listed
 
 SIZES = (20, 40, 80)
 
@@ -55,6 +56,20 @@ CROSSING = {
     "linear": {20: 0.80, 40: 0.82, 80: 0.83},
     "forest": {20: 0.70, 40: 0.82, 80: 0.93},
 }
+
+
+@pytest.mark.parametrize("kind", ["binary", "multi-label"])
+def test_a_handful_of_test_patients_is_said_first(kind: Literal["binary", "multi-label"]) -> None:
+    task = Task(kind=kind, class_names=("ill", "well"))
+    patients = np.array([f"P{n // 2}" for n in range(60)])  # two scans each
+    ill = np.arange(60) < 18
+    target = (~ill).astype(np.int64) if kind == "binary" else np.stack([ill, ~ill], 1).astype(int)
+    (sentence,) = few_patients(task, target, patients)
+    assert "has 30 patients, 9 of them with" in sentence
+    assert "'ill'" in sentence
+    enough = np.arange(60) % 4 < 2
+    target = enough.astype(np.int64) if kind == "binary" else np.stack([enough, ~enough], 1)
+    assert not list(few_patients(task, target.astype(np.int64), patients))
 
 
 def test_crossing_curves_are_told_by_size() -> None:
