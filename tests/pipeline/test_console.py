@@ -49,7 +49,9 @@ def test_in_a_terminal_no_work_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> Non
         with console.progress("ingest", "scans") as report:
             if total:
                 report(total, total)
-        last = text.getvalue().splitlines()[-1]
+        last = text.getvalue().rsplit("\x1b[2K", 1)[
+            -1
+        ]  # what stands after the line was last erased
         assert ("3/3" in last, "ingest" in last) == (shown, shown)
 
 
