@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from data_prep.files import write_bytes
 from data_prep.labels import LabelRow, read_labels
 from data_prep.readers.source import Found, Rejected, ScanSource
 
+_KEY_FILE = ".pseudonym-key"
 _SHOWN = 3  # rows that an error names before it only counts
 
 
@@ -116,11 +118,26 @@ def pseudonym(patient_key: str, key: bytes) -> str:
 
 def pseudonym_key(runs: Path) -> bytes:
     """The site's secret: $MEDCURVE_PSEUDONYM_KEY, else a file made once, readable by its owner."""
+    if found := find_pseudonym_key(runs):
+        return found
+    path = runs / _KEY_FILE
+    runs.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, secrets.token_hex(32).encode())
+    path.chmod(0o600)
+    return path.read_bytes()
+
+
+def find_pseudonym_key(runs: Path) -> bytes | None:
+    """The site's secret, or None where none has been made."""
     if text := os.environ.get("MEDCURVE_PSEUDONYM_KEY"):
         return text.encode()
-    path = runs / ".pseudonym-key"
-    if not path.exists():
-        runs.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, secrets.token_hex(32).encode())
-        path.chmod(0o600)
-    return path.read_bytes()
+    path = runs / _KEY_FILE
+    return path.read_bytes() if path.is_file() else None
+
+
+def patient_pseudonym(config: CohortConfig, runs: Path) -> Callable[[str], str]:
+    """From a cohort's patient ids to what ``pseudonym`` makes of the same ids in DICOM headers."""
+    if isinstance(config.patient, PatientFromDicom):
+        return str  # these ids are pseudonyms already
+    key = pseudonym_key(runs)
+    return lambda patient_id: pseudonym(patient_id, key)

@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from data_prep.errors import SCAN_CODES, ConfigError
 from data_prep.files import read_json
 from data_prep.fingerprint import CohortFingerprint
 from data_prep.ingest import ingest, make_phantom, raw_root
+from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
 from data_prep.leaks import Leaks
 from data_prep.manifest import ScanReader
 from data_prep.plan import check_plan_name, flow, plan_prep, plan_yaml, write_plan
@@ -262,7 +264,13 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
     refuse_stale(workspace)
     out = workspace.model(name)
     with progress("release", "steps") as report:
-        package = release(workspace.study(name), workspace.store, out, progress=report)
+        package = release(
+            workspace.study(name),
+            workspace.store,
+            out,
+            pseudonym=patient_pseudonym(workspace.cohort, workspace.runs),
+            progress=report,
+        )
     test = package.card.test
     scores = ", ".join(
         f"{metric} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
@@ -296,14 +304,21 @@ def predict_stage(
     from pipeline import tracking
     from pipeline.serving.inference import predict
     from pipeline.serving.package import load_package
-    from pipeline.serving.seen import SEEN_FLAGS
+    from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
 
     uri = uri or tracking.default_uri(runs)
     by_address = model.startswith(("models:/", "runs:/"))
     package = load_package(tracking.download_model(model, uri) if by_address else Path(model))
+    key = find_pseudonym_key(runs)
     with progress("predict", "scans") as report:
         found = predict(
-            package, inputs, out, batch_size=batch_size, workers=processes, progress=report
+            package,
+            inputs,
+            out,
+            batch_size=batch_size,
+            workers=processes,
+            pseudonym=partial(pseudonym, key=key) if key else None,
+            progress=report,
         )
     say(
         f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
@@ -313,7 +328,7 @@ def predict_stage(
         say("  note: no scan was scored; quarantine.csv says why for each")
     for code, count in found.quarantined_by_code.items():
         say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
-    for flag, meaning in SEEN_FLAGS.items():
+    for flag, meaning in (SEEN_FLAGS | PATIENT_FLAGS).items():
         if seen := found.flagged.get(flag):
             say(f"  flagged: {seen} × {flag} ({meaning})")
     try:

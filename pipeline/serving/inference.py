@@ -8,7 +8,7 @@ batch goes on. The output stands whole or not at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,6 +45,7 @@ def predict(
     *,
     batch_size: int = 64,
     workers: int = 1,
+    pseudonym: Callable[[str], str] | None = None,
     progress: Progress = silent,
 ) -> PredictionSummary:
     """Score every scan under ``inputs`` and write the tables into ``out``.
@@ -60,6 +61,8 @@ def predict(
         batch_size: Prepared scans that are held before the model runs on them, rounded up to
             whole blocks.
         workers: Decode children.
+        pseudonym: From a DICOM PatientID to the name under the site's key, by which scans of a
+            patient whom the model has seen are flagged; None where there is no key.
         progress: Told (scans done, scans in all).
 
     Raises:
@@ -73,7 +76,7 @@ def predict(
         rows = [_rejected_row(folder, n) for folder in folders for n in range(len(folder.rejected))]
         total = len(rows) + sum(len(folder.scans) for folder in folders)
         for batch in _batches(_read(folders, package, workers), _batch_scans(package, batch_size)):
-            rows += _score(package, batch)
+            rows += _score(package, batch, pseudonym)
             progress(len(rows), total)
         rows.sort(key=lambda row: (row.scan, row.files))
         skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
@@ -128,7 +131,9 @@ def _batches(scans: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
         yield batch
 
 
-def _score(package: ModelPackage, batch: Sequence[_Read]) -> list[Prediction]:
+def _score(
+    package: ModelPackage, batch: Sequence[_Read], pseudonym: Callable[[str], str] | None
+) -> list[Prediction]:
     """A row for each scan of a batch."""
     arrays = [read.result.array for read in batch if isinstance(read.result, PreparedScan)]
     probabilities = iter(_probabilities(package, arrays))
@@ -138,7 +143,9 @@ def _score(package: ModelPackage, batch: Sequence[_Read]) -> list[Prediction]:
         if isinstance(read.result, ScanError):
             rows.append(_quarantined(name, files, read.scan.source.flags, read.result))
             continue
-        seen = package.card.training.seen.flags(read.result.pixel_sha256)
+        key = read.scan.source.patient_key
+        patient = pseudonym(key) if key and pseudonym else ""
+        seen = package.card.training.seen.flags(read.result.pixel_sha256, patient)
         flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen)))
         probability = next(probabilities)
         if np.isfinite(probability).all():

@@ -6,6 +6,7 @@ test split is looked at once, here, for the chosen cell only.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from data_prep.preprocess import PrepRecipe
 from data_prep.progress import Progress, silent
 from data_prep.readers.policy import ReadPolicy
 from data_prep.stage import stage_digest
-from data_prep.store import Store
+from data_prep.store import IndexRow, Store
 from pipeline.dataset import targets
 from pipeline.families import FamilyConfig
 from pipeline.metrics import METRICS, bootstrap
@@ -37,13 +38,22 @@ class ReleaseError(MedcurveError):
     """A study from which no model can be released."""
 
 
-def release(study: Path, store: Path, out: Path, *, progress: Progress = silent) -> ModelPackage:
+def release(
+    study: Path,
+    store: Path,
+    out: Path,
+    *,
+    pseudonym: Callable[[str], str] | None = None,
+    progress: Progress = silent,
+) -> ModelPackage:
     """Fit the chosen cell again, check that it is the same model, and package it.
 
     Args:
         study: Folder of a finished study.
         store: The store that it ran on.
         out: Folder of the package; an earlier package there is replaced.
+        pseudonym: From the store's patient ids to keyed names, whose digests the package keeps;
+            None keeps nothing of the patients.
         progress: Told (epochs done, epochs in all) while the cell is fitted.
 
     Raises:
@@ -67,7 +77,7 @@ def release(study: Path, store: Path, out: Path, *, progress: Progress = silent)
         patients=cell.size,
         scans=len(fitted.planned.train),
         chosen=choice["reason"],
-        seen=_seen(opened, fitted.planned),
+        seen=_seen(opened, fitted.planned, pseudonym),
     )
     test = _evaluate(opened, config, fitted.result.test)
     policy = ReadPolicy.model_validate(read_json(store / POLICY))
@@ -104,14 +114,23 @@ def _refuse_another_model(fitted: Refit) -> None:
         )
 
 
-def _seen(store: Store, planned: PlannedCell) -> SeenScans:
+def _seen(store: Store, planned: PlannedCell, pseudonym: Callable[[str], str] | None) -> SeenScans:
     digests = {row.scan_id: row.sha256 for row in read_table(store.folder / PIXELS, PixelDigest)}
 
-    def chosen(split: str, positions: Positions) -> list[str]:
+    def chosen(split: str, positions: Positions) -> list[IndexRow]:
         rows = store.rows(split)
-        return [digests[rows[position].scan_id] for position in positions]
+        return [rows[position] for position in positions]
 
-    return SeenScans.of(chosen("train", planned.train), chosen("val", planned.val))
+    def patients(rows: Sequence[IndexRow]) -> list[str]:
+        return [pseudonym(name) for name in {row.patient_id for row in rows}] if pseudonym else []
+
+    train, val = chosen("train", planned.train), chosen("val", planned.val)
+    return SeenScans.of(
+        [digests[row.scan_id] for row in train],
+        [digests[row.scan_id] for row in val],
+        patients(train),
+        patients(val),
+    )
 
 
 def _evaluate(store: Store, config: StudyConfig, probability: Floats) -> Evaluation:

@@ -1,7 +1,9 @@
-"""Which scans a model has seen, so that predicting one of them again is not taken for a test.
+"""Which scans and patients a model has seen, so that predicting them is not taken for a test.
 
 A package keeps 64 bits of a digest for each scan: they say "this very image" to whoever holds the
-image, and nothing about an image to whoever does not.
+image, and nothing about an image to whoever does not. Patient ids are few enough to be guessed, so
+what it keeps of a patient is the digest of a pseudonym under the site's key: only where that key
+lies can a scan's DICOM PatientID be compared.
 """
 
 from __future__ import annotations
@@ -22,22 +24,30 @@ SEEN_FLAGS: Final = {
     "seen_in_training": "the model was fitted on this very image: no test of it",
     "seen_in_validation": "the model was chosen by this very image: no test of it",
 }
+PATIENT_FLAGS: Final = {
+    "patient_in_training": "the model was fitted on a scan of this patient: no test of it",
+    "patient_in_validation": "the model was chosen by a scan of this patient: no test of it",
+}
 
 _DIGEST: Final = np.dtype("<u8")
 
 
 class SeenScans(Config):
-    """Digests of scans, sorted, 8 bytes each, as base64; a million scans are 11 MB.
+    """Digests, sorted, 8 bytes each, as base64; a million scans are 11 MB.
 
     Attributes:
         train: The scans that the model was fitted on.
         val: The scans by which its epoch, its penalty or it itself was chosen.
+        train_patients: The patients of ``train``.
+        val_patients: The patients of ``val``.
     """
 
     train: str = ""
     val: str = ""
+    train_patients: str = ""
+    val_patients: str = ""
 
-    @field_validator("train", "val")
+    @field_validator("train", "val", "train_patients", "val_patients")
     @classmethod
     def _whole_digests(cls, value: str) -> str:
         try:
@@ -49,15 +59,34 @@ class SeenScans(Config):
         return value
 
     @classmethod
-    def of(cls, train: Iterable[str], val: Iterable[str]) -> SeenScans:
-        """From the scans' pixel digests (``data_prep.miniature.pixel_digest``)."""
-        return cls(train=_encode(train), val=_encode(val))
+    def of(
+        cls,
+        train: Iterable[str],
+        val: Iterable[str],
+        train_patients: Iterable[str] = (),
+        val_patients: Iterable[str] = (),
+    ) -> SeenScans:
+        """From pixel digests (``data_prep.miniature.pixel_digest``) and patients' pseudonyms."""
+        return cls(
+            train=_encode(train),
+            val=_encode(val),
+            train_patients=_encode(train_patients),
+            val_patients=_encode(val_patients),
+        )
 
-    def flags(self, pixel_sha256: str) -> tuple[str, ...]:
-        """Those of ``SEEN_FLAGS`` that are true of a scan with this pixel digest."""
-        short = _short(pixel_sha256)
-        both = zip(SEEN_FLAGS, (self._train, self._val), strict=True)
-        return tuple(flag for flag, digests in both if short in digests)
+    def flags(self, pixel_sha256: str, patient: str = "") -> tuple[str, ...]:
+        """What is true of a scan: of ``SEEN_FLAGS``, and of ``PATIENT_FLAGS`` if they are not.
+
+        Args:
+            pixel_sha256: Digest of its pixels.
+            patient: Pseudonym of its patient, "" if it is not known.
+        """
+        image = zip(SEEN_FLAGS, (self._train, self._val), strict=True)
+        person = zip(PATIENT_FLAGS, (self._train_patients, self._val_patients), strict=True)
+        scan = tuple(flag for flag, digests in image if _short(pixel_sha256) in digests)
+        if scan or not patient:
+            return scan
+        return tuple(flag for flag, digests in person if _short(patient) in digests)
 
     @cached_property
     def _train(self) -> frozenset[int]:
@@ -67,15 +96,23 @@ class SeenScans(Config):
     def _val(self) -> frozenset[int]:
         return _decode(self.val)
 
+    @cached_property
+    def _train_patients(self) -> frozenset[int]:
+        return _decode(self.train_patients)
 
-def _short(pixel_sha256: str) -> int:
+    @cached_property
+    def _val_patients(self) -> frozenset[int]:
+        return _decode(self.val_patients)
+
+
+def _short(name: str) -> int:
     # Hashed again: a package cannot be joined to a manifest, whose digests are the pixels' own.
-    digest = hashlib.sha256(f"medcurve seen {pixel_sha256}".encode()).digest()
+    digest = hashlib.sha256(f"medcurve seen {name}".encode()).digest()
     return int.from_bytes(digest[: _DIGEST.itemsize], "little")
 
 
-def _encode(pixel_digests: Iterable[str]) -> str:
-    short = np.array(sorted({_short(digest) for digest in pixel_digests}), dtype=_DIGEST)
+def _encode(names: Iterable[str]) -> str:
+    short = np.array(sorted({_short(name) for name in names}), dtype=_DIGEST)
     return base64.b64encode(short.tobytes()).decode()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
+from scan_files import ct_dataset, save, slice_pixels
 
 from data_prep.cohort import CohortConfig, SplitConfig
 from data_prep.config import parse_config
 from data_prep.files import read_json, read_table
 from data_prep.ingest import ingest
+from data_prep.labelling import (
+    find_pseudonym_key,
+    patient_pseudonym,
+    pseudonym,
+    pseudonym_key,
+)
 from data_prep.manifest import ScanReader, load_manifest
 from data_prep.prep import prepare_store
 from data_prep.preprocess import PrepConfig
@@ -25,7 +33,7 @@ from data_prep.splits import SPLIT_TABLE, SplitRow, split_cohort
 from pipeline.serving.inference import predict
 from pipeline.serving.package import MODEL, load_package
 from pipeline.serving.release import release
-from pipeline.serving.seen import SEEN_FLAGS, SeenScans
+from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS, SeenScans
 from pipeline.study.config import StudyConfig
 from pipeline.study.run import run_study
 
@@ -42,6 +50,34 @@ def test_exactly_the_scans_that_were_seen_are_flagged(
         expected = [digest in train, digest in val]
         flags = [f for f, known in zip(SEEN_FLAGS, expected, strict=True) if known]
         assert list(seen.flags(digest)) == flags
+
+
+@settings(max_examples=40, deadline=None)
+@given(*[st.sets(st.text(min_size=1, max_size=9), max_size=6)] * 3)
+def test_patients_are_known_by_their_pseudonym(
+    train: set[str], val: set[str], others: set[str]
+) -> None:
+    key = b"of this site"
+    named = [[pseudonym(name, key) for name in names] for names in (train, val)]
+    seen = SeenScans.model_validate_json(SeenScans.of(["a"], [], *named).model_dump_json())
+    for name in train | val | others:
+        expected = [name in train, name in val]
+        flags = [f for f, known in zip(PATIENT_FLAGS, expected, strict=True) if known]
+        assert list(seen.flags("b", pseudonym(name, key))) == flags
+        assert seen.flags("b", pseudonym(name, b"of another")) == ()
+        assert seen.flags("b") == ()
+        assert seen.flags("a", pseudonym(name, key)) == ("seen_in_training",)  # says as much
+
+
+@pytest.mark.parametrize("rule", [{"kind": "dicom"}, {"kind": "column"}])
+def test_ids_from_a_table_and_from_headers_become_one_name(
+    tmp_path: Path, rule: dict[str, str]
+) -> None:
+    content = {"name": "x", "source": {"kind": "folder", "root": "."}, "prep": "xray"}
+    config = parse_config({**content, "patient": rule}, CohortConfig, source="x")
+    header = pseudonym("P7", pseudonym_key(tmp_path))
+    in_manifest = header if rule["kind"] == "dicom" else "P7"
+    assert patient_pseudonym(config, tmp_path)(in_manifest) == header
 
 
 def test_a_package_does_not_hold_the_digests_of_a_manifest() -> None:
@@ -92,7 +128,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         families=("linear",), sizes=(12,), subsets=1, seeds=1, resamples=100, metric="auc"
     )
     run_study(config, place / "store", place / "study", cohort="toy")
-    release(place / "study", place / "store", place / "model")
+    names = patient_pseudonym(cohort, place)
+    release(place / "study", place / "store", place / "model", pseudonym=names)
     return place
 
 
@@ -136,6 +173,33 @@ def test_a_seen_scan_is_known_in_another_file_and_not_when_changed(
         "renamed.tiff": {"seen_in_training"},
         "changed.png": set(),
     }
+
+
+def test_another_scan_of_a_training_patient_is_flagged_where_the_key_lies(
+    trained: Path, tmp_path: Path
+) -> None:
+    records, _ = load_manifest(trained / "manifest")
+    seen = flags_of(trained, tmp_path / "out", [trained / "raw"])
+    known = next(r.patient_id for r in records if "seen_in_training" in seen[r.paths[0]])
+    chosen_by = next(r.patient_id for r in records if "seen_in_validation" in seen[r.paths[0]])
+    for name in (known, chosen_by, "somebody"):
+        dataset = ct_dataset(series=name, pixels=slice_pixels(rows=16, columns=16))
+        del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+        dataset.PatientID = name
+        (tmp_path / "new").mkdir(exist_ok=True)
+        save(dataset, tmp_path / "new" / f"{name}.dcm")
+    key = find_pseudonym_key(trained)
+    assert key is not None
+    package = load_package(trained / "model")
+    here = predict(
+        package, [tmp_path / "new"], tmp_path / "here", pseudonym=partial(pseudonym, key=key)
+    )
+    assert here.ok == 3
+    assert {flag: here.flagged.get(flag) for flag in PATIENT_FLAGS} == dict.fromkeys(
+        PATIENT_FLAGS, 1
+    )
+    elsewhere = predict(package, [tmp_path / "new"], tmp_path / "elsewhere")
+    assert not set(PATIENT_FLAGS) & set(elsewhere.flagged)
 
 
 def test_the_digests_are_under_the_packages_seal(trained: Path) -> None:
