@@ -18,8 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from data_prep.download import DownloadError
 from data_prep.errors import ScanError
-from data_prep.readers.medmnist_download import DownloadError, download_npz
+from data_prep.readers.medmnist_download import download_npz
 from data_prep.readers.medmnist_facts import (
     FACTS,
     SPLITS,

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.download import DownloadError
 from data_prep.errors import ConfigError
 from data_prep.readers import medmnist_facts
-from data_prep.readers.medmnist_download import DownloadError, download_npz
+from data_prep.readers.medmnist_download import download_npz
 from data_prep.readers.medmnist_facts import FACTS, MedMnistFile
 
 CONTENT = bytes(range(256)) * 4096
