@@ -90,6 +90,7 @@ def train_network(
     *,
     seed: int,
     augmentation: AugmentConfig | None = None,
+    rates: Mapping[str, float] | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Train ``net`` in place and leave in it the weights that validation chose.
@@ -106,6 +107,8 @@ def train_network(
         config: How.
         seed: Decides batches, augmentation and dropout.
         augmentation: Random changes of training scans, or None.
+        rates: Parameter's name -> factor on its learning rate; 1 for those that are not named.
+            Parameters that need no gradient stay as they are.
         progress: Told (epochs done, epochs in all).
 
     Raises:
@@ -115,11 +118,11 @@ def train_network(
     device = best_device()
     with seeded(seed, device), deterministic(device):
         layout = _memory_format(train.x.ndim)
-        net.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        _lay_out(net.to(device), layout, train.x.ndim)
         steps = _steps_per_epoch(config, len(train))
         batches = _batches(task, train, config, augmentation, seed, device)
         loss_of = _loss(task, train, config, device)
-        optimiser, schedule = _optimiser(net, config, steps)
+        optimiser, schedule = _optimiser(net, config, steps, rates or {})
         moving = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         average = AveragedModel(net, multi_avg_fn=moving, use_buffers=True)
         forward = cast("nn.Module", torch.compile(net)) if config.compile else net
@@ -218,6 +221,13 @@ def _memory_format(ndim: int) -> torch.memory_format:
     return torch.channels_last if ndim == 4 else torch.channels_last_3d
 
 
+def _lay_out(net: nn.Module, layout: torch.memory_format, ndim: int) -> None:
+    """Put channels last in the filters of as many axes as scans have (slices have fewer)."""
+    for parameter in net.parameters():
+        if parameter.ndim == ndim:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
 def _steps_per_epoch(config: TrainConfig, n: int) -> int:
     return max(math.ceil(n / config.batch_size), math.ceil(config.min_steps / config.epochs))
 
@@ -277,19 +287,22 @@ def _loss(
 
 
 def _optimiser(
-    net: nn.Module, config: TrainConfig, epoch_steps: int
+    net: nn.Module, config: TrainConfig, epoch_steps: int, rates: Mapping[str, float]
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     # Decay is for filters: on a norm's gain or a bias it does harm (Goyal et al. 2017, 5.3).
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    free = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((decay, rates.get(name, 1.0)), []).append(parameter)
+    optimiser = torch.optim.AdamW(
+        [{"params": members, "weight_decay": decay} for (decay, _), members in groups.items()],
+        lr=config.learning_rate,
+        fused=True,
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
-        max_lr=config.learning_rate,
+        max_lr=[config.learning_rate * rate for _, rate in groups],
         total_steps=config.epochs * epoch_steps,
         pct_start=config.warm_up,
     )

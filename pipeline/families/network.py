@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,10 @@ def fit_network(
     config: TrainConfig,
     augmentation: AugmentConfig,
     progress: Progress,
+    *,
+    rates: Mapping[str, float] | None = None,
 ) -> Fit:
-    """Train ``net`` in place by the family's seed.
+    """Train ``net`` in place by the family's seed; ``rates`` as ``train_network`` has them.
 
     Raises:
         FamilyError: ``family.one_class`` or ``family.no_validation``.
@@ -55,6 +58,7 @@ def fit_network(
         config,
         seed=family.seed,
         augmentation=augmentation,
+        rates=rates,
         progress=progress,
     )
     return Fit(history=trained.history, chosen=trained.chosen)

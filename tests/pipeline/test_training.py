@@ -278,3 +278,20 @@ def test_compile_trains_the_same_network(monkeypatch: pytest.MonkeyPatch) -> Non
     fused, _ = train(QUICK.model_copy(update={"compile": True}))
     assert compiled == [fused]
     assert np.array_equal(weights_of(plain), weights_of(fused))
+
+
+def test_rates_slow_parameters_down_and_frozen_ones_stay() -> None:
+    def moved(rates: dict[str, float]) -> dict[str, float]:
+        net = net_of()
+        net.norm.requires_grad_(False)
+        before = {name: value.detach().clone() for name, value in net.named_parameters()}
+        still = QUICK.model_copy(update={"epochs": 1, "min_steps": 2, "ema_decay": 0.0})
+        train_network(net, BINARY, scans_of(48, 1), scans_of(32, 2), still, seed=0, rates=rates)
+        return {n: float((v.detach() - before[n]).abs().max()) for n, v in net.named_parameters()}
+
+    plain, slowed = moved({}), moved({"convolution.weight": 0.01})
+    assert plain["norm.weight"] == slowed["norm.bias"] == 0
+    assert slowed["convolution.weight"] == pytest.approx(
+        0.01 * plain["convolution.weight"], rel=0.3
+    )
+    assert slowed["classifier.weight"] > 0.3 * plain["classifier.weight"]
