@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data_prep.config import Config
 from data_prep.errors import MedcurveError
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
-from pipeline.augment import AugmentConfig, augment
+from pipeline.augment import AugmentConfig
+from pipeline.batches import batches, draw_order
 from pipeline.dataset import Scans
 from pipeline.device import best_device, bf16_is_safe, computes_bf16, deterministic, seeded
+from pipeline.losses import LossName, refuse_unfit, start_balanced, training_loss
 from pipeline.metrics import score
 
 _EVALUATION_BATCH: Final = 256
@@ -44,7 +45,17 @@ class TrainConfig(Config):
         warm_up: Share of the steps in which the rate rises.
         weight_decay: AdamW's (Loshchilov and Hutter 2019).
         label_smoothing: Share of each target that is spread over all classes.
-        class_weights: ``none``, or ``balanced``: each class has the same weight in the loss.
+        loss: ``cross_entropy`` (of each label, for multi-label tasks); ``focal`` (Lin et al. 2017);
+            for ordinal tasks also ``cumulative`` (cross-entropy of "is it above class k?") and
+            ``earth_mover`` (Hou et al. 2017). ``auto``: cumulative for ordinal tasks, else
+            cross_entropy. See ``pipeline.losses``.
+        focal_gamma: Of ``focal``; 0 makes it cross-entropy.
+        class_weights: ``none``, or ``balanced``: each class has the same weight in the loss (each
+            label's two answers, for multi-label tasks). The probabilities that come of it are
+            corrected back to the training frequencies: they mean the same as without, and a
+            decision in favour of rare classes is a matter of the threshold.
+        sampling: ``natural``, or ``balanced``: each class is as frequent in a batch; corrected in
+            the same way. A multi-label task has no such draw.
         ema_decay: Of the exponential moving average of weights, per step; 0: no averaging.
         choose_by: ``log_loss`` or ``auc`` on validation decides the epoch that is kept (the
             earlier of equals); ``last`` keeps the last.
@@ -61,11 +72,25 @@ class TrainConfig(Config):
     warm_up: float = Field(default=0.25, gt=0, lt=1)
     weight_decay: NonNegativeFloat = 0.05
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    loss: LossName = "auto"
+    focal_gamma: NonNegativeFloat = 2.0
     class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["natural", "balanced"] = "natural"
     ema_decay: float = Field(default=0.98, ge=0, lt=1)
     choose_by: Literal["log_loss", "auc", "last"] = "log_loss"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.class_weights == self.sampling == "balanced":
+            raise ValueError("class_weights and sampling are both balanced: one of them does it")
+        return self
+
+    @property
+    def balances(self) -> bool:
+        """True where all classes count the same in training, by weights or by sampling."""
+        return "balanced" in (self.class_weights, self.sampling)
 
 
 @dataclass(frozen=True)
@@ -101,7 +126,7 @@ def train_network(
 
     Args:
         net: (N, C, I, J[, K]) float32 -> (N, n_classes) logits.
-        task: Decides the loss: cross-entropy, or binary cross-entropy of each label.
+        task: Softmax over classes or sigmoid for each label, and what ``loss: auto`` means.
         train: To learn from.
         val: To choose the epoch by.
         config: How.
@@ -114,14 +139,33 @@ def train_network(
     Raises:
         TrainingError: ``training.diverged`` if the loss or a probability is not finite;
             ``training.unsafe_bf16`` if bf16 is demanded where its gradients are wrong.
+        LossError: If the loss or the sampling does not fit the task.
     """
+    refuse_unfit(task, config.loss, config.sampling)
     device = best_device()
     with seeded(seed, device), deterministic(device):
         layout = _memory_format(train.x.ndim)
         _lay_out(net.to(device), layout, train.x.ndim)
+        if config.balances:
+            start_balanced(net, task, train.target)
         steps = _steps_per_epoch(config, len(train))
-        batches = _batches(task, train, config, augmentation, seed, device)
-        loss_of = _loss(task, train, config, device)
+        order = draw_order(
+            train.target,
+            balanced=config.sampling == "balanced",
+            generator=torch.Generator().manual_seed(seed),
+        )
+        changes = torch.Generator(device).manual_seed(seed)
+        drawn = batches(task, train, order, config.batch_size, augmentation, changes)
+        loss_of = training_loss(
+            task,
+            train.target,
+            name=config.loss,
+            gamma=config.focal_gamma,
+            smoothing=config.label_smoothing,
+            weighted=config.class_weights == "balanced",
+            shifted=config.balances,
+            device=device,
+        )
         optimiser, schedule = _optimiser(net, config, steps, rates or {})
         moving = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
         average = AveragedModel(net, multi_avg_fn=moving, use_buffers=True)
@@ -132,7 +176,7 @@ def train_network(
             progress(epoch, config.epochs)
             net.train()
             losses = []
-            for x, target in itertools.islice(batches, steps):
+            for x, target in itertools.islice(drawn, steps):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits = forward(x.contiguous(memory_format=layout))
                 loss = loss_of(logits.float(), target)
@@ -232,60 +276,6 @@ def _steps_per_epoch(config: TrainConfig, n: int) -> int:
     return max(math.ceil(n / config.batch_size), math.ceil(config.min_steps / config.epochs))
 
 
-def _batches(
-    task: Task,
-    train: Scans,
-    config: TrainConfig,
-    augmentation: AugmentConfig | None,
-    seed: int,
-    device: torch.device,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (x, target columns) batches of one size: shuffle after shuffle, cut without a rest.
-
-    A last batch of one or two scans, which batch norm could not bear, does not arise.
-    """
-    x = train.x.to(device)
-    columns = torch.from_numpy(task.one_hot(train.target)).float().to(device)
-    order = torch.Generator().manual_seed(seed)
-    changes = torch.Generator(device).manual_seed(seed)
-    size = min(config.batch_size, len(train))
-    waiting = torch.empty(0, dtype=torch.int64)
-    while True:
-        while len(waiting) < size:
-            waiting = torch.cat([waiting, torch.randperm(len(train), generator=order)])
-        now, waiting = waiting[:size].to(device), waiting[size:]
-        batch = x[now]
-        if augmentation is not None:
-            batch = augment(batch, augmentation, changes)
-        yield batch, columns[now]
-
-
-def _loss(
-    task: Task, train: Scans, config: TrainConfig, device: torch.device
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """(logits, target columns) -> loss, with label smoothing and class weights."""
-    smoothing = config.label_smoothing
-    share = torch.from_numpy(task.one_hot(train.target)).float().mean(dim=0).to(device)
-    share = share.clamp(min=0.5 / len(train))  # a class that no training scan has
-    balanced = config.class_weights == "balanced"
-    if task.is_multi_label:
-        positive = (1 - share) / share if balanced else None
-
-        def binary(logits: Tensor, target: Tensor) -> Tensor:
-            soft = target * (1 - smoothing) + smoothing / 2
-            return functional.binary_cross_entropy_with_logits(logits, soft, pos_weight=positive)
-
-        return binary
-    weight = 1 / (share * task.n_classes) if balanced else None
-
-    def softmax(logits: Tensor, target: Tensor) -> Tensor:
-        return functional.cross_entropy(
-            logits, target.argmax(dim=1), weight=weight, label_smoothing=smoothing
-        )
-
-    return softmax
-
-
 def _optimiser(
     net: nn.Module, config: TrainConfig, epoch_steps: int, rates: Mapping[str, float]
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -300,10 +290,15 @@ def _optimiser(
         lr=config.learning_rate,
         fused=True,
     )
+    total, rising = config.epochs * epoch_steps, config.warm_up
+    if rising * total == 1:
+        # OneCycleLR divides by (share x steps - 1). A rise of one step is the limit from above: it
+        # begins at the lowest rate and is at the peak in the next step.
+        rising *= 1 + 1e-6
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         max_lr=[config.learning_rate * rate for _, rate in groups],
-        total_steps=config.epochs * epoch_steps,
-        pct_start=config.warm_up,
+        total_steps=total,
+        pct_start=rising,
     )
     return optimiser, schedule

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +17,7 @@ from pipeline import training
 from pipeline.augment import AugmentConfig
 from pipeline.dataset import Scans
 from pipeline.device import seeded
+from pipeline.losses import LossError
 from pipeline.metrics import score
 from pipeline.training import (
     TrainConfig,
@@ -172,17 +176,6 @@ def test_small_training_sets_still_get_their_steps(n: int, steps: int) -> None:
     assert count == steps
 
 
-def test_every_batch_has_one_size_and_every_scan_its_turn() -> None:
-    scans = scans_of(10, 1)
-    config = TrainConfig(batch_size=4)
-    batches = training._batches(BINARY, scans, config, None, 0, CPU)
-    seen = [x for x, _ in (next(batches) for _ in range(5))]  # 20 = two shuffles of 10
-    assert {len(x) for x in seen} == {4}
-    keys = torch.cat(seen).flatten(1)[:, 0]
-    assert torch.equal(keys.sort().values, scans.x.flatten(1)[:, 0].repeat(2).sort().values)
-    assert not torch.equal(keys[:10], keys[10:])
-
-
 def test_averaged_weights_come_with_their_own_statistics() -> None:
     """With averaging the kept network is another one than without, and no worse calibrated."""
     averaged, _ = train(QUICK.model_copy(update={"ema_decay": 0.9, "choose_by": "last"}))
@@ -202,34 +195,72 @@ def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
     assert "learning_rate" in caught.value.fix
 
 
-def test_label_smoothing_and_class_weights_change_the_loss_as_stated() -> None:
-    rare = scans_of(40, 1, share=0.25)  # 10 of 40 are of class 1
-    logits = torch.tensor([[0.3, -0.2], [1.0, 2.0]])
-    columns = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    surprise = -functional.log_softmax(logits, dim=1)
+@settings(max_examples=60, deadline=None)
+@given(
+    epochs=st.integers(1, 10),
+    steps=st.integers(1, 10),
+    warm_up=st.one_of(
+        st.sampled_from([1 / n for n in range(2, 11)] + [0.01, 0.25, 0.99]),
+        st.floats(0.001, 0.999),
+    ),
+)
+@example(epochs=2, steps=2, warm_up=0.25)  # a rise of one step: 0 / 0 in OneCycleLR
+@example(epochs=3, steps=1, warm_up=1 / 3)
+def test_the_rate_is_between_zero_and_its_peak_for_any_number_of_steps(
+    epochs: int, steps: int, warm_up: float
+) -> None:
+    config = TrainConfig(epochs=epochs, warm_up=warm_up, learning_rate=0.5)
+    optimiser, schedule = training._optimiser(nn.Linear(2, 2), config, steps, {})
+    rates = []
+    for _ in range(epochs * steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert all(0 < rate <= 0.5 for rate in rates)
+    peak = int(np.argmax(rates))
+    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+    assert abs(peak - max(0.0, warm_up * epochs * steps - 1)) <= 1
 
-    def loss(task: Task = BINARY, scans: Scans = rare, **changes: object) -> float:
-        config = QUICK.model_copy(update=changes)
-        return float(training._loss(task, scans, config, CPU)(logits, columns))
 
-    assert loss() == pytest.approx(float((surprise * columns).sum(dim=1).mean()), abs=1e-6)
-    smooth = columns * 0.8 + 0.1
-    assert loss(label_smoothing=0.2) == pytest.approx(
-        float((surprise * smooth).sum(dim=1).mean()), abs=1e-6
-    )
-    weight = torch.tensor([1 / 0.75, 1 / 0.25]) / 2  # so that both classes weigh the same
-    own = (surprise * columns * weight).sum() / weight.sum()
-    assert loss(class_weights="balanced") == pytest.approx(float(own), abs=1e-6)
+def test_one_epoch_of_four_steps_trains() -> None:
+    """The default warm-up of a quarter is one step here."""
+    _, trained = train(TrainConfig(epochs=1, min_steps=4, batch_size=16))
+    assert np.isfinite(trained.history["train_loss"]).all()
 
-    labels = Task(kind="multi-label", class_names=("a", "b"))
-    both = scans_of(40, 1, task=labels, share=0.25)
-    plain = functional.binary_cross_entropy_with_logits(logits, columns)
-    assert loss(labels, both) == pytest.approx(float(plain), abs=1e-6)
-    soft = functional.binary_cross_entropy_with_logits(logits, columns * 0.8 + 0.1)
-    assert loss(labels, both, label_smoothing=0.2) == pytest.approx(float(soft), abs=1e-6)
-    positive = torch.tensor([3.0, 1 / 3])  # negatives for each positive, by label
-    weighted = functional.binary_cross_entropy_with_logits(logits, columns, pos_weight=positive)
-    assert loss(labels, both, class_weights="balanced") == pytest.approx(float(weighted), abs=1e-6)
+
+def test_two_ways_of_balancing_at_once_are_refused() -> None:
+    with pytest.raises(ValidationError, match="one of them does it"):
+        TrainConfig(class_weights="balanced", sampling="balanced")
+
+
+def test_a_loss_that_does_not_fit_the_task_is_refused_before_training() -> None:
+    with pytest.raises(LossError, match=r"train\.loss is cumulative"):
+        train_network(
+            net_of(),
+            Task(kind="multi-class", class_names=("a", "b")),
+            scans_of(8, 1),
+            scans_of(8, 2),
+            QUICK.model_copy(update={"loss": "cumulative"}),
+            seed=0,
+        )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"class_weights": "balanced"}, {"sampling": "balanced"}, {"loss": "focal"}],
+    ids=str,
+)
+def test_each_way_to_handle_rare_classes_learns_and_knows_that_they_are_rare(
+    changes: dict[str, str],
+) -> None:
+    net = net_of()
+    config = QUICK.model_copy(update={"epochs": 6, "min_steps": 120, **changes})
+    rare = [scans_of(n, n, share=0.2) for n in (60, 40, 400)]
+    train_network(net, BINARY, rare[0], rare[1], config, seed=0)
+    rows = predict_network(net, rare[2].x, BINARY)
+    assert score(BINARY, rare[2].target, rows)["auc"] > 0.95
+    if "loss" not in changes:  # focal draws probabilities together
+        assert abs(rows[:, 1].mean() - 0.2) < 0.06
 
 
 def test_predictions_are_in_evaluation_mode_whatever_the_batch() -> None:
