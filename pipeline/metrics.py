@@ -162,7 +162,7 @@ def resample(
     patients, patient = np.unique(patient_ids, return_inverse=True)
     metrics = {name: weighted(name, task, target, probability, patient) for name in names}
     drawn: dict[str, list[Floats]] = {name: [] for name in names}
-    for weights in _draws(len(patients), resamples, seed):
+    for weights in patient_draws(len(patients), resamples, seed):
         for name, of in metrics.items():
             drawn[name].append(of(weights))
     return {name: np.concatenate(blocks) for name, blocks in drawn.items()}
@@ -179,8 +179,12 @@ def _check(task: Task, target: Labels, probability: Floats) -> None:
         raise ValueError("a probability is NaN or infinite")
 
 
-def _draws(n_patients: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """(n_patients, block) how often each patient is drawn, block after block."""
+def patient_draws(n_patients: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each patient is drawn in each resample: (n_patients, block), block after block.
+
+    Patients are counted in the order of ``np.unique`` of their ids; everything that is resampled
+    with one seed is resampled with the same draws.
+    """
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, _BLOCK):
         block = min(_BLOCK, resamples - start)

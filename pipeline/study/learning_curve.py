@@ -111,7 +111,7 @@ def distribution(replicates: Replicates, draws: Draws) -> Floats:
     subsets = _rows(_mean(replicates.resampled, axis=1))
     seeds = _rows(_mean(replicates.resampled, axis=0))
     middle = _mean(replicates.resampled.reshape(-1, replicates.resampled.shape[-1]), axis=0)
-    value: Floats = middle + _deviation(subsets, draws.subsets) + _deviation(seeds, draws.seeds)
+    value: Floats = middle + deviation(subsets, draws.subsets) + deviation(seeds, draws.seeds)
     return value
 
 
@@ -183,8 +183,13 @@ def places(families: Sequence[str], sizes: Sequence[int]) -> list[Where]:
     ]
 
 
-def _deviation(rows: Floats, uniform: Floats) -> Floats | float:
-    """(R,) deviation of the mean of drawn rows from the mean of all; 0 with one row."""
+def deviation(rows: Floats, uniform: Floats) -> Floats | float:
+    """(R,) by how much the mean of drawn rows deviates from the mean of all; 0 with one row.
+
+    Args:
+        rows: (n, R) value of each replicate in each resample.
+        uniform: (R, n or more) of ``Draws``: which replicates each resample takes.
+    """
     n = len(rows)
     if n < 2:
         return 0.0
