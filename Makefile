@@ -16,12 +16,12 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary plan split prep train study report release predict sync ui demo check test bench clean
+.PHONY: help setup data ingest summary plan split prep train study leaderboard report release predict sync ui demo check test bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  DATA=$(DATA) STUDY=$(STUDY) FAMILY=$(FAMILY) RUNS=$(RUNS) choose what they work on."
 
@@ -56,6 +56,9 @@ train: $(READY) ## train one FAMILY on all training patients
 
 study: $(READY) ## run STUDY on DATA: families x sizes x subsets x seeds
 	$(MEDCURVE) study $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)
+
+leaderboard: $(READY) ## every family on three public sets, beside published scores (about 30 minutes)
+	$(MEDCURVE) leaderboard --runs $(RUNS)
 
 report: $(READY) ## write the report of STUDY again from its journal
 	$(MEDCURVE) report $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)

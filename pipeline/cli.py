@@ -229,6 +229,28 @@ def study(
 
 
 @app.command()
+def leaderboard(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="Cohorts; default: BreastMNIST, PneumoniaMNIST, AdrenalMNIST3D."),
+    ] = None,
+    study: Annotated[
+        str, typer.Option("--study", help="A name in configs/study, or a YAML file.")
+    ] = "leaderboard",
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Train every family on whole cohorts; show them beside published scores.
+
+    Example: medcurve leaderboard breastmnist
+    """
+    from pipeline.leaderboard import COHORTS, run_leaderboard
+
+    run_leaderboard(data or COHORTS, study, runs, workers, tracking_uri)
+
+
+@app.command()
 def report(name: StudyName, data: DataOption, prep: Prep = None, runs: Runs = RUNS) -> None:
     """Write a study's report again from its journal.
 

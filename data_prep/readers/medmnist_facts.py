@@ -113,6 +113,11 @@ def folders() -> tuple[Path, ...]:
     return (Path(named) / "medmnist", home) if named else (home,)
 
 
+def official_name(dataset: str) -> str:
+    """The official dataset that a rebuilt one goes back to; of any other, its own name."""
+    return dataset.removesuffix(_REBUILT)
+
+
 def find_npz(dataset: str, size: int = 28) -> Path | None:
     """The first file of this dataset and size in ``folders()``, or None.
 
