@@ -47,6 +47,9 @@ class RandomFeaturesParams(FamilyParams):
             features are what its classifier would see, and only ``penalties`` counts besides.
         filters: Number of filters in all, shared evenly between the sizes.
         sizes: Edge lengths of the filters in voxels.
+        draw: ``gaussian``; ``zero_mean``: the same without its mean, blind to brightness;
+            ``orthogonal``: zero-mean filters of one size at right angles to each other, as many as
+            there are directions, then anew.
         stride: Step of the filters in voxels, or ``auto``: the least with at most 32 positions
             along an axis in 2D, 16 in 3D.
         padding: ``valid`` (filters stay inside the scan) or ``zero`` (as many positions as voxels).
@@ -62,6 +65,7 @@ class RandomFeaturesParams(FamilyParams):
     network: Literal["none", "cnn_scratch"] | Architecture = "none"
     filters: PositiveInt = 1024
     sizes: tuple[PositiveInt, ...] = Field(default=(5, 7, 9), min_length=1)
+    draw: Literal["gaussian", "zero_mean", "orthogonal"] = "zero_mean"
     stride: PositiveInt | Literal["auto"] = "auto"
     padding: Literal["valid", "zero"] = "valid"
     rectify: Literal["relu", "absolute", "square"] = "relu"
@@ -85,11 +89,10 @@ class RandomFeaturesParams(FamilyParams):
 class RandomFeatures(Family[RandomFeaturesParams]):
     """Frozen random features; only a ridge classifier on them is fitted.
 
-    The filters are Gaussian, of zero mean (blind to brightness) and unit length; ``seed`` draws
-    them. ``prepare`` is the whole of the convolution, so a study pays for it once per seed. The
-    penalty is the one of least squared error over left-out patients, and Platt scaling on the same
-    left-out scores turns scores into probabilities: neither needs the validation scans, which stay
-    untouched.
+    The filters have unit length; ``seed`` draws them. ``prepare`` is the whole of the convolution,
+    so a study pays for it once per seed. The penalty is the one of least squared error over
+    left-out patients, and Platt scaling on the same left-out scores turns scores into
+    probabilities: neither needs the validation scans, which stay untouched.
     """
 
     name: ClassVar[str] = "random_features"
@@ -244,12 +247,29 @@ def _draw_bank(params: RandomFeaturesParams, *, channels: int, ndim: int, seed: 
     bank: _Bank = {}
     for position, size in enumerate(params.sizes):
         count = (params.filters + position) // len(params.sizes)
-        flat = torch.randn((count, channels * size**ndim), generator=generator)
-        flat = flat - flat.mean(dim=1, keepdim=True)
-        flat = flat / flat.norm(dim=1, keepdim=True)
+        flat = _draw_filters(params.draw, count, channels * size**ndim, generator)
         thresholds = params.threshold_sd * torch.randn(count, generator=generator)
         bank[size] = (flat.reshape((count, channels) + (size,) * ndim), thresholds)
     return bank
+
+
+def _draw_filters(kind: str, count: int, taps: int, generator: torch.Generator) -> Tensor:
+    """(count, taps) rows of unit length."""
+    flat = torch.randn((count, taps), generator=generator)
+    if kind == "gaussian":
+        return functional.normalize(flat)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    if kind == "orthogonal":
+        # Rows without mean span taps - 1 directions; a block of that many is turned square.
+        flat = torch.cat([_orthonormal(block) for block in torch.split(flat, max(1, taps - 1))])
+    return functional.normalize(flat)
+
+
+def _orthonormal(rows: Tensor) -> Tensor:
+    """Rows at right angles with the same span, uniform over rotations (Mezzadri 2007)."""
+    q, r = torch.linalg.qr(rows.double().T)
+    turned: Tensor = q * r.diagonal().sign()
+    return turned.T.float()
 
 
 def _draw_network(

@@ -43,6 +43,21 @@ def test_filters_are_blind_to_brightness_of_unit_length_and_drawn_by_the_seed(
         assert not np.array_equal(bank, other[f"filters_{size}"])
 
 
+def test_orthogonal_filters_stand_at_right_angles_until_directions_run_out() -> None:
+    bank = family_of((1, 9, 9), draw="orthogonal", filters=20, sizes=(3,)).state()["filters_3"]
+    flat = bank.reshape(20, 9)
+    assert np.allclose(flat.mean(axis=1), 0, atol=1e-6)
+    for block in (flat[:8], flat[8:16], flat[16:]):  # nine taps without mean: eight directions
+        assert np.allclose(block @ block.T, np.eye(len(block)), atol=1e-5)
+    assert abs(flat[:8] @ flat[8:16].T).max() > 0.1
+
+
+def test_gaussian_filters_see_brightness() -> None:
+    bank = family_of((1, 9, 9), draw="gaussian").state()["filters_3"].reshape(3, 9)
+    assert np.allclose(np.linalg.norm(bank, axis=1), 1, atol=1e-6)
+    assert abs(bank.mean(axis=1)).max() > 0.05
+
+
 def test_filters_are_shared_out_to_the_last() -> None:
     state = family_of((1, 12, 12), filters=10, sizes=(3, 4, 5)).state()
     assert [len(state[f"thresholds_{size}"]) for size in (3, 4, 5)] == [3, 3, 4]
