@@ -191,7 +191,7 @@ def _watched(
         _with_field(output, field)
         layer = Layer(
             name=name,
-            kind=_KINDS[type(module)],
+            kind=_kind(module),
             shape=tuple(output.shape[1:]),
             parameters=sum(p.numel() for p in module.parameters()),
             multiply_adds=_multiply_adds(module, output),
@@ -204,13 +204,21 @@ def _watched(
             lambda module, inputs, output, name=name: look(name, module, inputs, output)
         )
         for name, module in net.named_modules()
-        if type(module) in _KINDS
+        if _is_layer(module)
     ]
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(module, tuple(_KINDS))
+
+
+def _kind(module: nn.Module) -> str:
+    return next(kind for of, kind in _KINDS.items() if isinstance(module, of))
 
 
 def _multiply_adds(module: nn.Module, output: Tensor) -> int:

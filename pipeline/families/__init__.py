@@ -16,6 +16,7 @@ from pipeline.families.knn import Knn
 from pipeline.families.linear import Linear
 from pipeline.families.mlp import Mlp
 from pipeline.families.monai_network import MonaiNetwork
+from pipeline.families.pretrained import Pretrained
 from pipeline.families.prior import Prior
 from pipeline.families.random_features import RandomFeatures
 
@@ -30,6 +31,7 @@ FAMILIES: Final[dict[str, type[Family[Any]]]] = {
         RandomFeatures,
         CnnScratch,
         MonaiNetwork,
+        Pretrained,
     )
 }
 
@@ -80,7 +82,9 @@ def load_family_config(name: str) -> FamilyConfig:
     content, lines = read_yaml(path)
     raw = parse_config(content, _FamilyFile, source=str(path), lines=lines)
     schema = FAMILIES[raw.family].Params
-    params = parse_config(raw.params, schema, source=str(path), lines=lines, at="params")
+    params = parse_config(
+        raw.params, schema, source=str(path), lines=lines, at="params", folder=path.parent
+    )
     return FamilyConfig(family=raw.family, params=params)
 
 

@@ -78,6 +78,11 @@ class Family(ABC, Generic[P]):
         """(N, C, I, J[, K]) raw scans -> what ``fit`` takes, row by row; here: unchanged."""
         return x
 
+    @classmethod
+    def prepares(cls, params: FamilyParams) -> bool:
+        """Whether ``prepare`` does anything with these parameters, so that it is worth keeping."""
+        return cls.prepare is not Family.prepare
+
     @abstractmethod
     def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
         """Train on ``train``; choose epoch, penalty and the like on ``val``.

@@ -79,7 +79,7 @@ def preparation(
     arithmetic: Mapping[str, str],
 ) -> Preparation | None:
     """The preparation that a family with this seed needs; None where it takes raw scans."""
-    if FAMILIES[config.family].prepare is Family.prepare:
+    if not FAMILIES[config.family].prepares(config.params):
         return None
     content = {
         "version": RESULT_VERSION,

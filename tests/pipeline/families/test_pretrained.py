@@ -1,0 +1,202 @@
+"""What the contract suite does not ask: what is trained, by which rates, from which start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from data_prep.files import sha256_file
+from data_prep.task import Task
+from pipeline.dataset import Scans
+from pipeline.families import FamilyConfig, build_family, load_family_config
+from pipeline.families.backbones import ARCHITECTURES
+from pipeline.families.base import FamilyError
+from pipeline.families.checkpoint import CheckpointError
+from pipeline.families.pretrained import FineTuned, Pretrained, PretrainedParams
+from pipeline.study.features import preparation
+
+TASK = Task(kind="binary", class_names=("a", "b"))
+READING = {"sizes": [32], "stages": [1, 2], "pooling": ["average"], "slices": 3}
+TRAIN = {"epochs": 1, "min_steps": 2, "learning_rate": 1e-3, "precision": "fp32"}
+
+
+def family(shape: tuple[int, ...] = (1, 12, 12), **params: Any) -> Pretrained:
+    config = {"family": "pretrained", "params": {"reading": READING, "train": TRAIN} | params}
+    built = build_family(FamilyConfig.model_validate(config), TASK, shape, seed=0)
+    assert isinstance(built, Pretrained)
+    return built
+
+
+def scans(shape: tuple[int, ...] = (1, 12, 12), n: int = 24) -> Scans:
+    """Scans of class b are brighter in a corner."""
+    rng = np.random.default_rng(n)
+    target = np.arange(n) % 2
+    x = rng.normal(0, 1, (n, *shape)).astype(np.float32)
+    x[target == 1, :, :5, :5] += 1.5
+    ids = np.arange(n).astype(np.str_)
+    return Scans(torch.from_numpy(x), target, ids, ids)
+
+
+def weights(of: Pretrained) -> dict[str, Any]:
+    return {name: value for name, value in of.state().items() if ".net." in name}
+
+
+def published() -> dict[str, Any]:
+    net = ARCHITECTURES["efficientnet-lite0"].trained(2, None)
+    return {name: value.numpy() for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("mode", "trained"),
+    [
+        ("probe", set()),
+        ("partial", {"blocks.1", "blocks.2"}),
+        ("full", {"conv_stem", "bn0", "blocks.0", "blocks.1", "blocks.2"}),
+    ],
+)
+def test_a_mode_trains_its_blocks_and_no_other(mode: str, trained: set[str]) -> None:
+    built = family(mode=mode, blocks=2)
+    built.fit(*(part.with_x(built.prepare(part.x)) for part in (scans(), scans(n=10))))
+    before, changed = published(), set()
+    for name, value in weights(built).items():
+        own = name.partition(".net.")[2] if mode != "probe" else name.removeprefix("network.net.")
+        if not np.array_equal(np.ravel(value), np.ravel(before[own])):
+            changed.add(".".join(own.split(".")[: 2 if own.startswith("blocks") else 1]))
+            assert "running" not in own  # the norms keep their statistics
+    assert changed == trained
+
+
+def test_deeper_blocks_learn_more_slowly() -> None:
+    built = family(mode="full")
+    net = built._net
+    assert isinstance(net, FineTuned)
+    rates = net.rates(0.5)
+    assert rates["features.net.blocks.2.depthwise_conv.weight"] == 0.5
+    assert rates["features.net.blocks.1.expand_conv.weight"] == 0.25
+    assert rates["features.net.conv_stem.weight"] == 0.5**4
+    of_the_network = {n for n, _ in net.named_parameters() if n.startswith("features.net.")}
+    assert set(rates) == of_the_network
+
+
+@pytest.mark.parametrize("kind", ["binary", "multi-class", "multi-label"])
+def test_fine_tuning_begins_as_the_probe(kind: str) -> None:
+    task = Task.model_validate(
+        {"kind": kind, "class_names": ("a", "b") if kind == "binary" else ("a", "b", "c")}
+    )
+    train = scans()
+    if kind == "multi-class":
+        train = Scans(train.x, np.arange(24) % 3, train.patient_ids, train.scan_ids)
+    elif kind == "multi-label":
+        target = np.stack([train.target, 1 - train.target, np.arange(24) % 3 // 2], axis=1)
+        train = Scans(train.x, target, train.patient_ids, train.scan_ids)
+    still = TRAIN | {"learning_rate": 1e-12, "weight_decay": 0}
+    rows = []
+    for mode in ("probe", "full"):
+        params = {"reading": READING, "mode": mode, "train": still}
+        config = FamilyConfig.model_validate({"family": "pretrained", "params": params})
+        built = build_family(config, task, (1, 12, 12), seed=0)
+        ready = train.with_x(built.prepare(train.x))
+        built.fit(ready, ready)
+        rows.append(built.predict_proba(ready.x))
+    assert np.allclose(*rows, atol=1e-3)
+
+
+@pytest.mark.parametrize("reading", [{"volume": "acs"}, {"slice_pooling": "attention"}])
+def test_volumes_are_fitted_whole_or_by_attention(reading: dict[str, Any]) -> None:
+    shape = (1, 8, 8, 8)
+    built = family(shape, mode="partial", blocks=1, reading=READING | reading)
+    built.fit(scans(shape), scans(shape, n=8))
+    state = built.state()
+    other = family(shape, mode="partial", blocks=1, reading=READING | reading)
+    other.load_state(state)
+    x = scans(shape, n=6).x
+    assert np.array_equal(other.predict_proba(x), built.predict_proba(x))
+
+
+def test_own_weights_are_used_if_they_fit(tmp_path: Path) -> None:
+    net = ARCHITECTURES["efficientnet-lite0"].build()
+    net.state_dict()["bn0.bias"].fill_(0.25)
+    torch.save(net.state_dict(), tmp_path / "own.pth")
+    torch.save({"conv_stem.weight": torch.ones(3)}, tmp_path / "other.pth")
+    own = {"path": str(tmp_path / "own.pth"), "sha256": sha256_file(tmp_path / "own.pth")}
+    built = family(checkpoint=own)
+    built.prepare(scans().x)
+    assert (built.state()["network.net.bn0.bias"] == 0.25).all()
+    own["path"], own["sha256"] = str(tmp_path / "other.pth"), sha256_file(tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"'conv_stem\.weight' has shape"):
+        family(checkpoint=own).prepare(scans().x)
+
+
+def test_the_path_of_own_weights_starts_from_the_config(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "family: pretrained\nparams:\n  checkpoint:\n    path: weights/own.pth\n"
+        f"    sha256: '{'0' * 64}'\n"
+    )
+    params = load_family_config(str(tmp_path / "mine.yaml")).params
+    assert isinstance(params, PretrainedParams)
+    assert params.checkpoint is not None
+    assert params.checkpoint.path == str(tmp_path / "weights" / "own.pth")
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("probe", True), ("partial", False), ("full", False)])
+def test_only_the_features_of_a_probe_are_kept_for_all_cells(mode: str, kept: bool) -> None:
+    built = family(mode=mode)
+    assert built.prepares(built.params) is kept
+    x = scans().x
+    assert (built.prepare(x) is x) is not kept
+    config = FamilyConfig(family="pretrained", params=built.params)
+    assert (preparation("any", config, 0, "store", {}) is not None) is kept
+
+
+def test_a_loaded_model_needs_no_checkpoint(tmp_path: Path) -> None:
+    absent = {"path": str(tmp_path / "gone.pth"), "sha256": "0" * 64}
+    first = family()
+    ready = scans().with_x(first.prepare(scans().x))
+    first.fit(ready, ready)
+    loaded = family(checkpoint=absent)
+    loaded.load_state(first.state())
+    assert torch.equal(loaded.prepare(scans().x), ready.x)
+    with pytest.raises(CheckpointError, match=r"gone\.pth"):
+        family(checkpoint=absent).prepare(scans().x)
+
+
+def test_intensities_of_no_recipe_are_refused_until_their_range_is_given() -> None:
+    raw = 100 + 50 * scans().x
+    for mode in ("probe", "full"):
+        with pytest.raises(FamilyError, match=r"\[black, white\]") as caught:
+            built = family(mode=mode)
+            part = scans().with_x(raw)
+            built.fit(part.with_x(built.prepare(raw)), part)
+        assert caught.value.code == "family.foreign_intensities"
+    stated = family(reading=READING | {"intensity": [0, 200]}).prepare(raw)
+    scaled = family(reading=READING | {"intensity": [0, 1]}).prepare(raw / 200)
+    assert torch.allclose(stated, scaled, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"reading": {"stages": [9]}}, "efficientnet-lite0 has stages 1 to 8"),
+        ({"reading": {"slice_pooling": "attention"}}, "mode: partial"),
+        ({"checkpoint": {"path": "x.pth", "sha256": "abc"}}, "sha256"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FamilyConfig.model_validate({"family": "pretrained", "params": params})
+
+
+def test_mirroring_along_an_absent_axis_is_refused() -> None:
+    with pytest.raises(FamilyError, match="no_such_axis"):
+        family(reading=READING | {"flip_axes": [2]})
+
+
+@pytest.mark.parametrize("mode", ["probe", "partial", "full"])
+def test_the_shipped_configs_are_of_their_modes(mode: str) -> None:
+    name = "pretrained" if mode == "probe" else f"pretrained_{mode}"
+    assert load_family_config(name).params.mode == mode  # type: ignore[attr-defined]
