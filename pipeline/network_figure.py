@@ -114,7 +114,7 @@ def _fields(panel: mpl.axes.Axes, shown: Sequence[Layer], edge: int) -> None:
     panel.set_yscale("log", base=2)
     panel.yaxis.set_major_formatter(ScalarFormatter())
     panel.set_ylabel("receptive field (voxels)")
-    panel.legend(loc="upper left", frameon=False)
+    panel.legend(loc="lower right", frameon=False)
 
 
 def _is_finite(layer: Layer) -> bool:
