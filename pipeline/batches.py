@@ -32,6 +32,11 @@ def draw_order(target: NDArray[np.int64], *, balanced: bool, generator: Generato
     return (next(turns[turn]) for turn in _shuffles(np.arange(len(members)), generator))
 
 
+def skip(order: Iterator[int], scans: int) -> None:
+    """Pass over so many positions, as a training has that is gone on with."""
+    next(islice(order, scans, scans), None)
+
+
 def _shuffles(items: NDArray[np.int64], generator: Generator) -> Iterator[int]:
     while True:
         for position in torch.randperm(len(items), generator=generator).tolist():

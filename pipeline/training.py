@@ -1,4 +1,4 @@
-"""Training of a network on scans that lie in memory, and its probabilities."""
+"""Training of a network on scans that lie in memory."""
 
 from __future__ import annotations
 
@@ -6,31 +6,26 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Literal, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from data_prep.config import Config
-from data_prep.errors import MedcurveError
+from data_prep.files import digest
 from data_prep.progress import Progress, silent
+from data_prep.stage import medcurve_version
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig
-from pipeline.batches import batches, draw_order
+from pipeline.batches import batches, draw_order, skip
+from pipeline.checkpoint import Checkpointing, Checkpoints, TrainingState, weights_digest
 from pipeline.dataset import Scans
 from pipeline.device import best_device, bf16_is_safe, computes_bf16, deterministic, seeded
+from pipeline.keeper import Keeper, TrainingError
 from pipeline.losses import LossName, refuse_unfit, start_balanced, training_loss
-from pipeline.metrics import score
-
-_EVALUATION_BATCH: Final = 256
-
-
-class TrainingError(MedcurveError):
-    """Training did not lead to a usable network."""
+from pipeline.prediction import memory_format
 
 
 class TrainConfig(Config):
@@ -100,10 +95,12 @@ class Trained:
     Attributes:
         history: ``train_loss``, ``val_log_loss``, ``val_auc``: one value an epoch.
         chosen: ``epoch`` that was kept, counted from 1.
+        notes: What became of checkpoints, in words.
     """
 
     history: Mapping[str, list[float]]
     chosen: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def train_network(
@@ -117,6 +114,7 @@ def train_network(
     augmentation: AugmentConfig | None = None,
     rates: Mapping[str, float] | None = None,
     progress: Progress = silent,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train ``net`` in place and leave in it the weights that validation chose.
 
@@ -135,6 +133,8 @@ def train_network(
         rates: Parameter's name -> factor on its learning rate; 1 for those that are not named.
             Parameters that need no gradient stay as they are.
         progress: Told (epochs done, epochs in all).
+        checkpoints: Where to keep the way back; a checkpoint of this very training that lies there
+            is gone on from, to the same bits.
 
     Raises:
         TrainingError: ``training.diverged`` if the loss or a probability is not finite;
@@ -144,7 +144,7 @@ def train_network(
     refuse_unfit(task, config.loss, config.sampling)
     device = best_device()
     with seeded(seed, device), deterministic(device):
-        layout = _memory_format(train.x.ndim)
+        layout = memory_format(train.x.ndim)
         _lay_out(net.to(device), layout, train.x.ndim)
         if config.balances:
             start_balanced(net, task, train.target)
@@ -155,6 +155,7 @@ def train_network(
             generator=torch.Generator().manual_seed(seed),
         )
         changes = torch.Generator(device).manual_seed(seed)
+        identity = _identity(net, task, train, val, config, seed, augmentation, rates, checkpoints)
         drawn = batches(task, train, order, config.batch_size, augmentation, changes)
         loss_of = training_loss(
             task,
@@ -171,8 +172,12 @@ def train_network(
         average = AveragedModel(net, multi_avg_fn=moving, use_buffers=True)
         forward = cast("nn.Module", torch.compile(net)) if config.compile else net
         bf16 = _uses_bf16(config.precision, net, train.x[:1].to(device))
-        keeper = _Keeper(config.choose_by)
-        for epoch in range(config.epochs):
+        keeper = Keeper(config.choose_by)
+        state = TrainingState(net, average, optimiser, schedule, changes, keeper)
+        checkpointing = Checkpointing(checkpoints, state, identity)
+        begin = checkpointing.resume()
+        skip(order, begin * steps * min(config.batch_size, len(train)))
+        for epoch in range(begin, config.epochs):
             progress(epoch, config.epochs)
             net.train()
             losses = []
@@ -187,64 +192,44 @@ def train_network(
                 average.update_parameters(net)
                 losses.append(loss.detach())
             keeper.look_at(average.module, task, val, float(torch.stack(losses).mean()))
+            checkpointing.after(epoch + 1)
         progress(config.epochs, config.epochs)
         net.load_state_dict(keeper.weights)
-        return Trained(history=keeper.history, chosen={"epoch": float(keeper.epoch)})
+        return Trained(
+            history=keeper.history,
+            chosen={"epoch": float(keeper.epoch)},
+            notes=tuple(checkpointing.notes),
+        )
 
 
-def predict_network(net: nn.Module, x: Tensor, task: Task) -> NDArray[np.float64]:
-    """Probabilities (N, n_classes) of scans (N, C, I, J[, K]), on the device that holds ``net``.
-
-    In evaluation mode and float32 whatever the training precision was, so that a row does not
-    depend on its batch beyond rounding; softmax (multi-label: sigmoid) in float64.
-    """
-    device = next(net.parameters()).device
-    layout = _memory_format(x.ndim)
-    was_training = net.training
-    net.eval()
-    with torch.no_grad():
-        logits = [
-            net(x[start : start + _EVALUATION_BATCH].to(device, memory_format=layout))
-            for start in range(0, len(x), _EVALUATION_BATCH)
-        ]
-    net.train(was_training)
-    wide = torch.cat(logits).double().cpu()
-    rows: NDArray[np.float64] = (wide.sigmoid() if task.is_multi_label else wide.softmax(1)).numpy()
-    return rows
-
-
-class _Keeper:
-    """Looks at the network after each epoch and keeps the weights that validation prefers."""
-
-    def __init__(self, choose_by: str) -> None:
-        self.choose_by = choose_by
-        self.history: dict[str, list[float]] = {"train_loss": [], "val_log_loss": [], "val_auc": []}
-        self.weights: dict[str, Tensor] = {}
-        self.epoch = 0
-        self._best = -math.inf
-
-    def look_at(self, net: nn.Module, task: Task, val: Scans, train_loss: float) -> None:
-        done = len(self.history["train_loss"]) + 1
-        probability = predict_network(net, val.x, task)
-        if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
-            raise TrainingError(
-                "training.diverged",
-                f"the loss was {train_loss} in epoch {done}, or a probability is not finite",
-                fix="lower train.learning_rate, or set train.precision: fp32",
-            )
-        scores = score(task, val.target, probability)
-        for name, value in (
-            ("train_loss", train_loss),
-            ("val_log_loss", scores["log_loss"]),
-            ("val_auc", scores["auc"]),
-        ):
-            self.history[name].append(value)
-        worth = {"log_loss": -scores["log_loss"], "auc": scores["auc"], "last": float(done)}
-        # NaN where validation holds one class only: no epoch is better than the first then.
-        if not self.weights or worth[self.choose_by] > self._best:
-            self._best = worth[self.choose_by]
-            self.epoch = done
-            self.weights = {name: value.clone() for name, value in net.state_dict().items()}
+def _identity(
+    net: nn.Module,
+    task: Task,
+    train: Scans,
+    val: Scans,
+    config: TrainConfig,
+    seed: int,
+    augmentation: AugmentConfig | None,
+    rates: Mapping[str, float] | None,
+    checkpoints: Checkpoints | None,
+) -> str:
+    """Digest of what decides the training's bits; nothing is worked out where nobody asks."""
+    if checkpoints is None:
+        return ""
+    return digest(
+        {
+            "key": checkpoints.key,
+            "weights": weights_digest(net),
+            "task": task.model_dump(mode="json"),
+            "scans": [scans.scan_ids.tolist() for scans in (train, val)],
+            "config": config.model_dump(mode="json"),
+            "seed": seed,
+            "augmentation": augmentation and augmentation.model_dump(mode="json"),
+            "rates": dict(rates or {}),
+            "versions": [medcurve_version(), torch.__version__],
+            "machine": [best_device().type, torch.get_num_threads()],
+        }
+    )
 
 
 def _uses_bf16(precision: str, net: nn.Module, x: Tensor) -> bool:
@@ -259,10 +244,6 @@ def _uses_bf16(precision: str, net: nn.Module, x: Tensor) -> bool:
             fix="set train.precision: auto (which then means fp32), or use fewer stages",
         )
     return safe
-
-
-def _memory_format(ndim: int) -> torch.memory_format:
-    return torch.channels_last if ndim == 4 else torch.channels_last_3d
 
 
 def _lay_out(net: nn.Module, layout: torch.memory_format, ndim: int) -> None:

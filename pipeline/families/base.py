@@ -15,6 +15,7 @@ from data_prep.config import Config
 from data_prep.errors import MedcurveError
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.inspection import Inspection, inspect_network
 
@@ -35,10 +36,12 @@ class Fit:
         history: Name -> one value per epoch (``train_loss``, ``val_auc``, ...); empty for a
             family that is solved in one step.
         chosen: Name -> the value that validation chose (``epoch``, ``penalty``, ...).
+        notes: What a user should know of how it went, in words.
     """
 
     history: Mapping[str, list[float]] = field(default_factory=dict)
     chosen: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 P = TypeVar("P", bound=FamilyParams)
@@ -84,10 +87,18 @@ class Family(ABC, Generic[P]):
         return cls.prepare is not Family.prepare
 
     @abstractmethod
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         """Train on ``train``; choose epoch, penalty and the like on ``val``.
 
-        ``progress`` is told (epochs done, epochs in all).
+        ``progress`` is told (epochs done, epochs in all). ``checkpoints`` is where a family that
+        trains for long keeps its way back, and finds it; whatever lies there, the fit has the same
+        bits. A family that is quick has no use for it.
 
         Raises:
             FamilyError: ``family.one_class`` if ``train`` holds one class only.

@@ -12,6 +12,7 @@ from torch import Tensor
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.families.base import Family, FamilyParams, Fit, State
@@ -22,7 +23,8 @@ from pipeline.families.network import (
     refuse_foreign_axes,
     state_of,
 )
-from pipeline.training import TrainConfig, predict_network
+from pipeline.prediction import predict_network
+from pipeline.training import TrainConfig
 
 
 class CnnScratchParams(ConvNetParams):
@@ -50,10 +52,23 @@ class CnnScratch(Family[CnnScratchParams]):
         refuse_foreign_axes(self.name, params.augment, scan_shape)
         self.net = self._new_net()
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         self.net = self._new_net()
         return fit_network(
-            self, self.net, train, val, self.params.train, self.params.augment, progress
+            self,
+            self.net,
+            train,
+            val,
+            self.params.train,
+            self.params.augment,
+            progress,
+            checkpoints,
         )
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:

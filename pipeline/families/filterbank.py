@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import boosting, logistic, ridge
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
@@ -95,7 +96,13 @@ class Filterbank(Family[FilterbankParams]):
             parts = [self._features(x[i : i + chunk]) for i in range(0, len(x), chunk)]
         return torch.cat(parts)
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         self.check_classes(train)
         self.check_validation(val)
         if self.params.classifier == "boosted":

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.metrics import score
@@ -62,7 +63,13 @@ class Knn(Family[KnnParams]):
         centred = flat - flat.mean(dim=1, keepdim=True)
         return centred / centred.std(dim=1, correction=0, keepdim=True).clamp(min=1e-6)
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         self.check_classes(train)
         self.check_validation(val)
         self._scans = train.x.numpy().copy()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import logistic
 from pipeline.families.axes import Axes, standard
@@ -51,7 +52,13 @@ class Linear(Family[LinearParams]):
         n_columns = logistic.n_columns(task)
         self._weights = Weights(np.zeros((inputs, n_columns)), np.zeros(n_columns))
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         self.check_classes(train)
         self.check_validation(val)
         x = _flat(train.x)

@@ -11,6 +11,7 @@ from torch import nn
 
 from data_prep.progress import Progress
 from pipeline.augment import AugmentConfig
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families.base import Family, FamilyError, Fit, State
 from pipeline.training import TrainConfig, train_network
@@ -39,10 +40,11 @@ def fit_network(
     config: TrainConfig,
     augmentation: AugmentConfig,
     progress: Progress,
+    checkpoints: Checkpoints | None,
     *,
     rates: Mapping[str, float] | None = None,
 ) -> Fit:
-    """Train ``net`` in place by the family's seed; ``rates`` as ``train_network`` has them.
+    """Train ``net`` in place by the family's seed; the rest as ``train_network`` has it.
 
     Raises:
         FamilyError: ``family.one_class`` or ``family.no_validation``.
@@ -60,8 +62,9 @@ def fit_network(
         augmentation=augmentation,
         rates=rates,
         progress=progress,
+        checkpoints=checkpoints,
     )
-    return Fit(history=trained.history, chosen=trained.chosen)
+    return Fit(history=trained.history, chosen=trained.chosen, notes=trained.notes)
 
 
 def state_of(net: nn.Module) -> State:

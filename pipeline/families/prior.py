@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families.base import Family, FamilyParams, Fit, State
 
@@ -34,7 +35,13 @@ class Prior(Family[FamilyParams]):
         """(N, C, I, J[, K]) -> (N, 0): nothing of a scan is used."""
         return x.reshape(len(x), -1)[:, :0]
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         self.check_classes(train)
         outcomes = 2 if self.task.is_multi_label else self.task.n_classes
         counts = self.task.one_hot(train.target).sum(axis=0)

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.families import logistic, ridge
@@ -127,7 +128,13 @@ class RandomFeatures(Family[RandomFeaturesParams]):
             starts = range(0, len(x), chunk)
             return torch.cat([self._features(x[start : start + chunk]) for start in starts])
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         self.check_classes(train)
         progress(0, 1)
         fitted = ridge.fit_classifier(

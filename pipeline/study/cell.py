@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from data_prep.progress import Progress, silent
 from data_prep.store import Store
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans, load_split
 from pipeline.device import best_device, computes_bf16
 from pipeline.families import FamilyConfig
@@ -85,6 +86,7 @@ def fit_cell(
     prepared: Splits,
     threads: int,
     progress: Progress = silent,
+    checkpoints: Checkpoints | None = None,
 ) -> CellResult:
     """Fit ``family`` on the cell's patients and predict every validation and test scan.
 
@@ -94,6 +96,7 @@ def fit_cell(
         prepared: All scans, with ``x`` prepared by this family.
         threads: Threads to compute with.
         progress: Told (epochs done, epochs in all).
+        checkpoints: Where the fit keeps its way back.
 
     Raises:
         FamilyError: If the family refuses these scans.
@@ -101,7 +104,7 @@ def fit_cell(
     with pinned_threads(threads):
         start = time.monotonic()
         train, chosen_on = prepared.train.take(planned.train), prepared.val.take(planned.val)
-        fit = family.fit(train, chosen_on, progress)
+        fit = family.fit(train, chosen_on, progress, checkpoints)
         fitted = time.monotonic()
         val, test = (family.predict_proba(scans.x) for scans in (prepared.val, prepared.test))
         predicted = time.monotonic()
@@ -111,4 +114,5 @@ def fit_cell(
         history=fit.history,
         chosen=fit.chosen,
         seconds={"fit": fitted - start, "predict": predicted - fitted},
+        notes=fit.notes,
     )

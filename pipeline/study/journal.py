@@ -37,7 +37,9 @@ class CellResult:
         test: (N, n_classes) of every test scan.
         history: Name -> one value per epoch.
         chosen: Name -> what validation chose.
-        seconds: ``fit`` and ``predict``, measured by a monotonic clock.
+        seconds: ``fit`` and ``predict``, measured by a monotonic clock; of a fit that went on from
+            a checkpoint, the time since.
+        notes: What a user should know of how it went; said, but not journaled.
     """
 
     val: Floats
@@ -45,6 +47,7 @@ class CellResult:
     history: Mapping[str, list[float]] = field(default_factory=dict)
     chosen: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

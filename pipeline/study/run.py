@@ -22,13 +22,14 @@ from pipeline.study.engine import run_local
 from pipeline.study.errors import StudyError, StudyStoppedError
 from pipeline.study.features import Preparation, preparation
 from pipeline.study.grid import Plan, PlannedCell
-from pipeline.study.journal import CELLS, Entry, Failure, Journal
+from pipeline.study.journal import CELLS, CellResult, Entry, Failure, Journal
 from pipeline.study.plan import open_plan
 from pipeline.study.results import FORMAT, FORMAT_VERSION, find, write_results
 from pipeline.study.worker import Setup
 
 STUDY: Final = "study.json"
 FEATURES: Final = "features"
+CHECKPOINTS: Final = "checkpoints"
 
 Say = Callable[[str], None]
 
@@ -98,7 +99,8 @@ def run_study(
         _refuse_all_failed(ordered)
         found = find(plan, store, journal, ordered, silent)
         write_results(out, cohort, plan, store, ordered, found)
-        shutil.rmtree(out / FEATURES, ignore_errors=True)
+        for passing in (FEATURES, CHECKPOINTS):
+            shutil.rmtree(out / passing, ignore_errors=True)
         write_provenance(out, "study", {"store": plan.store_digest}, _settings(plan))
     return StudyResult(
         out=out,
@@ -182,7 +184,13 @@ def _compute(
     progress(len(entries), total)
     if not missing:
         return
-    setup = Setup(store_folder, out / FEATURES, plan.families, plan.config.threads)
+    setup = Setup(
+        store=store_folder,
+        features=out / FEATURES,
+        checkpoints=out / CHECKPOINTS,
+        families=plan.families,
+        threads=plan.config.threads,
+    )
     needs = _needs(plan)
     with _signals() as signals:
         cells = run_local(
@@ -195,6 +203,10 @@ def _compute(
         for planned, result in cells:
             now_ms = time.time_ns() // 1_000_000
             entries[planned.key] = journal.write(planned.cell, planned.key, result, now_ms)
+            if not (isinstance(result, Failure) and result.passing):
+                shutil.rmtree(setup.checkpoints / planned.key, ignore_errors=True)
+            for note in result.notes if isinstance(result, CellResult) else ():
+                on_event(f"{planned.cell}: {note}")
             if isinstance(result, Failure):
                 on_event(f"{planned.cell} failed: [{result.code}] {result.message}")
             progress(len(entries), total)

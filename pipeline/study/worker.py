@@ -15,6 +15,7 @@ from typing import Any
 
 from data_prep.errors import MedcurveError
 from data_prep.store import Store
+from pipeline.checkpoint import Checkpoints
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
 from pipeline.study.cell import BuildFamily, Splits, fit_cell
@@ -30,6 +31,7 @@ class Setup:
     Attributes:
         store: Folder of the store.
         features: Folder that keeps prepared scans.
+        checkpoints: Folder that keeps the way back of each cell, under its key.
         families: Config of each family by name.
         threads: Threads of one cell.
         build: Makes a family from its config.
@@ -37,6 +39,7 @@ class Setup:
 
     store: Path
     features: Path
+    checkpoints: Path
     families: Mapping[str, FamilyConfig]
     threads: int
     build: BuildFamily = build_family
@@ -93,7 +96,14 @@ class Worker:
             cell = job.planned.cell
             prepared = self._splits(job.needs) if job.needs else self.raw
             family = self._build(cell.family, cell.seed)
-            return fit_cell(job.planned, family, prepared, self.setup.threads)
+            key = job.planned.key
+            return fit_cell(
+                job.planned,
+                family,
+                prepared,
+                self.setup.threads,
+                checkpoints=Checkpoints(self.setup.checkpoints / key, key),
+            )
         except MedcurveError as error:
             return Failure(error.code, f"{error.message} {error.fix}".strip())
         except Exception as error:  # a fault of one family must not end a night's study

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_prep.task import Task, TaskKind
-from pipeline import training
+from pipeline import keeper, training
 from pipeline.augment import AugmentConfig
 from pipeline.dataset import Scans
 from pipeline.device import seeded
+from pipeline.keeper import TrainingError
 from pipeline.losses import LossError
 from pipeline.metrics import score
+from pipeline.prediction import predict_network
 from pipeline.training import (
     TrainConfig,
     Trained,
-    TrainingError,
-    predict_network,
     train_network,
 )
 
@@ -147,7 +147,7 @@ def test_each_rule_keeps_its_epoch_and_of_equals_the_earlier(
         log_loss, auc = next(told)
         return {"log_loss": log_loss, "auc": auc}
 
-    monkeypatch.setattr(training, "score", scripted)
+    monkeypatch.setattr(keeper, "score", scripted)
     _, trained = train(QUICK.model_copy(update={"choose_by": rule}))
     assert trained.chosen["epoch"] == expected
 

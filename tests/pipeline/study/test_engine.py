@@ -25,7 +25,9 @@ class Toys:
         self.store = write_store(root / "store")
         config = StudyConfig(families=tuple(families), sizes=(6, 12), subsets=2, seeds=seeds)
         self.plan: Plan = make_plan(config, families, open_store(self.store), {})
-        self.setup = Setup(self.store, root / "features", families, 1, build_toy)
+        self.setup = Setup(
+            self.store, root / "features", root / "checkpoints", families, 1, build_toy
+        )
 
     def run(
         self,

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from toy_study import in_process, write_store
 from data_prep.errors import ConfigError, StageError
 from data_prep.files import read_json
 from data_prep.stage import stage_digest
-from pipeline.study import run
+from pipeline.checkpoint import Checkpoints
+from pipeline.keeper import Keeper
+from pipeline.study import run, worker
 from pipeline.study.config import StudyConfig
 from pipeline.study.engine import Needs
 from pipeline.study.errors import StudyError, StudyStoppedError
@@ -302,3 +305,34 @@ def test_prepared_scans_serve_every_size_and_are_removed(
 
     assert (found.cells, found.failed) == (2, 0)
     assert not (tmp_path / "out" / "features").exists()
+
+
+def test_a_cell_that_was_killed_goes_on_from_its_checkpoint(
+    here: None, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(
+        "family: mlp\nparams: {widths: [4], train: {epochs: 4, min_steps: 8, batch_size: 8}}\n"
+    )
+    config = StudyConfig(families=(str(small),), sizes=("all",), subsets=1, resamples=100)
+    run_study(config, store, tmp_path / "unbroken")
+    monkeypatch.setattr(worker, "Checkpoints", partial(Checkpoints, every_seconds=0))
+    look_at, looks = Keeper.look_at, iter(range(99))
+
+    def killed(keeper: Keeper, *judged: Any) -> None:
+        if next(looks) == 2:
+            raise RuntimeError("killed")
+        look_at(keeper, *judged)
+
+    monkeypatch.setattr(Keeper, "look_at", killed)
+    out, said = tmp_path / "out", list[str]()
+    with pytest.raises(StudyError, match="killed"):
+        run_study(config, store, out)
+    (place,) = (out / "checkpoints").iterdir()
+    assert (place / "checkpoint.json").is_file()
+
+    run_study(config, store, out, on_event=said.append)
+
+    assert any("small" in line and "checkpoint after epoch 2" in line for line in said)
+    assert not (out / "checkpoints").exists()
+    assert same_results(out, tmp_path / "unbroken")

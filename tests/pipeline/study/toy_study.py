@@ -17,6 +17,7 @@ from data_prep.progress import Progress, silent
 from data_prep.stage import new_stage
 from data_prep.store import IndexRow, Store, write_index, write_shard
 from data_prep.task import Task
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
@@ -89,7 +90,13 @@ class Toy(Family[ToyParams]):
         noise = np.random.default_rng(self.seed).normal(size=x[0].numel())
         return x.reshape(len(x), -1) * torch.from_numpy(1 + 0.1 * noise).float()
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         _act(self.params.mood, len(train))
         self.check_classes(train)
         self.means = torch.stack(

@@ -1,0 +1,78 @@
+"""The choice of an epoch by validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_prep.errors import MedcurveError
+from data_prep.task import Task
+from pipeline.dataset import Scans
+from pipeline.metrics import score
+from pipeline.prediction import predict_network
+
+
+class TrainingError(MedcurveError):
+    """Training did not lead to a usable network."""
+
+
+class Keeper:
+    """Looks at the network after each epoch and keeps the weights that validation prefers."""
+
+    def __init__(self, choose_by: str) -> None:
+        self.choose_by = choose_by
+        self.history: dict[str, list[float]] = {"train_loss": [], "val_log_loss": [], "val_auc": []}
+        self.weights: dict[str, Tensor] = {}
+        self.epoch = 0
+        self._best = -math.inf
+
+    def look_at(self, net: nn.Module, task: Task, val: Scans, train_loss: float) -> None:
+        """Judge the network as it is after one more epoch.
+
+        Raises:
+            TrainingError: ``training.diverged``.
+        """
+        done = len(self.history["train_loss"]) + 1
+        probability = predict_network(net, val.x, task)
+        if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
+            raise TrainingError(
+                "training.diverged",
+                f"the loss was {train_loss} in epoch {done}, or a probability is not finite",
+                fix="lower params.train.learning_rate, or set precision: fp32",
+            )
+        scores = score(task, val.target, probability)
+        for name, value in (
+            ("train_loss", train_loss),
+            ("val_log_loss", scores["log_loss"]),
+            ("val_auc", scores["auc"]),
+        ):
+            self.history[name].append(value)
+        worth = {"log_loss": -scores["log_loss"], "auc": scores["auc"], "last": float(done)}
+        # NaN where validation holds one class only: no epoch is better than the first then.
+        if not self.weights or worth[self.choose_by] > self._best:
+            self._best = worth[self.choose_by]
+            self.epoch = done
+            self.weights = {name: value.clone() for name, value in net.state_dict().items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """All that it knows, as tensors."""
+        numbers = {"best": [self._best], "epoch": [self.epoch], **self.history}
+        return {
+            **{f"weights.{name}": value for name, value in self.weights.items()},
+            **{name: torch.tensor(values, dtype=torch.float64) for name, values in numbers.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Know what ``state()`` said."""
+        (self._best,), (epoch,) = state["best"].tolist(), state["epoch"].tolist()
+        self.epoch = int(epoch)
+        self.history = {name: state[name].tolist() for name in self.history}
+        self.weights = {
+            name.removeprefix("weights."): value
+            for name, value in state.items()
+            if name.startswith("weights.")
+        }
