@@ -158,7 +158,7 @@ def training_loss(
 
 
 def start_balanced(net: nn.Module, task: Task, target: NDArray[np.int64]) -> None:
-    """Let a balanced training begin with all classes equally likely, as others do.
+    """Let a balanced training of a new network begin with all classes equally likely, as others do.
 
     Its loss sees logits less ``prior_shift``: with the shift in the bias of the last layer, which
     then need not learn it, the difference starts at the layer's own bias.

@@ -24,7 +24,7 @@ from pipeline.checkpoint import Checkpointing, Checkpoints, TrainingState, weigh
 from pipeline.dataset import Scans
 from pipeline.device import best_device, bf16_is_safe, computes_bf16, deterministic, seeded
 from pipeline.keeper import Keeper, TrainingError
-from pipeline.losses import LossName, refuse_unfit, start_balanced, training_loss
+from pipeline.losses import LossName, refuse_unfit, training_loss
 from pipeline.prediction import memory_format
 
 
@@ -146,8 +146,6 @@ def train_network(
     with seeded(seed, device), deterministic(device):
         layout = memory_format(train.x.ndim)
         _lay_out(net.to(device), layout, train.x.ndim)
-        if config.balances:
-            start_balanced(net, task, train.target)
         steps = _steps_per_epoch(config, len(train))
         order = draw_order(
             train.target,

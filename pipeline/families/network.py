@@ -14,6 +14,7 @@ from pipeline.augment import AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families.base import Family, FamilyError, Fit, State
+from pipeline.losses import start_balanced
 from pipeline.training import TrainConfig, train_network
 
 
@@ -43,8 +44,11 @@ def fit_network(
     checkpoints: Checkpoints | None,
     *,
     rates: Mapping[str, float] | None = None,
+    begun: bool = False,
 ) -> Fit:
     """Train ``net`` in place by the family's seed; the rest as ``train_network`` has it.
+
+    ``begun``: its classifier is fitted already, and knows how frequent each class is.
 
     Raises:
         FamilyError: ``family.one_class`` or ``family.no_validation``.
@@ -52,6 +56,8 @@ def fit_network(
     """
     family.check_classes(train)
     family.check_validation(val)
+    if config.balances and not begun:
+        start_balanced(net, family.task, train.target)
     trained = train_network(
         net,
         family.task,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig
+from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import best_device, seeded
 from pipeline.families import logistic, ridge
@@ -24,7 +25,8 @@ from pipeline.families.logistic import Weights
 from pipeline.families.network import fit_network, refuse_foreign_axes, state_of
 from pipeline.families.scan_features import ReadingConfig, ScanFeatures
 from pipeline.inspection import Inspection, inspect_network
-from pipeline.training import TrainConfig, predict_network
+from pipeline.prediction import predict_network
+from pipeline.training import TrainConfig
 
 # A mean absolute intensity above which scans are neither 0 to 1 nor of unit deviation.
 _MOST_INTENSITY: Final = 10.0
@@ -122,7 +124,13 @@ class Pretrained(Family[PretrainedParams]):
             self._net = self._new_net(trained=True)
         return torch.from_numpy(_computed(self._features, x))
 
-    def fit(self, train: Scans, val: Scans, progress: Progress = silent) -> Fit:
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
         self.check_classes(train)
         if self._probes:
             return self._fit_probe(train, progress)
@@ -138,7 +146,9 @@ class Pretrained(Family[PretrainedParams]):
             self.params.train,
             self.params.augment,
             progress,
+            checkpoints,
             rates=net.rates(self.params.layer_decay),
+            begun=True,
         )
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:

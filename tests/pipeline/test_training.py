@@ -18,7 +18,7 @@ from pipeline.augment import AugmentConfig
 from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.keeper import TrainingError
-from pipeline.losses import LossError
+from pipeline.losses import LossError, start_balanced
 from pipeline.metrics import score
 from pipeline.prediction import predict_network
 from pipeline.training import (
@@ -256,6 +256,8 @@ def test_each_way_to_handle_rare_classes_learns_and_knows_that_they_are_rare(
     net = net_of()
     config = QUICK.model_copy(update={"epochs": 6, "min_steps": 120, **changes})
     rare = [scans_of(n, n, share=0.2) for n in (60, 40, 400)]
+    if config.balances:
+        start_balanced(net, BINARY, rare[0].target)
     train_network(net, BINARY, rare[0], rare[1], config, seed=0)
     rows = predict_network(net, rare[2].x, BINARY)
     assert score(BINARY, rare[2].target, rows)["auc"] > 0.95
