@@ -117,7 +117,7 @@ def weighted(
         return _Mean(
             tuple(
                 _Auc.of(truth, scores, groups)
-                for truth, scores in _tests(task, target, probability)
+                for truth, scores in questions(task, target, probability)
             )
         )
     if name == "balanced_accuracy":
@@ -135,15 +135,21 @@ def weighted(
     )
 
 
-def _tests(
+def questions(
     task: Task, target: Labels, probability: Floats
 ) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
-    """The yes-or-no questions that the AUC averages over, as (truth, score) of each scan."""
+    """The yes-or-no questions that the AUC averages over: truth (N,) and scores (..., N) of each.
+
+    Args:
+        task: What was predicted.
+        target: (N,) class indices, or (N, L) 0/1 for multi-label.
+        probability: (..., N, n_classes).
+    """
     if task.kind == "binary":
-        yield target == 1, probability[:, 1]
+        yield target == 1, probability[..., 1]
     else:
         truth = task.one_hot(target).astype(bool)
-        yield from zip(truth.T, probability.T, strict=True)
+        yield from zip(truth.T, np.moveaxis(probability, -1, 0), strict=True)
 
 
 def _decisions(

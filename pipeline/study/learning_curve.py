@@ -91,27 +91,62 @@ class Replicates:
         """Over the cells that there are."""
         return float(_mean(self.values, axis=None))
 
+    @property
+    def resampled_mean(self) -> Floats:
+        """(R,) the same on each resample of the test patients."""
+        return _mean(self.resampled.reshape(-1, self.resampled.shape[-1]), axis=0)
+
+    def less(self, other: Replicates) -> Replicates:
+        """This minus another, cell by cell; NaN where either is."""
+        return Replicates(self.values - other.values, self.resampled - other.resampled)
+
+    def variances_of_mean(self) -> tuple[tuple[float, int], tuple[float, int]]:
+        """What the choice of subsets, and of seeds, adds to the variance of ``mean``.
+
+        Each with its degrees of freedom: (0, 0) where there is one only.
+        """
+        found = []
+        for axis in (1, 0):
+            rows = _mean(self.values, axis=axis)
+            n = int((~np.isnan(rows)).sum())
+            found.append((_sd(rows) ** 2 / n, n - 1) if n > 1 else (0.0, 0))
+        return found[0], found[1]
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """(R, n) uniform numbers that decide which replicates each resample takes."""
+    """What decides each of R resamples, apart from the test patients.
+
+    Attributes:
+        subsets, seeds: (R, n) uniform numbers: which replicates are taken.
+        cohort: (R,) standard normal: how far the training patients that all subsets are drawn
+            from are off; only forecasts look at it, which are for other patients.
+    """
 
     subsets: Floats
     seeds: Floats
+    cohort: Floats
 
     @classmethod
     def of(cls, n_subsets: int, n_seeds: int, resamples: int, seed: int) -> Draws:
         """Draw for a study of that many subsets and seeds."""
         rng = np.random.default_rng([seed, _STREAM])
-        return cls(rng.random((resamples, n_subsets)), rng.random((resamples, n_seeds)))
+        return cls(
+            rng.random((resamples, n_subsets)),
+            rng.random((resamples, n_seeds)),
+            rng.standard_normal(resamples),
+        )
 
 
 def distribution(replicates: Replicates, draws: Draws) -> Floats:
     """(R,) bootstrap values of the mean; NaN where no cell is defined."""
     subsets = _rows(_mean(replicates.resampled, axis=1))
     seeds = _rows(_mean(replicates.resampled, axis=0))
-    middle = _mean(replicates.resampled.reshape(-1, replicates.resampled.shape[-1]), axis=0)
-    value: Floats = middle + deviation(subsets, draws.subsets) + deviation(seeds, draws.seeds)
+    value: Floats = (
+        replicates.resampled_mean
+        + deviation(subsets, draws.subsets)
+        + deviation(seeds, draws.seeds)
+    )
     return value
 
 
@@ -148,10 +183,12 @@ class Curves:
     Attributes:
         points: Family by family, size by size.
         drawn: Resamples of the mean at each place, paired across places.
+        replicates: The cells behind each point.
     """
 
     points: Mapping[Where, Point]
     drawn: Mapping[Where, Floats]
+    replicates: Mapping[Where, Replicates]
 
     def curve(self, family: str, metric: str, split: str = "test") -> list[Point]:
         """The points of one curve, by rising size."""
@@ -169,7 +206,7 @@ def curves(replicates: Mapping[Where, Replicates], draws: Draws, level: float) -
     points = {
         where: point(where, cells, drawn[where], level) for where, cells in replicates.items()
     }
-    return Curves(points=points, drawn=drawn)
+    return Curves(points=points, drawn=drawn, replicates=dict(replicates))
 
 
 def places(families: Sequence[str], sizes: Sequence[int]) -> list[Where]:

@@ -1,0 +1,313 @@
+"""Learning curves as laws: how many patients a target takes, and which family overtakes which.
+
+Each family's mean test errors (1 - score, or the loss) at all sizes are fitted with a + b n^-c
+(``pipeline.study.power_law``), weighted by their variances, and fitted again in every resample of
+test patients, subsets and seeds. A forecast is for other patients than the study's, so a resample
+also moves the curve by what the choice of the N training patients may have done: the mean over
+subsets of n of them has correlation n/N with that choice (see ``decomposition``), and at n = N it
+is all of it, which the spread at the next smaller size stands for.
+
+Written rules:
+
+* A law is fitted to 4 sizes or more (three parameters, and one to be wrong by).
+* *Not reachable*: all but (1 - level)/2 of the resampled laws level off short of the target.
+* *Not identifiable*: there is no law, or the upper end of the interval is beyond ``FURTHEST`` times
+  the largest size. What can be said then is the lower end: "at least".
+* *Reached* otherwise, with the interval of the resamples.
+* A *crossing* is told where the fitted laws cross once from the smallest size to twice the largest,
+  and both ends of its interval lie there; a resample whose laws do not cross counts as 0 or
+  infinitely many patients, and one that crosses the other way round as both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final, Literal
+
+import numpy as np
+
+from pipeline.metrics import higher_is_better, within_range
+from pipeline.study.learning_curve import Curves, Draws, Point, Where, interval
+from pipeline.study.power_law import Floats, Laws, fit
+
+POINTS: Final = 4
+FURTHEST: Final = 10.0
+_AHEAD: Final = 2  # crossings and scores are foretold up to this many times the largest size
+_GRID: Final = 400
+
+Status = Literal["reached", "not reachable", "not identifiable"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The law of one family.
+
+    Attributes:
+        family, metric: Of what.
+        sizes: It was fitted to.
+        laws: R + 1 laws: of the means, then of each resample.
+    """
+
+    family: str
+    metric: str
+    sizes: tuple[int, ...]
+    laws: Laws
+
+    def scores(self, sizes: Sequence[float] | Floats) -> Floats:
+        """(R + 1, m) scores that the laws say."""
+        return _score(self.metric, self.laws.error(sizes))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How many patients a family needs for a target.
+
+    Attributes:
+        family, metric, target: Of what.
+        status: By the rules above.
+        patients, low, high: Infinite where never; NaN without a law.
+        asymptote, asymptote_low, asymptote_high: Score that the law levels off at.
+    """
+
+    family: str
+    metric: str
+    target: float
+    status: Status
+    patients: float
+    low: float
+    high: float
+    asymptote: float
+    asymptote_low: float
+    asymptote_high: float
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A score that a law says, with interval.
+
+    Attributes:
+        family, metric, size: Of what.
+        fitted_to: Largest size that the law was fitted to.
+        value, low, high: The score.
+        measured: The mean score there is, NaN beyond the study. For a size of the study low and
+            high are those of what the law makes of the same resample's measurement, so that they
+            hold ``measured`` where law and measurement agree.
+    """
+
+    family: str
+    metric: str
+    size: int
+    fitted_to: int
+    value: float
+    low: float
+    high: float
+    measured: float
+
+    @property
+    def covered(self) -> bool:
+        """Whether the interval holds what was measured."""
+        return self.low <= self.measured <= self.high
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where one family's law overtakes another's.
+
+    Attributes:
+        leader: Better with few patients.
+        follower: Better with many.
+        metric: By which score.
+        patients, low, high: Where; 0 and infinity are "before" and "after" all sizes looked at.
+        settled: Whether the interval lies within the sizes looked at.
+    """
+
+    leader: str
+    follower: str
+    metric: str
+    patients: float
+    low: float
+    high: float
+    settled: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """Everything that the laws of a study say.
+
+    Attributes:
+        fitted: Law of each family that has one.
+        forecasts: For each target and family.
+        ahead: Scores at twice the largest size.
+        backtest: Scores at the larger sizes, from laws that were fitted to the smaller half.
+        crossings: Of pairs of families whose laws cross.
+    """
+
+    fitted: Mapping[str, Fitted]
+    forecasts: tuple[Forecast, ...]
+    ahead: tuple[Foretold, ...]
+    backtest: tuple[Foretold, ...]
+    crossings: tuple[Crossing, ...]
+
+
+def outlook(
+    curves: Curves,
+    families: Sequence[str],
+    metric: str,
+    targets: Sequence[float],
+    *,
+    train_patients: int,
+    draws: Draws,
+    level: float,
+) -> Outlook:
+    """Fit every family's law and say what follows from it.
+
+    Args:
+        curves: Points and their resamples.
+        families: Which.
+        metric: Of ``pipeline.metrics.METRICS``.
+        targets: Scores to forecast.
+        train_patients: All there are, of which subsets are drawn.
+        draws: Of the study.
+        level: Of the intervals.
+    """
+    fitted, ahead, backtest = {}, [], []
+    for family in families:
+        points = [p for p in curves.curve(family, metric) if not math.isnan(p.mean)]
+        if len(points) < POINTS:
+            continue
+        moved = resampled_errors(curves, points, train_patients, draws)
+        law = _fit(family, points, moved)
+        fitted[family] = law
+        ahead.append(_foretell(law, _AHEAD * points[-1].size, level))
+        backtest += _tested(points, moved, level)
+    return Outlook(
+        fitted=fitted,
+        forecasts=tuple(
+            forecast(fitted.get(family), family, metric, target, level)
+            for target in targets
+            for family in families
+        ),
+        ahead=tuple(ahead),
+        backtest=tuple(backtest),
+        crossings=tuple(
+            found
+            for first, second in combinations(fitted.values(), 2)
+            if (found := crossing(first, second, level)) is not None
+        ),
+    )
+
+
+def resampled_errors(
+    curves: Curves, points: Sequence[Point], train_patients: int, draws: Draws
+) -> Floats:
+    """(R + 1, m) errors at the points of one curve: their means, then each resample's."""
+    columns, spread = [], 0.0
+    for point in points:
+        where = Where(point.family, point.size, point.split, point.metric)
+        share = point.size / train_patients
+        if point.subsets > 1 and share < 1:
+            spread = point.sd_subsets / math.sqrt(1 - share)  # of independent subsets
+        moved = curves.drawn[where] + math.sqrt(share) * spread * draws.cohort
+        columns.append(_error(point.metric, np.append(point.mean, moved)))
+    return np.stack(columns, axis=1)
+
+
+def forecast(
+    fitted: Fitted | None, family: str, metric: str, target: float, level: float
+) -> Forecast:
+    """Patients for a target, by the rules above; ``fitted`` is None without a law."""
+    if fitted is None:
+        nothing = (math.nan,) * 6
+        return Forecast(family, metric, target, "not identifiable", *nothing)
+    laws = fitted.laws
+    patients = laws.patients(float(_error(metric, np.array(target))))
+    low, high = _ordered_interval(patients[1:], level)
+    levels = _score(metric, laws.asymptote)
+    status: Status = "reached"
+    if math.isinf(low):
+        status = "not reachable"
+    elif high > FURTHEST * fitted.sizes[-1]:
+        status = "not identifiable"
+    ends = interval(levels[1:], level)
+    return Forecast(
+        family, metric, target, status, float(patients[0]), low, high, float(levels[0]), *ends
+    )
+
+
+def crossing(first: Fitted, second: Fitted, level: float) -> Crossing | None:
+    """Where the laws of two families cross; None where those of the means do not, or twice."""
+    smallest = max(first.sizes[0], second.sizes[0])
+    largest = _AHEAD * min(first.sizes[-1], second.sizes[-1])
+    grid = np.geomspace(smallest, largest, _GRID)
+    apart = first.laws.error(grid) - second.laws.error(grid)
+    if apart[0, 0] > 0:
+        first, second, apart = second, first, -apart
+    turns = np.flatnonzero(np.diff(apart[0] > 0))
+    if len(turns) != 1 or np.isnan(apart[0]).any():
+        return None
+    behind = apart[~np.isnan(apart).any(axis=1)] > 0  # (R + 1, G): where the first is behind
+    at = np.where(behind[:, -1], grid[np.argmax(behind, axis=1)], np.inf)
+    at = np.where(behind[:, 0], 0.0, at)
+    reversed_ = behind[1:, 0] & ~behind[1:, -1]
+    # Crossing the other way round speaks against both ends: it counts as before and as after.
+    drawn = np.concatenate([at[1:], np.full(int(reversed_.sum()), np.inf)])
+    low, high = _ordered_interval(drawn, level)
+    settled = smallest < low and high < largest
+    return Crossing(first.family, second.family, first.metric, float(at[0]), low, high, settled)
+
+
+def _fit(family: str, points: Sequence[Point], errors: Floats) -> Fitted:
+    sizes = tuple(point.size for point in points)
+    laws = fit(sizes, errors, np.nanvar(errors[1:], axis=0))
+    return Fitted(family, points[0].metric, sizes, laws)
+
+
+def _foretell(law: Fitted, size: int, level: float) -> Foretold:
+    scores = law.scores([size])[:, 0]
+    low, high = (within_range(law.metric, end) for end in interval(scores[1:], level))
+    largest = law.sizes[-1]
+    return Foretold(law.family, law.metric, size, largest, float(scores[0]), low, high, math.nan)
+
+
+def _tested(points: Sequence[Point], errors: Floats, level: float) -> list[Foretold]:
+    """Fit to the smaller half of the sizes (three at least), and foretell the others."""
+    half = max(3, len(points) // 2)
+    law = _fit(points[0].family, points[:half], errors[:, :half])
+    found = []
+    for column, point in enumerate(points[half:], start=half):
+        scores = law.scores([point.size])[:, 0]
+        measured = _score(point.metric, errors[:, column])
+        low, high = interval(scores[1:] - measured[1:] + measured[0], level)
+        found.append(
+            Foretold(
+                law.family,
+                law.metric,
+                point.size,
+                law.sizes[-1],
+                float(scores[0]),
+                low,
+                high,
+                measured=float(measured[0]),
+            )
+        )
+    return found
+
+
+def _error(metric: str, score: Floats) -> Floats:
+    return 1 - score if higher_is_better(metric) else score
+
+
+def _score(metric: str, error: Floats) -> Floats:
+    return _error(metric, error)  # its own inverse
+
+
+def _ordered_interval(drawn: Floats, level: float) -> tuple[float, float]:
+    """Percentile interval that may end at infinity: order statistics, nothing interpolated."""
+    defined = drawn[~np.isnan(drawn)]
+    if not defined.size:
+        return math.nan, math.nan
+    ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return float(ends[0]), float(ends[1])

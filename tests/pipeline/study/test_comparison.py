@@ -1,0 +1,124 @@
+"""Paired differences between families: variance, Holm and the verdict."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipeline.delong import AucParts
+from pipeline.study.comparison import Difference, differences, holm
+from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
+
+Floats = NDArray[np.float64]
+
+
+def made(by_family: dict[str, Replicates], metric: str = "auc") -> Curves:
+    shape = next(iter(by_family.values())).values.shape
+    resamples = next(iter(by_family.values())).resampled.shape[-1]
+    places = {Where(name, 40, "test", metric): cells for name, cells in by_family.items()}
+    return curves(places, Draws.of(*shape, resamples, 0), 0.95)
+
+
+def cells(
+    rng: np.random.Generator, shape: tuple[int, int], mean: float = 0.8, sd: float = 0.02
+) -> Replicates:
+    """Cells that vary by subset, with 200 resamples of the test patients around each."""
+    values = mean + sd * rng.normal(size=(shape[0], 1)) + np.zeros(shape)
+    return Replicates(values, values[..., None] + 0.01 * rng.normal(size=200))
+
+
+def only(found: list[Difference]) -> Difference:
+    (one,) = found
+    return one
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (10, 2), (1, 1)])
+def test_equal_families_are_told_apart_as_often_as_the_level_says(shape: tuple[int, int]) -> None:
+    """Also with three subsets: few degrees of freedom ask for Student's t."""
+    rng = np.random.default_rng(5)
+    told = 0
+    for _ in range(300):
+        both = {name: cells(rng, shape, sd=0.02 if shape[0] > 1 else 0) for name in "ab"}
+        both = {  # the test patients are a draw too
+            name: Replicates(one.values + 0.01 * rng.normal(), one.resampled)
+            for name, one in both.items()
+        }
+        told += only(differences(made(both), "ab", [40], "auc", 0.95)).winner != ""
+    assert 0.02 <= told / 300 <= 0.1
+
+
+def test_interval_and_verdict_agree_for_one_pair() -> None:
+    rng = np.random.default_rng(1)
+    for gain in np.linspace(-0.1, 0.1, 21):
+        both = {"a": cells(rng, (5, 2), 0.8 + gain), "b": cells(rng, (5, 2))}
+        found = only(differences(made(both), "ab", [40], "auc", 0.95))
+        assert (found.winner != "") == (not found.low <= 0 <= found.high)
+        assert found.low < found.gain < found.high
+        assert found.test == "bootstrap"
+
+
+def test_a_loss_is_better_when_lower() -> None:
+    rng = np.random.default_rng(1)
+    both = {"a": cells(rng, (5, 2), 0.2), "b": cells(rng, (5, 2), 0.8)}
+    found = only(differences(made(both, "brier"), "ab", [40], "brier", 0.95))
+    assert found.winner == "a" and found.gain > 0
+
+
+def test_delongs_variance_takes_the_place_of_the_bootstraps() -> None:
+    rng = np.random.default_rng(2)
+    flat = {name: cells(rng, (1, 1), mean, 0) for name, mean in (("a", 0.9), ("b", 0.8))}
+    parts = {
+        ("a", 40): AucParts(0.9, np.array([0.03, -0.01])),
+        ("b", 40): AucParts(0.8, np.array([0.01, -0.02])),
+    }
+    found = only(differences(made(flat), "ab", [40], "auc", 0.95, parts))
+    error = math.hypot(0.02, 0.01)
+    assert found.test == "delong"
+    assert found.high - found.gain == pytest.approx(1.959964 * error)
+    assert found.p == pytest.approx(math.erfc(0.1 / error / math.sqrt(2)))
+    brier = differences(made(flat, "brier"), "ab", [40], "brier", 0.95, parts)
+    assert only(brier).test == "bootstrap"
+
+
+def test_pairing_takes_out_what_families_share() -> None:
+    """Subsets that are good for both families do not blur the difference."""
+    rng = np.random.default_rng(3)
+    first = cells(rng, (6, 1), sd=0.05)
+    other = Replicates(first.values + 0.02, first.resampled + 0.02)
+    found = only(differences(made({"a": first, "b": other}), "ab", [40], "auc", 0.95))
+    assert found.winner == "b"
+    assert found.high - found.low == pytest.approx(0, abs=1e-9)
+
+
+def test_no_difference_at_all_is_noise() -> None:
+    same = cells(np.random.default_rng(3), (3, 1))
+    found = only(differences(made({"a": same, "b": same}), "ab", [40], "auc", 0.95))
+    assert (found.p, found.winner) == (1.0, "")
+
+
+def test_what_is_undefined_has_no_winner() -> None:
+    nothing = Replicates(np.full((2, 1), np.nan), np.full((2, 1, 200), np.nan))
+    both = {"a": nothing, "b": cells(np.random.default_rng(3), (2, 1))}
+    found = only(differences(made(both), "ab", [40], "auc", 0.95))
+    assert math.isnan(found.p) and math.isnan(found.p_holm) and found.winner == ""
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    adjusted = holm([0.01, math.nan, 0.04])
+    assert (adjusted[0], adjusted[2]) == pytest.approx((0.02, 0.04)) and math.isnan(adjusted[1])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_lies_between_the_raw_and_bonferronis(p: list[float]) -> None:
+    adjusted = holm(p)
+    assert all(a >= raw for a, raw in zip(adjusted, p, strict=True))
+    assert all(a <= min(1, len(p) * raw) + 1e-12 for a, raw in zip(adjusted, p, strict=True))
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()

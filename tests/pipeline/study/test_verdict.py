@@ -1,0 +1,85 @@
+"""The rule that says what limits a family at a size."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.study.components import Decomposed, Measured
+from pipeline.study.verdict import verdicts
+
+
+def place(size: int, noise: float = 0.0, width: float = 0.002, **terms: float) -> Decomposed:
+    """Terms with these values, each with noise of its own in the resamples."""
+    rng = np.random.default_rng(size)
+    known = [value for value in terms.values() if not math.isnan(value)]
+    values = terms | {"total": sum(known) + noise} | ({"noise": noise} if noise else {})
+    squared = {
+        name: Measured(value, value + (width if name != "noise" else 0) * rng.normal(size=500))
+        for name, value in values.items()
+    }
+    return Decomposed("toy", size, (), squared, np.zeros(1), np.zeros(1))
+
+
+def limit(*places: Decomposed) -> str:
+    return verdicts(places, 0.95)[-1].limit
+
+
+@pytest.mark.parametrize(
+    ("bias2", "data", "seed", "expected"),
+    [
+        (0.2, 0.05, 0.05, "bias-limited"),
+        (0.05, 0.2, 0.05, "variance-limited (patients)"),
+        (0.05, 0.05, 0.2, "variance-limited (seed)"),
+        (0.05, 0.1, 0.1, "variance-limited"),
+        (0.2, 0.1, 0.1, "undecided"),
+        (0.05, 0.2, math.nan, "variance-limited (patients)"),
+    ],
+)
+def test_the_larger_part_beyond_its_interval_limits(
+    bias2: float, data: float, seed: float, expected: str
+) -> None:
+    assert limit(place(20, bias2=bias2, variance_data=data, variance_seed=seed)) == expected
+
+
+def test_wide_intervals_leave_it_undecided() -> None:
+    terms = {"bias2": 0.2, "variance_data": 0.05, "variance_seed": 0.05}
+    assert limit(place(20, width=0.2, **terms)) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("noise", "expected"), [(0.3, "bias-limited"), (3.0, "at the noise floor")]
+)
+def test_little_left_above_known_noise_is_the_floor(noise: float, expected: str) -> None:
+    terms = {"bias2": 0.11, "variance_data": 0.02, "variance_seed": 0.02}
+    found = verdicts([place(20, noise=noise, **terms)], 0.95)[0]
+    assert (found.limit, found.noise_known) == (expected, True)
+
+
+FULL = {"variance_data": math.nan}
+
+
+@pytest.mark.parametrize(
+    ("bias2", "seed", "expected"),
+    [
+        (0.20, 0.02, "bias-limited"),  # 0.20 - 0.05 is more than 0.05 + 0.02
+        (0.10, 0.02, "undecided"),  # it may be 0.05 of each
+        (0.02, 0.10, "variance-limited (seed)"),
+    ],
+)
+def test_at_the_full_size_the_variance_of_the_size_below_is_the_most_there_can_be(
+    bias2: float, seed: float, expected: str
+) -> None:
+    below = place(20, bias2=0.2, variance_data=0.05, variance_seed=seed)
+    full = place(40, bias2=bias2, variance_seed=seed, **FULL)
+    found = verdicts([below, full], 0.95)[1]
+    assert (found.limit, found.borrowed_from) == (expected, 20)
+
+
+def test_without_a_size_below_the_full_size_cannot_be_bias_limited() -> None:
+    found = verdicts([place(40, bias2=0.3, variance_seed=math.nan, **FULL)], 0.95)[0]
+    assert (found.limit, found.borrowed_from) == ("undecided", 0)
+    other = place(20, bias2=0.3, variance_seed=math.nan, **FULL)
+    assert limit(other, place(40, bias2=0.3, variance_seed=0.0, **FULL)) == "undecided"

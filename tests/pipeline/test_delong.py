@@ -1,0 +1,152 @@
+"""DeLong's variance against its definition, and its tests on simulated nulls."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from data_prep.task import Task
+from pipeline.delong import AucParts, auc_parts, placements
+from pipeline.metrics import score
+
+Floats = NDArray[np.float64]
+BINARY = Task(kind="binary", class_names=("healthy", "ill"))
+
+
+def one_each(n: int) -> NDArray[np.str_]:
+    return np.array([f"P{number:04d}" for number in range(n)])
+
+
+def rows(scores: Floats) -> Floats:
+    """Scores in (0, 1) as probabilities of two classes."""
+    return np.stack([1 - scores, scores], axis=-1)
+
+
+def direct(truth: NDArray[np.bool_], *scores: Floats) -> tuple[list[float], Floats]:
+    """AUCs and covariance as DeLong et al. (1988) define them, over all m x n pairs."""
+    kernels = []
+    for s in scores:
+        x, y = s[truth][:, None], s[~truth][None]
+        kernels.append((x > y) + 0.5 * (x == y))
+    aucs = [float(kernel.mean()) for kernel in kernels]
+    v10 = np.stack([kernel.mean(axis=1) for kernel in kernels])
+    v01 = np.stack([kernel.mean(axis=0) for kernel in kernels])
+    covariance = np.cov(v10) / v10.shape[1] + np.cov(v01) / v01.shape[1]
+    return aucs, np.atleast_2d(covariance)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), decimals=st.integers(0, 3), n=st.integers(6, 60))
+def test_auc_and_covariance_are_delongs(seed: int, decimals: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.arange(n) % 3 == 0)
+    first, second = (np.round(rng.random(n), decimals) for _ in range(2))
+    aucs, covariance = direct(truth, first, second)
+    parts = [
+        auc_parts(BINARY, truth.astype(np.int64), rows(s), one_each(n)) for s in (first, second)
+    ]
+
+    assert [part.value for part in parts] == pytest.approx(aucs)
+    found = np.array([[a.patients @ b.patients for a in parts] for b in parts])
+    assert found == pytest.approx(covariance, abs=1e-12)
+    assert parts[0].variance == pytest.approx(covariance[0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multi-class", "multi-label"])
+def test_the_value_is_the_metric_averaged_over_cells(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    names = ("a", "b") if kind == "binary" else ("a", "b", "c")
+    task = Task.model_validate({"kind": kind, "class_names": names})
+    target = rng.integers(0, 2, (40, 3)) if task.is_multi_label else np.arange(40) % len(names)
+    p = rng.random((2, 3, 40, len(names)))
+    p = p if task.is_multi_label else p / p.sum(axis=-1, keepdims=True)
+    metric = [score(task, target, p[d, s])["auc"] for d in range(2) for s in range(3)]
+    assert auc_parts(task, target, p, one_each(40)).value == pytest.approx(np.mean(metric))
+
+
+def test_placements_of_several_classifiers_at_once() -> None:
+    rng = np.random.default_rng(2)
+    truth, scores = rng.random(20) < 0.4, np.round(rng.random((3, 20)), 1)
+    together = placements(truth, scores)
+    assert together == pytest.approx(np.stack([placements(truth, row) for row in scores]))
+    assert together[:, truth].mean(axis=1) == pytest.approx(together[:, ~truth].mean(axis=1))
+
+
+def clustered(
+    rng: np.random.Generator, patients: int, gain: float
+) -> tuple[NDArray[np.int64], Floats, Floats, NDArray[np.str_]]:
+    """Three scans a patient of one label, two equally good classifiers; scores share effects."""
+    label = rng.permutation(np.arange(patients) % 2)
+    patient = np.repeat(np.arange(patients), 3)
+    shared = gain * label + rng.normal(size=patients)
+    scores = [
+        (shared + rng.normal(size=patients))[patient] + 0.3 * rng.normal(size=3 * patients)
+        for _ in range(2)
+    ]
+    first, second = (rows(1 / (1 + np.exp(-s))) for s in scores)
+    return label[patient], first, second, np.array([f"P{p:03d}" for p in patient])
+
+
+def test_simulated_nulls_reject_as_often_as_they_should() -> None:
+    """Two classifiers of equal AUC: 5 % of paired tests reject when clustered, far more if not."""
+    rng = np.random.default_rng(3)
+    rejected = {"clustered": 0, "scans": 0}
+    covered = 0
+    expected = 0.5 * (1 + math.erf(1.0 / math.sqrt(2 * 2.09) / math.sqrt(2)))
+    for _ in range(400):
+        target, first, second, patients = clustered(rng, 60, 1.0)
+        for name, ids in (("clustered", patients), ("scans", one_each(len(target)))):
+            a, b = (auc_parts(BINARY, target, p, ids) for p in (first, second))
+            apart = a.patients - b.patients
+            rejected[name] += abs(a.value - b.value) > 1.96 * math.sqrt(apart @ apart)
+            if name == "clustered":
+                low, high = a.interval()
+                covered += low <= expected <= high
+    assert 0.02 <= rejected["clustered"] / 400 <= 0.09
+    assert rejected["scans"] / 400 > 0.15
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_a_clustered_auc_is_obuchowskis() -> None:
+    """Her formula (1997, equations 2 to 5), patients with scans of one kind each."""
+    rng = np.random.default_rng(4)
+    target, p, _, patients = clustered(rng, 30, 1.0)
+    truth, found = target == 1, auc_parts(BINARY, target, p, patients)
+    placed = placements(truth, p[:, 1])
+    sums = {True: [], False: []}  # type: dict[bool, list[float]]
+    for name in np.unique(patients):
+        mine = patients == name
+        kind = bool(truth[mine][0])
+        sums[kind].append(float((placed[mine] - found.value).sum()))
+    variance = 0.0
+    for kind, deviations in sums.items():
+        n, scans = len(deviations), int((truth == kind).sum())
+        variance += n / ((n - 1) * scans) * float(np.square(deviations).sum()) / scans
+    assert found.variance == pytest.approx(variance)
+
+
+def test_no_auc_without_both_kinds() -> None:
+    found = auc_parts(BINARY, np.zeros(5, dtype=np.int64), rows(np.full(5, 0.5)), one_each(5))
+    assert math.isnan(found.value) and math.isnan(found.variance)
+    assert all(math.isnan(end) for end in found.interval())
+
+
+def test_one_patient_of_a_kind_has_no_variance() -> None:
+    target = np.array([1, 0, 0, 0])
+    found = auc_parts(BINARY, target, rows(np.array([0.5, 0.1, 0.7, 0.2])), one_each(4))
+    assert found.value == pytest.approx(2 / 3)
+    assert math.isnan(found.variance)
+
+
+@given(st.floats(0.01, 0.99), st.floats(0, 0.2), st.floats(0.5, 0.99))
+def test_an_interval_stays_within_0_and_1_around_the_value(
+    value: float, error: float, level: float
+) -> None:
+    low, high = AucParts(value, np.array([error])).interval(level)
+    assert 0 < low <= value + 1e-12 and value - 1e-12 <= high < 1
+    assert AucParts(1.0, np.array([0.0])).interval(level) == (1.0, 1.0)
