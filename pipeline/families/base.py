@@ -58,7 +58,8 @@ class Family(ABC, Generic[P]):
 
     ``prepare`` is the part of the work that does not depend on labels, on the size of the training
     set or on which patients are in it (a frozen feature extractor): a study calls it once per
-    (family, seed) and reuses the result for every size and subset. ``fit`` and ``predict_proba``
+    (family, seed), or once per family where the seed does not matter to it (``seeded_prepare``),
+    and reuses the result for every size and subset. ``fit`` and ``predict_proba``
     take scans whose ``x`` is ``prepare(x)``.
 
     Args:
@@ -70,6 +71,7 @@ class Family(ABC, Generic[P]):
 
     name: ClassVar[str]
     Params: ClassVar[type[FamilyParams]]
+    seeded_prepare: ClassVar[bool] = True
 
     def __init__(self, params: P, task: Task, scan_shape: tuple[int, ...], seed: int) -> None:
         self.params = params

@@ -68,6 +68,7 @@ class Filterbank(Family[FilterbankParams]):
 
     name: ClassVar[str] = "filterbank"
     Params: ClassVar[type[FamilyParams]] = FilterbankParams
+    seeded_prepare: ClassVar[bool] = False
 
     def __init__(
         self, params: FilterbankParams, task: Task, scan_shape: tuple[int, ...], seed: int

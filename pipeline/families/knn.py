@@ -46,6 +46,7 @@ class Knn(Family[KnnParams]):
 
     name: ClassVar[str] = "knn"
     Params: ClassVar[type[FamilyParams]] = KnnParams
+    seeded_prepare: ClassVar[bool] = False
 
     def __init__(
         self, params: KnnParams, task: Task, scan_shape: tuple[int, ...], seed: int

@@ -97,6 +97,7 @@ class Pretrained(Family[PretrainedParams]):
 
     name: ClassVar[str] = "pretrained"
     Params: ClassVar[type[FamilyParams]] = PretrainedParams
+    seeded_prepare: ClassVar[bool] = False
 
     def __init__(
         self, params: PretrainedParams, task: Task, scan_shape: tuple[int, ...], seed: int
@@ -121,7 +122,7 @@ class Pretrained(Family[PretrainedParams]):
             return x
         if not self._has_weights:
             self._refuse_foreign_intensities(x)
-            self._net = self._new_net(trained=True)
+        self._read_weights()
         return torch.from_numpy(_computed(self._features, x))
 
     def fit(
@@ -162,16 +163,21 @@ class Pretrained(Family[PretrainedParams]):
 
     def inspect(self) -> Inspection:
         layers = inspect_network(self.network().cpu(), self._features.image_shape)
-        return Inspection(layers, {name: value.shape for name, value in self.state().items()})
+        return Inspection(layers, {name: value.shape for name, value in self._arrays().items()})
 
     def state(self) -> State:
+        if self._probes:  # it may have been fitted on features that another object prepared
+            self._read_weights()
+        return self._arrays()
+
+    def _arrays(self) -> State:
         state = {f"network.{name}": value for name, value in state_of(self._net).items()}
         if self._probes:
             state |= {"weight": self._weights.weight, "bias": self._weights.bias}
         return state
 
     def load_state(self, state: State) -> None:
-        self.check_state(state, self.state())
+        self.check_state(state, self._arrays())
         names = self._net.state_dict()
         self._net.load_state_dict(
             {name: torch.from_numpy(state[f"network.{name}"].copy()) for name in names}
@@ -187,6 +193,10 @@ class Pretrained(Family[PretrainedParams]):
         if self._probes:
             return cast("ScanFeatures", self._net)
         return cast("FineTuned", self._net).features
+
+    def _read_weights(self) -> None:
+        if not self._has_weights:
+            self._net = self._new_net(trained=True)
 
     def _fit_probe(self, train: Scans, progress: Progress) -> Fit:
         progress(0, 1)

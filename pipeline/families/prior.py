@@ -24,6 +24,7 @@ class Prior(Family[FamilyParams]):
 
     name: ClassVar[str] = "prior"
     Params: ClassVar[type[FamilyParams]] = FamilyParams
+    seeded_prepare: ClassVar[bool] = False
 
     def __init__(
         self, params: FamilyParams, task: Task, scan_shape: tuple[int, ...], seed: int

@@ -1,4 +1,4 @@
-"""Features that do not depend on the training set: worked out once per family and seed.
+"""Features that do not depend on the training set: worked out once per family, or family and seed.
 
 They are kept on disk while a study runs, so that every worker and every resumed run shares them.
 """
@@ -28,7 +28,7 @@ class Preparation:
 
     Attributes:
         family: Name of the family's config.
-        seed: Its seed.
+        seed: Its seed; 0 where the features are the same for all.
         key: Digest of everything that decides the features.
     """
 
@@ -79,8 +79,11 @@ def preparation(
     arithmetic: Mapping[str, str],
 ) -> Preparation | None:
     """The preparation that a family with this seed needs; None where it takes raw scans."""
-    if not FAMILIES[config.family].prepares(config.params):
+    family = FAMILIES[config.family]
+    if not family.prepares(config.params):
         return None
+    if not family.seeded_prepare:
+        seed = 0  # the same features serve every seed
     content = {
         "version": RESULT_VERSION,
         "medcurve": medcurve_version(),

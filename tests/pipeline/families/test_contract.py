@@ -106,6 +106,17 @@ def predict(family: Family[Any], scans: Scans) -> NDArray[np.float64]:
     return family.predict_proba(family.prepare(scans.x))
 
 
+@each_family
+def test_features_that_serve_every_seed_are_the_same(name: str) -> None:
+    family = FAMILIES[CASES[name][0]]
+    x = unseen("2D", "binary").x[:5]
+    rows = [family_of(name, "2D", "binary", seed).prepare(x) for seed in (0, 1)]
+    if not family.seeded_prepare or family.prepare is Family.prepare:
+        assert torch.equal(*rows)
+    else:
+        assert not torch.equal(*rows)
+
+
 @sweep
 def test_it_learns_what_can_be_separated(name: str, ndim: str, kind: TaskKind) -> None:
     family, scans = fitted(name, ndim, kind), unseen(ndim, kind)

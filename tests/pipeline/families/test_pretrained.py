@@ -150,7 +150,17 @@ def test_only_the_features_of_a_probe_are_kept_for_all_cells(mode: str, kept: bo
     x = scans().x
     assert (built.prepare(x) is x) is not kept
     config = FamilyConfig(family="pretrained", params=built.params)
-    assert (preparation("any", config, 0, "store", {}) is not None) is kept
+    needed = [preparation("any", config, seed, "store", {}) for seed in (0, 1)]
+    assert needed[0] == needed[1]
+    assert (needed[0] is not None) is kept
+
+
+def test_features_of_another_object_serve_to_fit_and_to_save() -> None:
+    first, second = family(), family()
+    ready = scans().with_x(first.prepare(scans().x))
+    for built in (first, second):
+        built.fit(ready, ready)
+    assert all(np.array_equal(value, second.state()[name]) for name, value in first.state().items())
 
 
 def test_a_loaded_model_needs_no_checkpoint(tmp_path: Path) -> None:
