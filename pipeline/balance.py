@@ -8,9 +8,12 @@ exactly (Elkan 2001, "The foundations of cost-sensitive learning"; Saerens et al
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
+ClassWeights = Literal["none", "balanced"]
 Floats = NDArray[np.float64]
 
 

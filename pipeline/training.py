@@ -19,6 +19,7 @@ from data_prep.progress import Progress, silent
 from data_prep.stage import medcurve_version
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig
+from pipeline.balance import ClassWeights
 from pipeline.batches import batches, draw_order, skip
 from pipeline.checkpoint import Checkpointing, Checkpoints, TrainingState, weights_digest
 from pipeline.dataset import Scans
@@ -69,7 +70,7 @@ class TrainConfig(Config):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     loss: LossName = "auto"
     focal_gamma: NonNegativeFloat = 2.0
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: ClassWeights = "none"
     sampling: Literal["natural", "balanced"] = "natural"
     ema_decay: float = Field(default=0.98, ge=0, lt=1)
     choose_by: Literal["log_loss", "auc", "last"] = "log_loss"

@@ -17,6 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from data_prep.config import Config
 from data_prep.progress import Progress
 from data_prep.task import Task
+from pipeline.balance import ClassWeights, balanced_weights
 from pipeline.dataset import Scans
 from pipeline.families import logistic
 
@@ -116,6 +117,17 @@ class Forest:
             baseline=real["baseline"],
         )
 
+    def round(self, position: int) -> Forest:
+        """The forest of one round alone."""
+        own = slice(position, position + 1)
+        return replace(
+            self,
+            **{
+                name: getattr(self, name)[own]
+                for name in ("feature", "threshold", "left", "right", "value")
+            },
+        )
+
     def kept(self, rounds: int) -> Forest:
         """The same with only the first rounds having a say."""
         value = self.value.copy()
@@ -140,6 +152,7 @@ def fit(
     *,
     seed: int,
     progress: Progress,
+    class_weights: ClassWeights = "none",
 ) -> Boosted:
     """Boost one forest per target column and keep the rounds of least validation loss.
 
@@ -152,19 +165,40 @@ def fit(
         val: The same, to choose the number of rounds by.
         seed: Decides what each tree sees.
         progress: Told (columns done, columns in all).
+        class_weights: ``balanced``: with and without a class weigh the same while its trees grow.
+            What they start from is then fitted once more without weights, after each round, so
+            that probabilities are of the training frequencies.
     """
     wanted = logistic.columns(task, train.target)
     n_columns = wanted.shape[1]
     forest = Forest.empty(config, n_columns)
     for column in range(n_columns):
         progress(column, n_columns)
-        _grow(forest, column, train.x.numpy(), wanted[:, column], config, seed)
+        weights = np.ones(len(wanted))
+        if class_weights == "balanced":
+            weights = balanced_weights(wanted[:, [column]], by_label=True)[:, 0]
+        _grow(forest, column, train.x.numpy(), wanted[:, column], weights, config, seed)
     progress(n_columns, n_columns)
-    grown = forest.baseline + forest.contributions(val.x.numpy()).cumsum(axis=1)
+    shifts = np.zeros((config.trees, n_columns))
+    if class_weights == "balanced":
+        shifts = _refit(task, forest, train.x.numpy(), wanted)
+    grown = forest.baseline + forest.contributions(val.x.numpy()).cumsum(axis=1) + shifts
     val_wanted = logistic.columns(task, val.target)
     losses = [logistic.loss(task, grown[:, i], val_wanted) for i in range(config.trees)]
     best = int(np.argmin(losses))  # the first of equals: the fewest rounds
-    return Boosted(forest.kept(best + 1), best + 1, losses[best])
+    kept = forest.kept(best + 1)
+    kept = replace(kept, baseline=kept.baseline + shifts[best])
+    return Boosted(kept, best + 1, losses[best])
+
+
+def _refit(task: Task, forest: Forest, x: NDArray[np.float32], wanted: Floats) -> Floats:
+    """(rounds, columns) to add to the baseline after each round; one round in memory at a time."""
+    logits = np.broadcast_to(forest.baseline, wanted.shape)
+    shifts = []
+    for position in range(len(forest.feature)):
+        logits = logits + forest.round(position).contributions(x)[:, 0]
+        shifts.append(logistic.refit_bias(task, logits, wanted))
+    return np.stack(shifts)
 
 
 def _grow(
@@ -172,6 +206,7 @@ def _grow(
     column: int,
     x: NDArray[np.float32],
     wanted: Floats,
+    weights: Floats,
     config: BoostConfig,
     seed: int,
 ) -> None:
@@ -192,7 +227,7 @@ def _grow(
         subsample=config.subsample,
         max_features=config.feature_share,
         random_state=seed,
-    ).fit(x, wanted.astype(np.int64))
+    ).fit(x, wanted.astype(np.int64), sample_weight=weights)
     for position, estimator in enumerate(model.estimators_[:, 0]):
         tree = estimator.tree_
         inner = np.flatnonzero(tree.children_left >= 0)
@@ -204,4 +239,5 @@ def _grow(
         values = config.learning_rate * tree.value[:, 0, 0]
         forest.value[position, column, : len(values)] = values
     # scikit-learn starts from the unsmoothed log odds, which its trees are fitted on top of.
-    forest.baseline[column] = np.log(positive / (len(wanted) - positive))
+    share = np.average(wanted, weights=weights)
+    forest.baseline[column] = np.log(share / (1 - share))

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import boosting, logistic, ridge
@@ -45,6 +46,8 @@ class FilterbankParams(FamilyParams):
         penalties: For ``ridge``: to choose from, relative to the mean squared length of a
             standardised feature row.
         boost: For ``boosted``.
+        class_weights: ``none``, or ``balanced``: each class (with and without each label) weighs
+            the same in the fit; probabilities are of the training frequencies all the same.
     """
 
     sigmas: tuple[PositiveFloat, ...] = Field(default=(1.0, 2.0, 4.0), min_length=1)
@@ -58,6 +61,7 @@ class FilterbankParams(FamilyParams):
         min_length=1,
     )
     boost: BoostConfig = BoostConfig()
+    class_weights: ClassWeights = "none"
 
 
 class Filterbank(Family[FilterbankParams]):
@@ -108,7 +112,13 @@ class Filterbank(Family[FilterbankParams]):
         self.check_validation(val)
         if self.params.classifier == "boosted":
             boosted = boosting.fit(
-                self.task, self.params.boost, train, val, seed=self.seed, progress=progress
+                self.task,
+                self.params.boost,
+                train,
+                val,
+                seed=self.seed,
+                progress=progress,
+                class_weights=self.params.class_weights,
             )
             self._forest = boosted.forest
             return Fit(
@@ -116,7 +126,12 @@ class Filterbank(Family[FilterbankParams]):
             )
         progress(0, 1)
         fitted = ridge.fit_classifier(
-            self.task, train.x.numpy(), train.target, train.patient_ids, self.params.penalties
+            self.task,
+            train.x.numpy(),
+            train.target,
+            train.patient_ids,
+            self.params.penalties,
+            self.params.class_weights,
         )
         self._weights = fitted.weights
         progress(1, 1)

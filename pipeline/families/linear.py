@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import logistic
@@ -25,12 +26,17 @@ class LinearParams(FamilyParams):
     Attributes:
         penalties: L2 penalties to choose from on validation. They are relative to the mean squared
             length of a standardised scan, so that one grid serves every number of voxels.
+        class_weights: ``none``, or ``balanced``: each class (of a multi-label task each label's two
+            answers) weighs the same in the fit. The biases are then fitted once more without
+            weights, so that probabilities are of the training frequencies, before validation
+            chooses.
     """
 
     penalties: tuple[PositiveFloat, ...] = Field(
         default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
         min_length=1,
     )
+    class_weights: ClassWeights = "none"
 
 
 class Linear(Family[LinearParams]):
@@ -68,13 +74,20 @@ class Linear(Family[LinearParams]):
         val_wanted = logistic.columns(self.task, val.target)
         val_projected = axes.project((_flat(val.x) - mean) / scale)
         penalties = sorted(self.params.penalties, reverse=True)
+        balanced = self.params.class_weights == "balanced"
+        weights = logistic.balance(self.task, wanted) if balanced else 1.0
+        near: Weights | None = None
         solved: list[Weights] = []
         losses: list[float] = []
         for done, penalty in enumerate(penalties):
             progress(done, len(penalties))
-            near = solved[-1] if solved else None
-            solved.append(logistic.solve(self.task, axes, wanted, penalty, near))
-            losses.append(logistic.loss(self.task, solved[-1].logits(val_projected), val_wanted))
+            near = logistic.solve(self.task, axes, wanted, penalty, near, weights)
+            found = near
+            if balanced:
+                logits = near.logits(axes.projected)
+                found = near.shifted(logistic.refit_bias(self.task, logits, wanted))
+            solved.append(found)
+            losses.append(logistic.loss(self.task, found.logits(val_projected), val_wanted))
         progress(len(penalties), len(penalties))
         best = int(np.argmin(losses))  # the first of equals: the stronger penalty
         on_inputs = Weights(axes.unproject(solved[best].weight), solved[best].bias)

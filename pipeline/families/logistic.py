@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 from data_prep.task import Task
+from pipeline.balance import balanced_weights, prior_shift
 from pipeline.families.axes import Axes, Floats, Inputs, product
 
 
@@ -24,6 +25,40 @@ def n_columns(task: Task) -> int:
     return 1 if task.kind == "binary" else task.n_classes
 
 
+def by_label(task: Task) -> bool:
+    """Whether each column is a question of its own: one binary logit, or one for each label."""
+    return task.kind == "binary" or task.is_multi_label
+
+
+def balance(task: Task, wanted: Floats) -> Floats:
+    """Weights (N, 1 or columns) of mean 1 under which all classes weigh the same."""
+    return balanced_weights(wanted, by_label=by_label(task))
+
+
+def refit_bias(task: Task, logits: Floats, wanted: Floats) -> Floats:
+    """(columns,) to add to logits so that they fit unweighted targets best.
+
+    The way back from a fit with ``balance`` to the frequencies of ``wanted``. Of a model without a
+    penalty that has seen endless scans it is ``prior_shift``; of one that is held back by a penalty
+    or by few rounds it is less, and the whole shift would all but forget the rare classes. The mean
+    probability of each class is then its share. A class that all or no scans have is left alone.
+    """
+    share = wanted.mean(axis=0)
+    free = (share > 0) & (share < 1)
+
+    def objective(shift: Floats) -> tuple[float, Floats]:
+        moved = logits + shift
+        return loss(task, moved, wanted), loss_slope(task, moved, wanted).sum(axis=0)
+
+    first = np.where(free, prior_shift(wanted, by_label=by_label(task)), 0.0)
+    bounds = [(None, None) if column else (0.0, 0.0) for column in free]
+    options = {"maxiter": 1000, "gtol": 1e-9, "ftol": 1e-15}
+    found: Floats = minimize(
+        objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    ).x
+    return found
+
+
 def probability(task: Task, logits: Floats) -> Floats:
     """(N, columns) logits -> (N, n_classes) probabilities."""
     if task.kind == "binary":
@@ -32,19 +67,24 @@ def probability(task: Task, logits: Floats) -> Floats:
     return found
 
 
-def loss(task: Task, logits: Floats, wanted: Floats) -> float:
-    """Mean cross-entropy per scan of logits against (soft) target columns, summed over labels."""
-    if task.kind == "binary" or task.is_multi_label:
-        return float((np.logaddexp(0, logits) - wanted * logits).sum(axis=1).mean())
-    return float(-(wanted * log_softmax(logits, axis=1)).sum(axis=1).mean())
+def loss(task: Task, logits: Floats, wanted: Floats, weights: Floats | float = 1.0) -> float:
+    """Mean cross-entropy per scan of logits against (soft) target columns, summed over labels.
+
+    ``weights`` (N, 1 or columns) are of scans, or of each label of each.
+    """
+    if by_label(task):
+        terms = np.logaddexp(0, logits) - wanted * logits
+    else:
+        terms = -(wanted * log_softmax(logits, axis=1))
+    return float((weights * terms).sum(axis=1).mean())
 
 
-def loss_slope(task: Task, logits: Floats, wanted: Floats) -> Floats:
+def loss_slope(task: Task, logits: Floats, wanted: Floats, weights: Floats | float = 1.0) -> Floats:
     """Derivative of ``loss`` by the logits, for target columns that sum as one-hot ones do."""
     predicted = probability(task, logits)
     if task.kind == "binary":
         predicted = predicted[:, 1:]
-    return (predicted - wanted) / len(wanted)
+    return weights * (predicted - wanted) / len(wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +103,24 @@ class Weights:
         """(N, D) inputs -> (N, columns)."""
         return product(inputs, self.weight) + self.bias
 
+    def shifted(self, shift: Floats) -> Weights:
+        """The same model with ``shift`` (columns,) added to its logits."""
+        return Weights(self.weight, self.bias + shift)
+
     def on_raw(self, mean: NDArray[np.float32], scale: NDArray[np.float32]) -> Weights:
         """The same model for inputs before ``(inputs - mean) / scale``."""
         weight = self.weight / scale.astype(np.float64)[:, None]
         return Weights(weight, self.bias - mean.astype(np.float64) @ weight)
 
 
-def solve(task: Task, axes: Axes, wanted: Floats, penalty: float, start: Weights | None) -> Weights:
+def solve(
+    task: Task,
+    axes: Axes,
+    wanted: Floats,
+    penalty: float,
+    start: Weights | None,
+    weights: Floats | float = 1.0,
+) -> Weights:
     """Weights on the axes that minimise ``loss + penalty / 2 * ||weight||^2``; the bias is free.
 
     On principal axes the Hessian is almost diagonal: scaled by that diagonal, L-BFGS converges in
@@ -81,6 +132,7 @@ def solve(task: Task, axes: Axes, wanted: Floats, penalty: float, start: Weights
         wanted: (N, columns) targets, or soft targets.
         penalty: Of the squared weights.
         start: Where to begin (the solution of a near penalty), or None.
+        weights: As ``loss`` has them; of mean 1.
     """
     n, k = wanted.shape
     r = len(axes.squares)
@@ -94,8 +146,8 @@ def solve(task: Task, axes: Axes, wanted: Floats, penalty: float, start: Weights
     def objective(flat: Floats) -> tuple[float, Floats]:
         now = unpack(flat)
         logits = axes.projected @ now.weight + now.bias
-        value = loss(task, logits, wanted) + penalty / 2 * float((now.weight**2).sum())
-        inner = loss_slope(task, logits, wanted)
+        value = loss(task, logits, wanted, weights) + penalty / 2 * float((now.weight**2).sum())
+        inner = loss_slope(task, logits, wanted, weights)
         slope = (axes.projected.T @ inner + penalty * now.weight) * scale
         return value, np.concatenate([slope.ravel(), inner.sum(axis=0) * bias_scale])
 

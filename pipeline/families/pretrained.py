@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig
+from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import best_device, seeded
@@ -47,6 +48,9 @@ class PretrainedParams(FamilyParams):
         reading: How scans are shown to it, and what is taken of it.
         penalties: Of ``probe``: ridge penalties to choose from by leaving patients out, relative
             to the mean squared length of a standardised feature row.
+        class_weights: Of ``probe``: ``balanced``: each class (with and without each label) weighs
+            the same in the ridge; probabilities are of the training frequencies all the same. The
+            other modes have ``train.class_weights``.
         blocks: Of ``partial``: how many, counted from the last that is used.
         layer_decay: Each block's learning rate is that of the block above it times this; the new
             classifier's is ``train.learning_rate`` (Howard and Ruder 2018).
@@ -63,6 +67,7 @@ class PretrainedParams(FamilyParams):
         default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
         min_length=1,
     )
+    class_weights: ClassWeights = "none"
     blocks: PositiveInt = 4
     layer_decay: float = Field(default=0.85, gt=0, le=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -213,7 +218,12 @@ class Pretrained(Family[PretrainedParams]):
 
     def _fit_ridge(self, features: NDArray[np.float32], train: Scans) -> ridge.Classifier:
         return ridge.fit_classifier(
-            self.task, features, train.target, train.patient_ids, self.params.penalties
+            self.task,
+            features,
+            train.target,
+            train.patient_ids,
+            self.params.penalties,
+            self.params.class_weights,
         )
 
     def _new_net(self, *, trained: bool) -> nn.Module:

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
+from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
@@ -61,6 +62,8 @@ class RandomFeaturesParams(FamilyParams):
         pooling: What is taken of the responses in each cell.
         penalties: Ridge penalties to choose from, relative to the mean squared length of a
             standardised feature row.
+        class_weights: ``none``, or ``balanced``: each class (with and without each label) weighs
+            the same in the ridge; probabilities are of the training frequencies all the same.
     """
 
     network: Literal["none", "cnn_scratch"] | Architecture = "none"
@@ -77,6 +80,7 @@ class RandomFeaturesParams(FamilyParams):
         default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
         min_length=1,
     )
+    class_weights: ClassWeights = "none"
 
     @model_validator(mode="after")
     def _check(self) -> RandomFeaturesParams:
@@ -138,7 +142,12 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         self.check_classes(train)
         progress(0, 1)
         fitted = ridge.fit_classifier(
-            self.task, train.x.numpy(), train.target, train.patient_ids, self.params.penalties
+            self.task,
+            train.x.numpy(),
+            train.target,
+            train.patient_ids,
+            self.params.penalties,
+            self.params.class_weights,
         )
         self._weights = fitted.weights
         progress(1, 1)

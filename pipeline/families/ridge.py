@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from data_prep.task import Task
+from pipeline.balance import ClassWeights
 from pipeline.families import logistic
-from pipeline.families.axes import Axes, Floats, standard
+from pipeline.families.axes import Axes, Floats, product, standard
 from pipeline.families.base import FamilyError
 from pipeline.families.logistic import Weights
 
@@ -43,6 +44,7 @@ def fit_classifier(
     target: NDArray[np.int64],
     patient_ids: NDArray[np.str_],
     penalties: Sequence[float],
+    class_weights: ClassWeights = "none",
 ) -> Classifier:
     """Standardise, solve for every penalty, and calibrate; neither needs validation scans.
 
@@ -52,6 +54,10 @@ def fit_classifier(
         target: (N,) class indices, or (N, L) 0/1 for multi-label.
         patient_ids: (N,) patient of each training scan.
         penalties: To choose from, relative to the mean squared length of a standardised row.
+        class_weights: ``balanced``: each class weighs the same in the regression and in the choice
+            of its penalty; labels, whose weights differ, get a regression each, and ``penalty`` is
+            the geometric mean of theirs. The calibration is not weighted, so that probabilities
+            are of the training frequencies.
 
     Raises:
         FamilyError: ``family.one_patient``: nobody can be left out.
@@ -62,16 +68,54 @@ def fit_classifier(
             f"all {len(features)} training scans are of one patient",
             fix="add patients: the ridge penalty is chosen by leaving patients out",
         )
-    mean, scale = standard(features, floor=1e-3)
-    axes = Axes.of((features - mean) / scale)
     wanted = logistic.columns(task, target)
-    solved = solve(axes, wanted, patient_ids, penalties)
+    if class_weights == "none":
+        return _fit(task, features, wanted, patient_ids, penalties, np.ones(len(wanted)))
+    weights = logistic.balance(task, wanted)
+    if weights.shape[1] == 1:
+        return _fit(task, features, wanted, patient_ids, penalties, weights[:, 0])
+    return _joined(
+        [
+            _fit(task, features, wanted[:, [label]], patient_ids, penalties, weights[:, label])
+            for label in range(task.n_classes)
+        ]
+    )
+
+
+def _fit(
+    task: Task,
+    features: NDArray[np.float32],
+    wanted: Floats,
+    patient_ids: NDArray[np.str_],
+    penalties: Sequence[float],
+    weights: Floats,
+) -> Classifier:
+    """One regression for all columns; scans have weights (N,) of mean 1."""
+    mean, scale = standard(features, floor=1e-3)
+    rows = (features - mean) / scale
+    if weights.min() != weights.max():
+        centre = product(rows.T, weights[:, None])[:, 0] / len(rows)
+        rows = ((rows - centre) * np.sqrt(weights)[:, None]).astype(np.float32)
+        mean = (mean + centre * scale).astype(np.float32)
+    axes = Axes.of(rows)
+    solved = solve(axes, wanted, patient_ids, penalties, weights)
     to_logits = calibrate(task, solved.left_out, wanted)
     on_features = Weights(
         axes.unproject(solved.weights.weight @ to_logits.weight),
         solved.weights.bias @ to_logits.weight + to_logits.bias,
     )
     return Classifier(on_features.on_raw(mean, scale), solved.penalty, solved.left_out_error)
+
+
+def _joined(labels: Sequence[Classifier]) -> Classifier:
+    return Classifier(
+        Weights(
+            np.concatenate([label.weights.weight for label in labels], axis=1),
+            np.concatenate([label.weights.bias for label in labels]),
+        ),
+        float(np.exp(np.mean([np.log(label.penalty) for label in labels]))),
+        float(np.mean([label.left_out_error for label in labels])),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,27 +136,37 @@ class Ridge:
 
 
 def solve(
-    axes: Axes, wanted: Floats, patient_ids: NDArray[np.str_], penalties: Sequence[float]
+    axes: Axes,
+    wanted: Floats,
+    patient_ids: NDArray[np.str_],
+    penalties: Sequence[float],
+    weights: Floats | float = 1.0,
 ) -> Ridge:
     """Minimise ``mean squared error + penalty * ||weight||^2`` (bias free), for the best penalty.
 
+    With weights this is the plain problem for rows and targets times their square roots, in whose
+    place the free bias has a column of those roots.
+
     Args:
-        axes: The centred training inputs.
+        axes: The training inputs, centred by their weighted mean and times the weights' roots.
         wanted: (N, columns) targets.
         patient_ids: (N,) patient of each training scan.
         penalties: To choose from by the left-out squared error; of equals, the strongest.
+        weights: (N,) of the scans in all mean squared errors, of mean 1.
     """
     n = len(wanted)
-    mean = wanted.mean(axis=0)
+    root = np.sqrt(np.broadcast_to(weights, n))[:, None]
+    mean = (root**2 * wanted).mean(axis=0)
     rows = axes.projected / np.sqrt(axes.squares)  # orthonormal columns
-    along = rows.T @ (wanted - mean)
+    aim = root * (wanted - mean)
+    along = rows.T @ aim
     groups = _groups(patient_ids)
     best: Ridge | None = None
     for penalty in sorted(penalties, reverse=True):
         shrunk = axes.squares / (axes.squares + n * penalty)
-        residual = wanted - mean - rows @ (shrunk[:, None] * along)
-        left_out = wanted - _left_out_residual(rows, shrunk, residual, groups)
-        error = float(((wanted - left_out) ** 2).mean())
+        residual = aim - rows @ (shrunk[:, None] * along)
+        left_out = wanted - _left_out_residual(rows, shrunk, root, residual, groups) / root
+        error = float(((root * (wanted - left_out)) ** 2).mean())
         if best is None or error < best.left_out_error:
             weight = (shrunk / np.sqrt(axes.squares))[:, None] * along
             best = Ridge(Weights(weight, mean), penalty, left_out, error)
@@ -127,13 +181,14 @@ def _groups(patient_ids: NDArray[np.str_]) -> list[NDArray[np.int64]]:
 
 
 def _left_out_residual(
-    rows: Floats, shrunk: Floats, residual: Floats, groups: list[NDArray[np.int64]]
+    rows: Floats, shrunk: Floats, root: Floats, residual: Floats, groups: list[NDArray[np.int64]]
 ) -> Floats:
     n = len(residual)
-    leverage = 1 / n + (rows**2) @ shrunk  # diagonal of H; 1/n is the free bias's share
+    # The diagonal of H; the first term (1/n without weights) is the free bias's share.
+    leverage = root[:, 0] ** 2 / n + (rows**2) @ shrunk
     left_out = residual / (1 - leverage)[:, None]
     for group in groups:
-        hat = 1 / n + (rows[group] * shrunk) @ rows[group].T
+        hat = root[group] @ root[group].T / n + (rows[group] * shrunk) @ rows[group].T
         left_out[group] = np.linalg.solve(np.eye(len(group)) - hat, residual[group])
     return left_out
 
@@ -151,7 +206,7 @@ def calibrate(task: Task, scores: Floats, wanted: Floats) -> Weights:
     """
     k = wanted.shape[1]
     soft = _smoothed(task, wanted)
-    shared = not (task.kind == "binary" or task.is_multi_label)
+    shared = not logistic.by_label(task)
     n_slopes = 1 if shared else k
 
     def objective(flat: Floats) -> tuple[float, Floats]:
@@ -171,7 +226,7 @@ def calibrate(task: Task, scores: Floats, wanted: Floats) -> Weights:
 
 
 def _smoothed(task: Task, wanted: Floats) -> Floats:
-    if task.kind == "binary" or task.is_multi_label:
+    if logistic.by_label(task):
         positive = wanted.sum(axis=0)
         negative = len(wanted) - positive
         soft: Floats = np.where(wanted == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))

@@ -36,7 +36,7 @@ def test_the_walk_gives_scikit_learns_scores_after_every_round(depth: int) -> No
     train, test = scans_of(150, 1), scans_of(80, 2)
     forest = Forest.empty(config, 1)
     wanted = logistic.columns(BINARY, train.target)[:, 0]
-    boosting._grow(forest, 0, train.x.numpy(), wanted, config, 3)
+    boosting._grow(forest, 0, train.x.numpy(), wanted, np.ones(150), config, 3)
     reference = GradientBoostingClassifier(
         n_estimators=25,
         max_depth=depth,
