@@ -213,6 +213,21 @@ def study(
     name: StudyName,
     data: DataOption,
     prep: Prep = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many cells and how long; run nothing.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Compute this family's cells only; may be repeated."),
+    ] = None,
+    extend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extend",
+            help="More in the grid: subsets=20, seeds=3, sizes=300,400 or families=knn; what is "
+            "computed stays. May be repeated.",
+        ),
+    ] = None,
     runs: Runs = RUNS,
     workers: Workers = None,
     tracking_uri: Uri = None,
@@ -224,8 +239,11 @@ def study(
     from pipeline import stages
     from pipeline.workspace import open_workspace
 
-    workspace = open_workspace(runs, data, prep)
-    stages.study_stage(workspace, name, stages.workers(workers), tracking_uri)
+    workspace, count = open_workspace(runs, data, prep), stages.workers(workers)
+    if dry_run:
+        stages.cost_stage(workspace, name, count, only=only or (), extend=extend or ())
+        return
+    stages.study_stage(workspace, name, count, tracking_uri, only=only or (), extend=extend or ())
 
 
 @app.command()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_prep.store import Store
+from data_prep.store import IndexRow, Store
 from data_prep.task import Task
 
 
@@ -67,7 +67,11 @@ def load_split(store: Store, split: str) -> Scans:
     Raises:
         StageError: ``store.empty_split``.
     """
-    rows = store.rows(split)
+    return load_rows(store, store.rows(split))
+
+
+def load_rows(store: Store, rows: list[IndexRow]) -> Scans:
+    """Read the scans of these rows into memory, in that order."""
     scans = store.read(rows)
     bayes = np.array([row.bayes for row in rows], dtype=np.float64)
     return Scans(

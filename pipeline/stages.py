@@ -31,7 +31,7 @@ from data_prep.splits import SPLIT_SUMMARY, SPLITS, split_cohort
 from data_prep.stage import check_inputs, stage_digest
 from data_prep.survey import survey_cohort
 from pipeline.console import progress, say, table, warn
-from pipeline.study.config import StudyConfig
+from pipeline.study.config import StudyConfig, extended
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -172,10 +172,45 @@ def prep_stage(workspace: Workspace, processes: int) -> None:
     say(f"prep: {done.scans} scans, {done.quarantined} quarantined{kept} → {workspace.store}")
 
 
-def study_stage(workspace: Workspace, name: str, processes: int, uri: str | None) -> StudyResult:
+def study_stage(
+    workspace: Workspace,
+    name: str,
+    processes: int,
+    uri: str | None,
+    *,
+    only: Sequence[str] = (),
+    extend: Sequence[str] = (),
+) -> StudyResult:
     """Run a study or go on with it, write its report and bring MLflow up to date."""
-    config = read_config(find_config("study", name), StudyConfig)
-    return _run_study(workspace, config, name, processes, uri)
+    config = extended(read_config(find_config("study", name), StudyConfig), extend)
+    return _run_study(workspace, config, name, processes, uri, only)
+
+
+def cost_stage(
+    workspace: Workspace,
+    name: str,
+    processes: int,
+    *,
+    only: Sequence[str] = (),
+    extend: Sequence[str] = (),
+) -> None:
+    """Say what a study would cost, without running it."""
+    from pipeline.study.run import cost_of_study
+    from pipeline.study_board import duration
+
+    config = extended(read_config(find_config("study", name), StudyConfig), extend)
+    refuse_stale(workspace)
+    found = cost_of_study(config, workspace.store, workspace.study(name), only=only)
+    table(
+        ("family", "cells to compute", "time of one process"),
+        [(name, str(cells), duration(s) if cells else "–") for name, cells, s in found.families],
+    )
+    standing = f", {found.standing} of them stand in the journal" if found.standing else ""
+    clock = sum(seconds for _, _, seconds in found.families) / processes
+    say(
+        f"{found.cells} cells{standing}; about {duration(clock)} on {processes} "
+        f"{'process' if processes == 1 else 'processes'} (nothing was written)"
+    )
 
 
 def train_stage(workspace: Workspace, family: str, seed: int, uri: str | None) -> Path:
@@ -187,27 +222,38 @@ def train_stage(workspace: Workspace, family: str, seed: int, uri: str | None) -
 
 
 def _run_study(
-    workspace: Workspace, config: StudyConfig, name: str, processes: int, uri: str | None
+    workspace: Workspace,
+    config: StudyConfig,
+    name: str,
+    processes: int,
+    uri: str | None,
+    only: Sequence[str] = (),
 ) -> StudyResult:
     from pipeline.families import load_family_config
+    from pipeline.study.interim import INTERIM
     from pipeline.study.run import run_study
+    from pipeline.study_board import Board
 
     for family in config.families:
         load_family_config(family)
     refuse_stale(workspace)
     out = workspace.study(name)
-    with progress("study", "cells") as report:
+    with Board() as board:
         result = run_study(
             config,
             workspace.store,
             out,
             workers=processes,
-            progress=report,
-            on_event=say,
+            only=only,
+            watcher=board,
             cohort=workspace.cohort.name,
         )
     failed = f", {result.failed} failed" if result.failed else ""
-    say(f"study: {result.cells} cells, {result.computed} computed now{failed} → {out}")
+    pending = f", {result.pending} pending" if result.pending else ""
+    say(f"study: {result.cells} cells, {result.computed} computed now{failed}{pending} → {out}")
+    if result.pending:
+        say(f"interim report: {out / INTERIM / 'report.html'}; without --only the study goes on")
+        return result
     report_stage(workspace, name)
     sync_stage(workspace, name, uri)
     return result

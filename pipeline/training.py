@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -27,6 +27,8 @@ from pipeline.device import best_device, bf16_is_safe, computes_bf16, determinis
 from pipeline.keeper import Keeper, TrainingError
 from pipeline.losses import LossName, refuse_unfit, training_loss
 from pipeline.prediction import memory_format
+
+_BRIEF_STEPS: Final = 4
 
 
 class TrainConfig(Config):
@@ -76,6 +78,19 @@ class TrainConfig(Config):
     choose_by: Literal["log_loss", "auc", "last"] = "log_loss"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
+
+    def steps_per_epoch(self, n_scans: int) -> int:
+        """Optimiser steps of an epoch on that many scans."""
+        needed = math.ceil(self.min_steps / self.epochs)
+        return max(math.ceil(n_scans / self.batch_size), needed)
+
+    def scans_seen(self, n_scans: int) -> int:
+        """Scans that all steps together see, training on ``n_scans``."""
+        return self.epochs * self.steps_per_epoch(n_scans) * min(self.batch_size, n_scans)
+
+    def brief(self) -> TrainConfig:
+        """The same for one epoch of a few steps."""
+        return self.model_copy(update={"epochs": 1, "min_steps": _BRIEF_STEPS})
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -147,7 +162,7 @@ def train_network(
     with seeded(seed, device), deterministic(device):
         layout = memory_format(train.x.ndim)
         _lay_out(net.to(device), layout, train.x.ndim)
-        steps = _steps_per_epoch(config, len(train))
+        steps = config.steps_per_epoch(len(train))
         order = draw_order(
             train.target,
             balanced=config.sampling == "balanced",
@@ -250,10 +265,6 @@ def _lay_out(net: nn.Module, layout: torch.memory_format, ndim: int) -> None:
     for parameter in net.parameters():
         if parameter.ndim == ndim:
             parameter.data = parameter.data.contiguous(memory_format=layout)
-
-
-def _steps_per_epoch(config: TrainConfig, n: int) -> int:
-    return max(math.ceil(n / config.batch_size), math.ceil(config.min_steps / config.epochs))
 
 
 def _optimiser(

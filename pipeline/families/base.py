@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from data_prep.task import Task
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.inspection import Inspection, inspect_network
+from pipeline.training import TrainConfig
 
 
 class FamilyError(MedcurveError):
@@ -26,6 +27,16 @@ class FamilyError(MedcurveError):
 
 class FamilyParams(Config):
     """Base of a family's parameters: what ``params:`` in ``configs/family/*.yaml`` may hold."""
+
+    @property
+    def training(self) -> TrainConfig | None:
+        """How a network is trained, from the parameter ``train``; None: the family trains none."""
+        train = getattr(self, "train", None)
+        return train if isinstance(train, TrainConfig) else None
+
+    def brief(self) -> Self:
+        """The same with as little training as shows its pace, by which a study's cost is told."""
+        return self.model_copy(update={"train": t.brief()}) if (t := self.training) else self
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,11 @@ class Family(ABC, Generic[P]):
         Raises:
             FamilyError: ``family.one_class`` if ``train`` holds one class only.
         """
+
+    def work(self, n_scans: int) -> float:
+        """Effort of fitting that many scans; only ratios count, also to the ``brief`` family's."""
+        training = self.params.training
+        return float(training.scans_seen(n_scans) if training else n_scans)
 
     @abstractmethod
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:

@@ -87,6 +87,11 @@ class PretrainedParams(FamilyParams):
         return self
 
     @property
+    def training(self) -> TrainConfig | None:
+        """As all families have it; ``probe`` trains no network."""
+        return None if self.mode == "probe" else self.train
+
+    @property
     def last_stage(self) -> int:
         """The last stage of the network that is used."""
         return self.reading.stages_of(ARCHITECTURES[self.network])[-1]

@@ -7,7 +7,7 @@ and holds at least two patients of each class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -79,7 +79,7 @@ class Plan:
         sizes: Numbers of training patients, ascending, ``all`` resolved.
         train_patients: Training patients that there are.
         arithmetic: Versions and instructions that decide the last bits of a result.
-        cells: Every cell, in the order in which they are best computed: small sizes first.
+        cells: Every cell: small sizes first, families in the study's order.
     """
 
     config: StudyConfig
@@ -200,6 +200,15 @@ def _cells(
                     train=draw.train,
                     val=draw.val,
                 )
+
+
+def curve_first(cells: Iterable[PlannedCell]) -> list[PlannedCell]:
+    """The order in which cells are best computed: one whole curve of each family, then the next.
+
+    So a first curve over all sizes is there early, from cheap to dear families, and replicates
+    narrow its intervals.
+    """
+    return sorted(cells, key=lambda planned: (planned.cell.subset, planned.cell.seed))
 
 
 def nested_order(labels: NDArray[np.bool_], seed: Sequence[int]) -> tuple[Positions, int]:

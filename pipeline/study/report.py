@@ -25,28 +25,33 @@ REPORT: Final = "report.html"
 Record = Mapping[str, Any]
 
 
-def write_report(out: Path) -> Path:
+def write_report(out: Path, results_in: Path | None = None) -> Path:
     """Write ``report.html`` from what ``run_study`` left in the folder ``out``.
+
+    Args:
+        out: Folder of the study.
+        results_in: Folder of the results, if not the study's own; the report lands beside them.
 
     Raises:
         StudyError: ``study.no_results`` if the study has not finished.
     """
-    if not (out / RESULTS).is_file():
+    place = results_in or out
+    if not (place / RESULTS).is_file():
         raise StudyError(
             "study.no_results",
             f"{out} has no {RESULTS}: the study has not finished",
             fix="run `medcurve study` first; it goes on where it stopped",
         )
-    results = read_json(out / RESULTS)
+    results = read_json(place / RESULTS)
     values = {
         **_head(results),
         **_figures(out, results),
         **_tables(results),
         "made": _made(out, results),
-        "curves_csv": _data_uri((out / CURVES).read_bytes()),
+        "curves_csv": _data_uri((place / CURVES).read_bytes()),
     }
-    write_bytes(out / REPORT, render("pipeline.study", "report.html.j2", values))
-    return out / REPORT
+    write_bytes(place / REPORT, render("pipeline.study", "report.html.j2", values))
+    return place / REPORT
 
 
 def _head(results: Record) -> dict[str, Any]:
@@ -66,6 +71,7 @@ def _head(results: Record) -> dict[str, Any]:
         "seeds": config["seeds"],
         "failed": [cell for cell in results["cells"] if cell["status"] == "failed"],
         "n_cells": len(results["cells"]),
+        "pending": results["pending"],
     }
 
 

@@ -139,6 +139,7 @@ def write_results(
         "points": [_json(asdict(point)) for point in points],
         "differences": [_json({**asdict(d), "winner": d.winner}) for d in found.differences],
         "trends": [_json({**asdict(t), "verdict": t.verdict}) for t in found.trends],
+        "pending": len(plan.cells) - len(entries),
         "cells": _cells(entries, found.cells),
     }
     write_json(out / RESULTS, content)

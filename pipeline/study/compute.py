@@ -1,0 +1,138 @@
+"""Compute the missing cells of a study: journal each, say what is left, stop at a signal."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from data_prep.store import Store
+from pipeline.dataset import targets
+from pipeline.metrics import score
+from pipeline.study.costs import Costs, estimate_costs
+from pipeline.study.engine import run_local
+from pipeline.study.errors import StudyStoppedError
+from pipeline.study.features import Preparation, preparation
+from pipeline.study.grid import Plan, PlannedCell
+from pipeline.study.interim import InterimReports
+from pipeline.study.journal import CELLS, CellResult, Entry, Failure, Journal
+from pipeline.study.watch import Watcher
+from pipeline.study.worker import Setup
+
+FEATURES: Final = "features"
+CHECKPOINTS: Final = "checkpoints"
+
+
+def compute(
+    plan: Plan,
+    store: Store,
+    out: Path,
+    missing: list[PlannedCell],
+    entries: dict[str, Entry],
+    workers: int,
+    watcher: Watcher,
+    reports: InterimReports,
+) -> None:
+    """Compute the missing cells and journal each as it is finished."""
+    if not missing:
+        return
+    journal = Journal(out / CELLS)
+    truth = targets(store.task, [row.target for row in store.rows("val")])
+    left = _Left(estimate_costs(plan, store, entries), missing, workers)
+    watcher.expect(left.seconds)
+    setup = Setup(
+        store=store.folder,
+        features=out / FEATURES,
+        checkpoints=out / CHECKPOINTS,
+        families=plan.families,
+        threads=plan.config.threads,
+    )
+    needs = _needs(plan)
+    with _signals() as signals:
+        cells = run_local(
+            setup,
+            missing,
+            lambda planned: needs[planned.cell.family, planned.cell.seed],
+            workers=workers,
+            stopped=lambda: bool(signals),
+        )
+        for planned, result in cells:
+            now_ms = time.time_ns() // 1_000_000
+            entries[planned.key] = journal.write(planned.cell, planned.key, result, now_ms)
+            if not (isinstance(result, Failure) and result.passing):
+                shutil.rmtree(setup.checkpoints / planned.key, ignore_errors=True)
+            value = None
+            if isinstance(result, Failure):
+                watcher.event(f"{planned.cell} failed: [{result.code}] {result.message}")
+            else:
+                value = score(plan.task, truth, result.val)[plan.config.release_metric]
+                for note in result.notes:
+                    watcher.event(f"{planned.cell}: {note}")
+            watcher.finished(planned, value)
+            left.book(planned, result)
+            watcher.expect(left.seconds)
+            reports.perhaps(left.seconds)
+    done = sum(planned.key in entries for planned in missing)
+    if signals and done < len(missing):
+        raise StudyStoppedError(
+            "study.stopped",
+            f"stopped by {signal.Signals(signals[0]).name}; {len(entries)} of {len(plan.cells)} "
+            "cells are done and stand in the journal",
+            fix="run the same command again to go on",
+            signum=signals[0],
+        )
+
+
+class _Left:
+    """Time that is left, by the estimate and by how it has fared so far."""
+
+    def __init__(self, costs: Costs, missing: list[PlannedCell], workers: int) -> None:
+        self._costs, self._workers = costs, min(workers, len(missing))
+        self._missing = {planned.key: planned for planned in missing}
+        self._ready: set[tuple[str, int]] = set()
+        self._expected = self._taken = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """On the clock."""
+        pace = self._taken / self._expected if self._expected > 0 else 1.0
+        return pace * self._costs.left(self._missing.values(), self._ready) / self._workers
+
+    def book(self, planned: PlannedCell, result: CellResult | Failure) -> None:
+        """A cell is done."""
+        del self._missing[planned.key]
+        self._ready.add((planned.cell.family, planned.cell.seed))
+        if isinstance(result, CellResult):
+            self._expected += self._costs.of_cells[planned.key]
+            self._taken += sum(result.seconds.values())
+
+
+def _needs(plan: Plan) -> Mapping[tuple[str, int], Preparation | None]:
+    return {
+        (name, seed): preparation(name, config, seed, plan.store_digest, plan.arithmetic)
+        for name, config in plan.families.items()
+        for seed in plan.seeds
+    }
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list in place of dying from them."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # Python delivers signals to the main thread only
+        return
+    before = {
+        number: signal.signal(number, lambda number, _: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,162 @@
+"""What a study will cost, before it is begun: from its journal, else from a short try."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from data_prep.store import Store
+from pipeline.dataset import Scans, load_rows
+from pipeline.families import FAMILIES, FamilyConfig, build_family
+from pipeline.study.cell import pinned_threads
+from pipeline.study.grid import Plan, PlannedCell
+from pipeline.study.journal import Entry
+
+# A try is on a cell of at least this many scans, if there is one: smaller batches are slower.
+_TRIED_SCANS: Final = 64
+_FEW_SCANS: Final = 32
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of one process.
+
+    Attributes:
+        of_cells: Key of a cell -> fit and prediction.
+        of_features: Family -> features of all scans for one seed, of families that have them
+            worked out once.
+    """
+
+    of_cells: Mapping[str, float]
+    of_features: Mapping[str, float]
+
+    def left(self, cells: Iterable[PlannedCell], ready: Collection[tuple[str, int]] = ()) -> float:
+        """Seconds that these cells take, with the features that they need.
+
+        Args:
+            cells: To be computed.
+            ready: (family, seed) whose features are there.
+        """
+        cells = list(cells)
+        features = {(planned.cell.family, planned.cell.seed) for planned in cells} - set(ready)
+        return sum(self.of_cells[planned.key] for planned in cells) + sum(
+            self.of_features.get(family, 0.0) for family, _ in features
+        )
+
+
+def estimate_costs(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> Costs:
+    """How long every cell of a study takes.
+
+    A family with cells in the journal takes as long for its work as those did (their median). Any
+    other is tried: a fit with as little training as shows its pace, after one to warm up; it is not
+    kept. A family that cannot be tried counts as nothing here: its cells will say why.
+
+    Args:
+        plan: The study.
+        store: Where its scans lie.
+        entries: What stands in the journal, by key.
+    """
+    samples = _Samples.read(plan, store)
+    by_family: dict[str, list[PlannedCell]] = defaultdict(list)
+    for planned in plan.cells:
+        by_family[planned.cell.family].append(planned)
+    of_cells: dict[str, float] = {}
+    of_features: dict[str, float] = {}
+    with pinned_threads(plan.config.threads):
+        for name, cells in by_family.items():
+            config = plan.families[name]
+            work = build_family(config, plan.task, samples.shape, plan.config.seed).work
+            pace = _known(cells, entries, work) or _tried(config, plan, samples)
+            of_cells |= {one.key: pace.of(work(len(one.train))) for one in cells}
+            of_features[name] = _features(config, plan, samples)
+    return Costs(of_cells, of_features)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """Seconds of a unit of work, and seconds of what does not depend on the training scans."""
+
+    unit: float
+    fixed: float
+
+    def of(self, work: float) -> float:
+        return self.unit * work + self.fixed
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Scans to try families on, and how many there are to predict and in all."""
+
+    train: Scans
+    few: Scans
+    predicted: int
+    scans: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.train.scan_shape
+
+    @classmethod
+    def read(cls, plan: Plan, store: Store) -> _Samples:
+        rows = {split: store.rows(split) for split in ("train", "val", "test")}
+        ordered = sorted(plan.cells, key=lambda one: len(one.train))
+        chosen = next((one for one in ordered if len(one.train) >= _TRIED_SCANS), ordered[-1])
+        predicted = len(rows["val"]) + len(rows["test"])
+        return cls(
+            train=load_rows(store, [rows["train"][n] for n in chosen.train]),
+            few=load_rows(store, rows["val"][:_FEW_SCANS]),
+            predicted=predicted,
+            scans=predicted + len(rows["train"]),
+        )
+
+
+def _known(
+    cells: Iterable[PlannedCell], entries: Mapping[str, Entry], work: Callable[[int], float]
+) -> _Pace | None:
+    done = [
+        (entries[one.key].seconds, work(len(one.train)))
+        for one in cells
+        if one.key in entries and entries[one.key].failure is None
+    ]
+    if not done:
+        return None
+    unit = median(seconds["fit"] / units for seconds, units in done)
+    return _Pace(unit, median(seconds["predict"] for seconds, _ in done))
+
+
+def _tried(config: FamilyConfig, plan: Plan, samples: _Samples) -> _Pace:
+    brief = config.model_copy(update={"params": config.params.brief()})
+    family = build_family(brief, plan.task, samples.shape, plan.config.seed)
+    try:
+        train, few = (
+            scans.with_x(family.prepare(scans.x)) for scans in (samples.train, samples.few)
+        )
+        family.fit(train, few)
+        fit = _seconds(lambda: family.fit(train, few))
+        predict = _seconds(lambda: family.predict_proba(few.x)) / len(few)
+    except Exception:  # whatever it is, the study reports it for each of the family's cells
+        return _Pace(0.0, 0.0)
+    return _Pace(fit / family.work(len(train)), predict * samples.predicted)
+
+
+def _features(config: FamilyConfig, plan: Plan, samples: _Samples) -> float:
+    """Seconds that a family's features of all scans take; 0 where there are none to be kept."""
+    if not FAMILIES[config.family].prepares(config.params):
+        return 0.0
+    family = build_family(config, plan.task, samples.shape, plan.config.seed)
+    try:
+        family.prepare(samples.few.x[:1])
+        each = _seconds(lambda: family.prepare(samples.few.x)) / len(samples.few)
+    except Exception:  # as above
+        return 0.0
+    return each * samples.scans
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started

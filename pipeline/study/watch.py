@@ -1,0 +1,23 @@
+"""Who is told what happens while a study runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pipeline.study.grid import Plan, PlannedCell
+
+
+class Watcher:
+    """Takes no notice; to be derived from by whoever shows a study."""
+
+    def event(self, text: str) -> None:
+        """Something that a user should know, in words."""
+
+    def begin(self, plan: Plan, standing: Collection[str]) -> None:
+        """The study is laid out; ``standing`` has the keys of the cells that are not computed."""
+
+    def expect(self, seconds: float) -> None:
+        """So many seconds are left on the clock, by the estimate."""
+
+    def finished(self, planned: PlannedCell, score: float | None) -> None:
+        """A cell is journaled; ``score`` is its validation score, None if it failed."""
