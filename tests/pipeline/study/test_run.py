@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from data_prep.files import read_json
 from data_prep.stage import stage_digest
 from pipeline.checkpoint import Checkpoints
 from pipeline.keeper import Keeper
-from pipeline.study import run, worker
+from pipeline.study import compute, run, worker
 from pipeline.study.config import StudyConfig
 from pipeline.study.engine import Needs
 from pipeline.study.errors import StudyError, StudyStoppedError
-from pipeline.study.grid import PlannedCell
+from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.journal import CellResult, Failure
 from pipeline.study.plan import open_plan, refit
-from pipeline.study.run import run_study
+from pipeline.study.run import cost_of_study, run_study
+from pipeline.study.watch import Watcher
 from pipeline.study.worker import Setup
 
 RESULT_FILES = ("results.json", "curves.csv")
@@ -38,22 +39,53 @@ import multiprocessing, os, signal, sys
 from pathlib import Path
 from pipeline.study.config import StudyConfig
 from pipeline.study.run import run_study
+from pipeline.study.watch import Watcher
 
-def progress(done, total):
-    if done == 5:
-        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+class Killer(Watcher):
+    done = 0
+
+    def finished(self, planned, score):
+        self.done += 1
+        if self.done == 5:
+            print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
     config = StudyConfig.model_validate_json(sys.argv[1])
-    run_study(config, Path(sys.argv[2]), Path(sys.argv[3]), workers=2, progress=progress)
+    run_study(config, Path(sys.argv[2]), Path(sys.argv[3]), workers=2, watcher=Killer())
 """
+
+
+class Notes(Watcher):
+    """Keeps what it is told, and does something after each cell."""
+
+    def __init__(self, after: Callable[[int], None] = lambda _: None) -> None:
+        self.said: list[str] = []
+        self.begun: list[tuple[int, int]] = []
+        self.cells: list[PlannedCell] = []
+        self.scores: list[float | None] = []
+        self.left: list[float] = []
+        self._after = after
+
+    def event(self, text: str) -> None:
+        self.said.append(text)
+
+    def begin(self, plan: Plan, standing: Collection[str]) -> None:
+        self.begun.append((len(plan.cells), len(standing)))
+
+    def expect(self, seconds: float) -> None:
+        self.left.append(seconds)
+
+    def finished(self, planned: PlannedCell, score: float | None) -> None:
+        self.cells.append(planned)
+        self.scores.append(score)
+        self._after(len(self.cells))
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compute cells in this process, which is quicker to start."""
-    monkeypatch.setattr(run, "run_local", in_process)
+    monkeypatch.setattr(compute, "run_local", in_process)
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +130,16 @@ def same_results(one: Path, other: Path) -> bool:
 def test_a_study_says_what_it_found_and_leaves_a_whole_stage(
     here: None, config: StudyConfig, store: Path, tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int]] = []
-    found = run_study(
-        config, store, tmp_path / "out", progress=lambda done, total: told.append((done, total))
-    )
+    notes = Notes()
+    found = run_study(config, store, tmp_path / "out", watcher=notes)
     results = read_json(found.out / "results.json")
 
     assert (found.cells, found.computed, found.failed) == (10, 10, 0)
-    assert told == [(n, 10) for n in range(11)]
+    assert notes.begun == [(10, 0)]
+    assert len(notes.cells) == 10
+    assert all(score is not None and 0 <= score <= 1 for score in notes.scores)
+    assert notes.left[0] > 0
+    assert notes.left[-1] == 0
     assert found.sentences[0].startswith("The test split has 16 patients, 8 of them with 'healthy'")
     assert found.sentences[1].startswith("At 24 patients")
     assert any("strict is released" in s or "linear is released" in s for s in found.sentences)
@@ -134,11 +168,12 @@ def test_killed_in_the_middle_only_the_missing_cells_are_computed(
     standing = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
     assert len(standing) == 5
 
-    said: list[str] = []
-    found = run_study(config, store, out, on_event=said.append)
+    notes = Notes()
+    found = run_study(config, store, out, watcher=notes)
 
     assert found.computed == 5
-    assert "5 of 10 cells stand in the journal" in said
+    assert "5 of 10 cells stand in the journal" in notes.said
+    assert notes.begun == [(10, 5)]
     assert {path: path.stat().st_mtime_ns for path in standing} == standing
     assert same_results(out, unbroken)
 
@@ -147,13 +182,13 @@ def test_killed_in_the_middle_only_the_missing_cells_are_computed(
 def test_a_signal_stops_the_study_and_it_goes_on_later(
     config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(done: int) -> None:
         if done == 3:
             signal.raise_signal(number)
 
     before = signal.getsignal(number)
     with pytest.raises(StudyStoppedError, match=f"{number.name}; 3 of 10 cells") as caught:
-        run_study(config, store, tmp_path / "out", progress=interrupt)
+        run_study(config, store, tmp_path / "out", watcher=Notes(interrupt))
 
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
@@ -185,11 +220,11 @@ def test_a_damaged_cell_is_computed_again_aloud(
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    said: list[str] = []
-    found = run_study(config, store, broken, on_event=said.append)
+    notes = Notes()
+    found = run_study(config, store, broken, watcher=notes)
 
     assert found.computed == 1
-    assert any(path.name in line and "computed again" in line for line in said)
+    assert any(path.name in line and "computed again" in line for line in notes.said)
     assert same_results(broken, unbroken)
 
 
@@ -206,13 +241,16 @@ def test_failures_are_reported_kept_or_tried_again(
             else:
                 yield planned, result
 
-    said: list[str] = []
-    monkeypatch.setattr(run, "run_local", failing)
-    found = run_study(config, store, tmp_path / "out", on_event=said.append)
+    notes = Notes()
+    monkeypatch.setattr(compute, "run_local", failing)
+    found = run_study(config, store, tmp_path / "out", watcher=notes)
     assert found.failed == 2
-    assert sum("strict, 6 patients" in line and "family.refuses" in line for line in said) == 2
+    assert (
+        sum("strict, 6 patients" in line and "family.refuses" in line for line in notes.said) == 2
+    )
+    assert notes.scores.count(None) == 2
 
-    monkeypatch.setattr(run, "run_local", in_process)
+    monkeypatch.setattr(compute, "run_local", in_process)
     again = run_study(config, store, tmp_path / "out")
     assert (again.computed, again.failed) == (1, 1)
 
@@ -226,7 +264,7 @@ def test_a_study_without_any_result_is_an_error(
         for planned in cells:
             yield planned, Failure("family.refuses", "it does not want to")
 
-    monkeypatch.setattr(run, "run_local", hopeless)
+    monkeypatch.setattr(compute, "run_local", hopeless)
     with pytest.raises(StudyError, match=r"all 10 cells failed.*family\.refuses") as caught:
         run_study(config, store, tmp_path / "out")
     assert caught.value.code == "study.all_failed"
@@ -320,19 +358,69 @@ def test_a_cell_that_was_killed_goes_on_from_its_checkpoint(
     look_at, looks = Keeper.look_at, iter(range(99))
 
     def killed(keeper: Keeper, *judged: Any) -> None:
-        if next(looks) == 2:
+        if next(looks) == 4:  # the first two are the estimate's, of what it will cost
             raise RuntimeError("killed")
         look_at(keeper, *judged)
 
     monkeypatch.setattr(Keeper, "look_at", killed)
-    out, said = tmp_path / "out", list[str]()
+    out, notes = tmp_path / "out", Notes()
     with pytest.raises(StudyError, match="killed"):
         run_study(config, store, out)
     (place,) = (out / "checkpoints").iterdir()
     assert (place / "checkpoint.json").is_file()
 
-    run_study(config, store, out, on_event=said.append)
+    run_study(config, store, out, watcher=notes)
 
-    assert any("small" in line and "checkpoint after epoch 2" in line for line in said)
+    assert any("small" in line and "checkpoint after epoch 2" in line for line in notes.said)
     assert not (out / "checkpoints").exists()
     assert same_results(out, tmp_path / "unbroken")
+
+
+def test_a_whole_curve_of_each_family_comes_first(
+    here: None, config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    notes = Notes()
+    run_study(config, store, tmp_path / "out", watcher=notes)
+    first = {(p.cell.family, p.cell.size) for p in notes.cells[:6]}
+    assert first == {(family, size) for family in ("linear", "strict") for size in (6, 12, 24)}
+    assert [p.cell.subset for p in notes.cells] == [0] * 6 + [1] * 4
+
+
+def test_some_families_only_and_the_others_later(
+    here: None, config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    part = run_study(config, store, out, only=["linear"])
+    assert (part.computed, part.pending, part.sentences) == (5, 5, ())
+    assert not (out / "results.json").exists()
+    page = (out / "interim" / "report.html").read_text()
+    assert "Interim report: 5 of 10 cells are computed." in page
+    interim = read_json(out / "interim" / "results.json")
+    assert interim["pending"] == 5
+    assert {p["family"] for p in interim["points"] if p["mean"] is not None} == {"linear"}
+
+    whole = run_study(config, store, out)
+    assert (whole.computed, whole.pending) == (5, 0)
+    assert not (out / "interim").exists()
+    assert same_results(out, unbroken)
+
+
+def test_an_unknown_family_is_answered_with_the_nearest(
+    config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError, match=r"--only linaer.*'linear'") as caught:
+        run_study(config, store, tmp_path / "out", only=["linaer"])
+    assert caught.value.code == "study.unknown_family"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_cost_is_told_without_a_trace(
+    here: None, config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    found = cost_of_study(config, store, tmp_path / "out")
+    assert (found.cells, found.standing) == (10, 0)
+    assert [(name, cells) for name, cells, _ in found.families] == [("linear", 5), ("strict", 5)]
+    assert all(seconds > 0 for _, _, seconds in found.families)
+    assert not (tmp_path / "out").exists()
+    done = cost_of_study(config, store, unbroken, only=["strict"])
+    assert (done.standing, done.families) == (10, (("strict", 0, 0.0),))

@@ -1,0 +1,94 @@
+"""What a study will cost: from its journal where it can be, else from a try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from toy_study import open_store, write_store
+
+from pipeline.families import load_family_config
+from pipeline.study import costs as costs_module
+from pipeline.study.config import StudyConfig
+from pipeline.study.costs import estimate_costs
+from pipeline.study.grid import Plan, make_plan
+from pipeline.study.journal import Entry, Failure
+from pipeline.training import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("costs") / "store", patients=(60, 10, 16))
+
+
+def plan_of(store: Path, family: str, sizes: tuple[int, ...] = (10, 20)) -> Plan:
+    config = StudyConfig(families=(family,), sizes=sizes, subsets=2, seeds=2)
+    return make_plan(config, {family: load_family_config(family)}, open_store(store), {})
+
+
+def entry(plan: Plan, number: int, fit: float, failure: Failure | None = None) -> Entry:
+    planned = plan.cells[number]
+    seconds = {"fit": fit, "predict": 0.5}
+    return Entry(planned.cell, planned.key, failure, "", {}, {}, seconds, 0)
+
+
+def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
+    plan = plan_of(store, "linear")
+    first = entry(plan, 0, 3.0)
+    found = estimate_costs(plan, open_store(store), {first.key: first})
+    for planned in plan.cells:  # linear's work grows with its scans, two a patient
+        assert found.of_cells[planned.key] == pytest.approx(3.0 * planned.cell.size / 10 + 0.5)
+    assert found.left(plan.cells[1:3]) == pytest.approx(7.0)
+
+
+def test_a_failed_cell_sets_no_pace(store: Path) -> None:
+    plan = plan_of(store, "linear")
+    failed = entry(plan, 0, 1e6, Failure("family.refuses", "no"))
+    found = estimate_costs(plan, open_store(store), {failed.key: failed})
+    assert 0 < max(found.of_cells.values()) < 1e3
+
+
+def test_a_network_is_tried_in_brief(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 10.0, 10.0])  # of a fit, then of a prediction
+    monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    plan = plan_of(store, "mlp", (32, 60))
+    training = plan.families["mlp"].params.training
+    assert training is not None
+    found = estimate_costs(plan, open_store(store), {})
+    for planned in plan.cells:
+        n = len(planned.train)
+        share = training.scans_seen(n) / training.brief().scans_seen(64)
+        assert found.of_cells[planned.key] == pytest.approx(2.0 * share)
+
+
+def test_features_are_paid_for_once_a_seed(store: Path) -> None:
+    plan = plan_of(store, "filterbank")
+    found = estimate_costs(plan, open_store(store), {})
+    features = found.of_features["filterbank"]
+    assert features > 0
+    cells = sum(found.of_cells[planned.key] for planned in plan.cells)
+    assert found.left(plan.cells) == pytest.approx(cells + 2 * features)
+    ready = [("filterbank", seed) for seed in plan.seeds]
+    assert found.left(plan.cells, ready) == pytest.approx(cells)
+    assert estimate_costs(plan_of(store, "linear"), open_store(store), {}).of_features == {
+        "linear": 0.0
+    }
+
+
+def test_a_family_that_cannot_be_tried_stops_nothing(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("a fault of the family")
+
+    monkeypatch.setattr("pipeline.families.linear.Linear.fit", refuse)
+    plan = plan_of(store, "linear")
+    assert set(estimate_costs(plan, open_store(store), {}).of_cells.values()) == {0.0}
+
+
+def test_work_counts_the_scans_that_steps_see() -> None:
+    config = TrainConfig(epochs=10, min_steps=30, batch_size=16)
+    assert config.scans_seen(8) == 30 * 8
+    assert config.scans_seen(100) == 10 * 7 * 16
+    assert config.brief().scans_seen(8) == 4 * 8
