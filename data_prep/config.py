@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import ErrorDetails
 
 from data_prep.errors import ConfigError, nearest
@@ -180,21 +187,42 @@ def config_name(kind: str) -> AfterValidator:
     """Validator of a field that names another config, by name or by a path relative to its file."""
 
     def exists(name: str, info: ValidationInfo) -> str:
-        if info.context is None:
-            return name
-        if is_path(name):
-            name = relative_to_config(name, info)
-            if not Path(name).is_file():
-                raise ValueError(f"there is no file {name}{_nearest_file(Path(name))}")
-            return name
-        try:
-            find_config(kind, name)
-        except ConfigError as error:
-            between = "" if error.message.endswith("?") else ";"
-            raise ValueError(f"{error.message}{between} {error.fix}") from None
-        return name
+        return name if info.context is None else _existing(kind, name, info)
 
     return AfterValidator(exists)
+
+
+def config_content(kind: str, schema: type[C]) -> BeforeValidator:
+    """Validator of a field that holds another config, or names it as ``config_name`` has it.
+
+    The name gives way to what the file says, so that no result depends on a file that may change.
+    """
+
+    def content(value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return value
+        if info.context is None:
+            raise ValueError(f"an {kind} config is named in YAML files only; give its fields")
+        try:
+            return read_config(find_config(kind, _existing(kind, value, info)), schema)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+
+    return BeforeValidator(content)
+
+
+def _existing(kind: str, name: str, info: ValidationInfo) -> str:
+    if is_path(name):
+        name = relative_to_config(name, info)
+        if not Path(name).is_file():
+            raise ValueError(f"there is no file {name}{_nearest_file(Path(name))}")
+        return name
+    try:
+        find_config(kind, name)
+    except ConfigError as error:
+        between = "" if error.message.endswith("?") else ";"
+        raise ValueError(f"{error.message}{between} {error.fix}") from None
+    return name
 
 
 def find_config(kind: str, name: str, root: Path | None = None) -> Path:

@@ -6,12 +6,14 @@ scan (orientation, spacing, intensity scale) is ``data_prep``'s and has happened
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from data_prep.config import Config
+from data_prep.config import Config, config_content
 
 
 class AugmentConfig(Config):
@@ -44,6 +46,9 @@ class AugmentConfig(Config):
     def moves(self) -> bool:
         """True where voxels are resampled."""
         return bool(self.flip_axes or self.shift_px or self.rotation_degrees or self.scale)
+
+
+Augmentation = Annotated[AugmentConfig, config_content("augment", AugmentConfig)]
 
 
 def augment(x: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:

@@ -405,6 +405,7 @@ def check_configs() -> int:
     Raises:
         ConfigError: The first that is wrong, or names what does not exist.
     """
+    from pipeline.augment import AugmentConfig
     from pipeline.families import load_family_config
 
     count = 0
@@ -414,6 +415,8 @@ def check_configs() -> int:
                 read_config(path, CohortConfig)
             case "prep":
                 read_config(path, PrepConfig)
+            case "augment":
+                read_config(path, AugmentConfig)
             case "family":
                 load_family_config(str(path))
             case "study":
@@ -423,7 +426,7 @@ def check_configs() -> int:
                 raise ConfigError(
                     "config.unknown_kind",
                     f"{path}: no stage reads configs/{kind}",
-                    fix="put it under configs/data, prep, family or study",
+                    fix="put it under configs/data, prep, augment, family or study",
                 )
         count += 1
     return count

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
-from pipeline.augment import AugmentConfig
+from pipeline.augment import Augmentation, AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
@@ -32,11 +32,11 @@ class CnnScratchParams(ConvNetParams):
 
     Attributes:
         train: How it is trained.
-        augment: Random changes of training scans.
+        augment: Random changes of training scans, or the name of a set in ``configs/augment``.
     """
 
     train: TrainConfig = TrainConfig()
-    augment: AugmentConfig = AugmentConfig()
+    augment: Augmentation = AugmentConfig()
 
 
 class CnnScratch(Family[CnnScratchParams]):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
-from pipeline.augment import AugmentConfig
+from pipeline.augment import Augmentation, AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
@@ -35,13 +35,13 @@ class MlpParams(FamilyParams):
         widths: Units of each hidden layer.
         dropout: Share of each hidden layer's outputs that is dropped in training.
         train: How it is trained.
-        augment: Random changes of training scans.
+        augment: Random changes of training scans, or the name of a set in ``configs/augment``.
     """
 
     widths: tuple[PositiveInt, ...] = Field(default=(256, 128), min_length=1)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     train: TrainConfig = TrainConfig(learning_rate=1e-3)
-    augment: AugmentConfig = AugmentConfig()
+    augment: Augmentation = AugmentConfig()
 
 
 class Mlp(Family[MlpParams]):

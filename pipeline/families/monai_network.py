@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
-from pipeline.augment import AugmentConfig
+from pipeline.augment import Augmentation, AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
@@ -40,7 +40,7 @@ class MonaiNetworkParams(FamilyParams):
             of at most 64 voxels along each axis.
         dropout: Share of the classifier's inputs that are dropped in training.
         train: How it is trained.
-        augment: Random changes of training scans.
+        augment: Random changes of training scans, or the name of a set in ``configs/augment``.
     """
 
     architecture: Architecture = "resnet18"
@@ -48,7 +48,7 @@ class MonaiNetworkParams(FamilyParams):
     stem: Literal["auto", "small", "published"] = "auto"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     train: TrainConfig = TrainConfig(learning_rate=1e-3)
-    augment: AugmentConfig = AugmentConfig()
+    augment: Augmentation = AugmentConfig()
 
 
 class MonaiNetwork(Family[MonaiNetworkParams]):

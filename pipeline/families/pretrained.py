@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
-from pipeline.augment import AugmentConfig
+from pipeline.augment import Augmentation, AugmentConfig
 from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
@@ -56,7 +56,7 @@ class PretrainedParams(FamilyParams):
             classifier's is ``train.learning_rate`` (Howard and Ruder 2018).
         dropout: Of ``partial`` and ``full``: share of the classifier's inputs that are dropped.
         train: How ``partial`` and ``full`` are trained.
-        augment: Random changes of their training scans.
+        augment: Random changes of their training scans, or the name of a set.
     """
 
     network: NetworkName = "efficientnet-lite0"
@@ -72,7 +72,7 @@ class PretrainedParams(FamilyParams):
     layer_decay: float = Field(default=0.85, gt=0, le=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     train: TrainConfig = TrainConfig(learning_rate=1e-3)
-    augment: AugmentConfig = AugmentConfig()
+    augment: Augmentation = AugmentConfig()
 
     @model_validator(mode="after")
     def _check(self) -> PretrainedParams:

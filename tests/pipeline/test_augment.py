@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import ndimage
 from torch import Generator, Tensor
 
+from data_prep.config import CONFIG_ROOT, read_config
+from data_prep.errors import ConfigError
 from pipeline.augment import AugmentConfig, augment
+from pipeline.families import FamilyConfig, load_family_config
 
 EVERYTHING = AugmentConfig(
     flip_axes=(0, 1),
@@ -145,3 +151,63 @@ def test_noise_has_up_to_the_stated_standard_deviation() -> None:
 def test_an_axis_that_the_scans_lack_is_refused() -> None:
     with pytest.raises(ValueError, match="flip_axes"):
         augment(smooth((2, 1, 8, 8)), AugmentConfig(flip_axes=(2,)), generator())
+
+
+SETS = sorted(path.stem for path in (CONFIG_ROOT / "augment").glob("*.yaml"))
+MIRRORED = {"ultrasound": (1,), "microscopy_or_photo": (0, 1)}
+
+
+def family_file(folder: Path, augment: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(f"family: mlp\nparams:\n  widths: [4]\n  augment: {augment}\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_mirrors_only_what_it_says_why(name: str) -> None:
+    config = read_config(CONFIG_ROOT / "augment" / f"{name}.yaml", AugmentConfig)
+    assert config.flip_axes == MIRRORED.get(name, ())
+    assert config.shift_px
+    head = (CONFIG_ROOT / "augment" / f"{name}.yaml").read_text(encoding="utf-8").lower()
+    assert all(word in head for word in ("# for:", "# run:", "# expect:", "# why:"))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_named_set_stands_in_the_config_with_its_numbers(name: str, tmp_path: Path) -> None:
+    found = load_family_config(family_file(tmp_path, name))
+    numbers = read_config(CONFIG_ROOT / "augment" / f"{name}.yaml", AugmentConfig)
+    assert found.model_dump(mode="json")["params"]["augment"] == numbers.model_dump(mode="json")
+
+
+def test_a_set_of_your_own_is_found_from_the_family_s_file_and_its_numbers_count(
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "own.yaml"
+    dumped = []
+    for shift in (1, 3):
+        own.write_text(f"shift_px: {shift}\n")
+        config = load_family_config(family_file(tmp_path, "./own.yaml"))
+        dumped.append(config.model_dump(mode="json")["params"]["augment"]["shift_px"])
+    assert dumped == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        ("ultrasuond", r"mine.yaml:4: field 'params.augment' = 'ultrasuond'.*mean 'ultrasound'"),
+        ("./onw.yaml", r"mine.yaml:4: .*there is no file .*onw.yaml"),
+        ("./own.yaml", r"mine.yaml:4: .*own.yaml:1: unknown field 'shift'.*'shift_px'"),
+        ("3", r"mine.yaml:4: field 'params.augment' = 3"),
+    ],
+)
+def test_a_set_that_cannot_be_used_is_answered(augment: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("shift: 2\n")
+    with pytest.raises(ConfigError, match=said):
+        load_family_config(family_file(tmp_path, augment))
+
+
+def test_a_name_outside_a_file_is_not_followed() -> None:
+    """A model package, say, must not make anybody read a file."""
+    content = {"family": "mlp", "params": {"augment": "ultrasound"}}
+    with pytest.raises(ValidationError, match="give its fields"):
+        FamilyConfig.model_validate(content)
