@@ -10,29 +10,42 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_prep.task import Task
+from pipeline.views import ViewsConfig, views
 
 _EVALUATION_BATCH: Final = 256
 
 
-def predict_network(net: nn.Module, x: Tensor, task: Task) -> NDArray[np.float64]:
+def predict_network(
+    net: nn.Module, x: Tensor, task: Task, test_time: ViewsConfig | None = None
+) -> NDArray[np.float64]:
     """Probabilities (N, n_classes) of scans (N, C, I, J[, K]), on the device that holds ``net``.
 
-    In evaluation mode and float32 whatever the training precision was, so that a row does not
-    depend on its batch beyond rounding; softmax (multi-label: sigmoid) in float64.
+    The mean of those of each view that ``test_time`` asks for; if of none, of the scan alone. In
+    evaluation mode and float32 whatever the training precision was, so that a row does not depend
+    on its batch beyond rounding; softmax (multi-label: sigmoid) in float64.
     """
     device = next(net.parameters()).device
     layout = memory_format(x.ndim)
     was_training = net.training
     net.eval()
     with torch.no_grad():
-        logits = [
-            net(x[start : start + _EVALUATION_BATCH].to(device, memory_format=layout))
-            for start in range(0, len(x), _EVALUATION_BATCH)
-        ]
+        found = []
+        for start in range(0, len(x), _EVALUATION_BATCH):
+            batch = x[start : start + _EVALUATION_BATCH].to(device)
+            # "to": "contiguous" leaves the strides of one channel, and with them the kernel, open.
+            seen = [
+                _probability(net(view.to(memory_format=layout)), task)
+                for view in views(batch, test_time or ViewsConfig())
+            ]
+            found.append(torch.stack(seen).mean(dim=0))
     net.train(was_training)
-    wide = torch.cat(logits).double().cpu()
-    rows: NDArray[np.float64] = (wide.sigmoid() if task.is_multi_label else wide.softmax(1)).numpy()
+    rows: NDArray[np.float64] = torch.cat(found).numpy()
     return rows
+
+
+def _probability(logits: Tensor, task: Task) -> Tensor:
+    wide = logits.double().cpu()
+    return wide.sigmoid() if task.is_multi_label else wide.softmax(dim=1)
 
 
 def memory_format(ndim: int) -> torch.memory_format:

@@ -20,11 +20,12 @@ from pipeline.families.conv_net import ConvNet, ConvNetParams
 from pipeline.families.network import (
     fit_network,
     load_state_into,
-    refuse_foreign_axes,
+    refuse_unfit_training,
     state_of,
 )
 from pipeline.prediction import predict_network
 from pipeline.training import TrainConfig
+from pipeline.views import ViewsConfig
 
 
 class CnnScratchParams(ConvNetParams):
@@ -33,10 +34,13 @@ class CnnScratchParams(ConvNetParams):
     Attributes:
         train: How it is trained.
         augment: Random changes of training scans, or the name of a set in ``configs/augment``.
+        test_time: Views of a scan whose probabilities are averaged when it is predicted; only such
+            as ``augment`` allows.
     """
 
     train: TrainConfig = TrainConfig()
     augment: Augmentation = AugmentConfig()
+    test_time: ViewsConfig = ViewsConfig()
 
 
 class CnnScratch(Family[CnnScratchParams]):
@@ -49,7 +53,7 @@ class CnnScratch(Family[CnnScratchParams]):
         self, params: CnnScratchParams, task: Task, scan_shape: tuple[int, ...], seed: int
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
-        refuse_foreign_axes(self.name, params.augment, scan_shape)
+        refuse_unfit_training(self, params.train, params.augment, params.test_time)
         self.net = self._new_net()
 
     def fit(
@@ -72,7 +76,7 @@ class CnnScratch(Family[CnnScratchParams]):
         )
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        return predict_network(self.net, x, self.task)
+        return predict_network(self.net, x, self.task, self.params.test_time)
 
     def network(self) -> ConvNet:
         return self.net

@@ -21,11 +21,12 @@ from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.families.network import (
     fit_network,
     load_state_into,
-    refuse_foreign_axes,
+    refuse_unfit_training,
     state_of,
 )
 from pipeline.prediction import predict_network
 from pipeline.training import TrainConfig
+from pipeline.views import ViewsConfig
 
 
 class MlpParams(FamilyParams):
@@ -36,12 +37,15 @@ class MlpParams(FamilyParams):
         dropout: Share of each hidden layer's outputs that is dropped in training.
         train: How it is trained.
         augment: Random changes of training scans, or the name of a set in ``configs/augment``.
+        test_time: Views of a scan whose probabilities are averaged when it is predicted; only such
+            as ``augment`` allows.
     """
 
     widths: tuple[PositiveInt, ...] = Field(default=(256, 128), min_length=1)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     train: TrainConfig = TrainConfig(learning_rate=1e-3)
     augment: Augmentation = AugmentConfig()
+    test_time: ViewsConfig = ViewsConfig()
 
 
 class Mlp(Family[MlpParams]):
@@ -57,7 +61,7 @@ class Mlp(Family[MlpParams]):
         self, params: MlpParams, task: Task, scan_shape: tuple[int, ...], seed: int
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
-        refuse_foreign_axes(self.name, params.augment, scan_shape)
+        refuse_unfit_training(self, params.train, params.augment, params.test_time)
         self.net = self._new_net()
 
     def fit(
@@ -80,7 +84,7 @@ class Mlp(Family[MlpParams]):
         )
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        return predict_network(self.net, x, self.task)
+        return predict_network(self.net, x, self.task, self.params.test_time)
 
     def network(self) -> nn.Module:
         return self.net

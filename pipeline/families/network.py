@@ -14,8 +14,9 @@ from pipeline.augment import AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families.base import Family, FamilyError, Fit, State
-from pipeline.losses import start_balanced
+from pipeline.losses import refuse_unfit, start_balanced
 from pipeline.training import TrainConfig, train_network
+from pipeline.views import ViewsConfig
 
 
 def refuse_foreign_axes(name: str, augment: AugmentConfig, scan_shape: tuple[int, ...]) -> None:
@@ -30,6 +31,32 @@ def refuse_foreign_axes(name: str, augment: AugmentConfig, scan_shape: tuple[int
             f"{name}: params.augment.flip_axes is {list(augment.flip_axes)}; scans of shape "
             f"{scan_shape} have axes 0 to {len(scan_shape) - 2}",
             fix="name only axes that the scans have",
+        )
+
+
+def refuse_unfit_training(
+    family: Family[Any], train: TrainConfig, augment: AugmentConfig, test_time: ViewsConfig
+) -> None:
+    """Refuse parameters that do not fit the task, the scans or each other, before any training.
+
+    Raises:
+        FamilyError: ``family.no_such_axis``, or ``family.unseen_view`` for a view at prediction
+            that is no possible augmentation: the network has never learnt to see it.
+        LossError: As ``pipeline.losses.refuse_unfit``.
+    """
+    refuse_unfit(family.task, train.loss, train.sampling)
+    refuse_foreign_axes(family.name, augment, family.scan_shape)
+    unseen = set(test_time.flip_axes) - set(augment.flip_axes)
+    if unseen or test_time.shift_px > augment.shift_px:
+        field = "flip_axes" if unseen else "shift_px"
+        allowed = list(augment.flip_axes) if unseen else augment.shift_px
+        found = list(test_time.flip_axes) if unseen else test_time.shift_px
+        raise FamilyError(
+            "family.unseen_view",
+            f"{family.name}: params.test_time.{field} is {found}; training, by "
+            f"params.augment.{field}, sees at most {allowed}",
+            fix="ask for less, or let params.augment allow it (mirror only where the anatomy is "
+            "the same mirrored)",
         )
 
 

@@ -23,11 +23,17 @@ from pipeline.families.backbones import ARCHITECTURES, Architecture, Backbone, N
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.checkpoint import OwnCheckpoint
 from pipeline.families.logistic import Weights
-from pipeline.families.network import fit_network, refuse_foreign_axes, state_of
+from pipeline.families.network import (
+    fit_network,
+    refuse_foreign_axes,
+    refuse_unfit_training,
+    state_of,
+)
 from pipeline.families.scan_features import ReadingConfig, ScanFeatures
 from pipeline.inspection import Inspection, inspect_network
 from pipeline.prediction import predict_network
 from pipeline.training import TrainConfig
+from pipeline.views import ViewsConfig
 
 # A mean absolute intensity above which scans are neither 0 to 1 nor of unit deviation.
 _MOST_INTENSITY: Final = 10.0
@@ -57,6 +63,8 @@ class PretrainedParams(FamilyParams):
         dropout: Of ``partial`` and ``full``: share of the classifier's inputs that are dropped.
         train: How ``partial`` and ``full`` are trained.
         augment: Random changes of their training scans, or the name of a set.
+        test_time: Of ``partial`` and ``full``: views of a scan whose probabilities are averaged
+            when it is predicted; only such as ``augment`` allows.
     """
 
     network: NetworkName = "efficientnet-lite0"
@@ -73,6 +81,7 @@ class PretrainedParams(FamilyParams):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     train: TrainConfig = TrainConfig(learning_rate=1e-3)
     augment: Augmentation = AugmentConfig()
+    test_time: ViewsConfig = ViewsConfig()
 
     @model_validator(mode="after")
     def _check(self) -> PretrainedParams:
@@ -83,6 +92,11 @@ class PretrainedParams(FamilyParams):
             raise ValueError(
                 "reading.slice_pooling: attention is learned, which mode: probe does not do; "
                 "set mean, or mode: partial"
+            )
+        if self.mode == "probe" and self.test_time != ViewsConfig():
+            raise ValueError(
+                "test_time is for mode: partial and full; a probe looks once, or by "
+                "reading.flip_axes at a scan and its mirror images"
             )
         return self
 
@@ -113,7 +127,7 @@ class Pretrained(Family[PretrainedParams]):
         self, params: PretrainedParams, task: Task, scan_shape: tuple[int, ...], seed: int
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
-        refuse_foreign_axes(self.name, params.augment, scan_shape)
+        refuse_unfit_training(self, params.train, params.augment, params.test_time)
         mirrored = AugmentConfig(flip_axes=params.reading.flip_axes)
         refuse_foreign_axes(self.name, mirrored, scan_shape)
         self._probes = params.mode == "probe"
@@ -165,7 +179,7 @@ class Pretrained(Family[PretrainedParams]):
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         if self._probes:
             return logistic.probability(self.task, self._weights.logits(x.numpy()))
-        return predict_network(self._net, x, self.task)
+        return predict_network(self._net, x, self.task, self.params.test_time)
 
     def network(self) -> nn.Module:
         """The network that was trained on ImageNet, images (not scans) in."""

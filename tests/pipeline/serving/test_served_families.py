@@ -45,3 +45,16 @@ def test_a_scans_answer_does_not_depend_on_its_place_in_a_block(make_package, na
     alone[0] = x[7]
     assert np.allclose(package.predict(alone)[0], among[7], rtol=0, atol=1e-7)
     assert name in BLIND or len(np.unique(among, axis=0)) > 1
+
+
+def test_a_package_predicts_by_the_views_that_it_was_saved_with(make_package, tmp_path):
+    params = QUICK["cnn_scratch"] | {"augment": {"flip_axes": (1,)}}
+    views = {"test_time": {"flip_axes": (1,)}}
+    saved = make_package((14, 12), family="cnn_scratch", params=params | views)
+    x = torch.randn(5, 1, 14, 12, generator=torch.Generator().manual_seed(1))
+    loaded = load_package(tmp_path / "model")
+    assert loaded.card.family.params.test_time.flip_axes == (1,)
+    assert loaded.predict(x).tobytes() == saved.predict(x).tobytes()
+    assert np.allclose(loaded.predict(x.flip(3)), loaded.predict(x), rtol=0, atol=1e-7)
+    once = make_package((14, 12), family="cnn_scratch", params=params)
+    assert not np.allclose(once.predict(x.flip(3)), once.predict(x), rtol=0, atol=1e-7)
