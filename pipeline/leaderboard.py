@@ -42,7 +42,7 @@ def run_leaderboard(
         written = write_standings(runs / "leaderboard", done)
     for one in done:
         heading(one.title)
-        table(("method", one.chosen_by, "test AUC", "test accuracy"), rows(one))
+        table(("method", one.validated_by, "test AUC", "test accuracy"), rows(one))
         say(sentence(one))
     say("")
     say(f"leaderboard: {written}, and as leaderboard.csv beside it")

@@ -29,6 +29,10 @@ _HEADER: Final = (
     "accuracy_low",
     "accuracy_high",
 )
+_RULES: Final = {
+    "best": "chosen by the best",
+    "one_standard_error": "chosen as the simplest within one standard error of the best",
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class Standings:
         cohort: Its name.
         title: For people.
         patients: Split -> number of patients.
-        chosen_by: The validation score that decided, in words.
+        validated_by: The validation score, in words.
+        rule: How it decided, in words.
         level: Coverage of the intervals, in percent.
         families: In the study's order.
         published: Scores of others on the same dataset, or on that which it was rebuilt from.
@@ -81,7 +86,8 @@ class Standings:
     cohort: str
     title: str
     patients: Mapping[str, int]
-    chosen_by: str
+    validated_by: str
+    rule: str
     level: float
     families: tuple[Standing, ...]
     published: tuple[Published, ...]
@@ -103,7 +109,8 @@ def read_standings(cohort: CohortConfig, study: Path) -> Standings:
         cohort=cohort.name,
         title=facts_of(dataset).title if dataset else cohort.name,
         patients=results["patients"],
-        chosen_by=f"mean validation {METRIC_WORDS[metric]}",
+        validated_by=f"mean validation {METRIC_WORDS[metric]}",
+        rule=_RULES[config["release"]["rule"]],
         level=100 * config["level"],
         families=tuple(
             Standing(
@@ -146,8 +153,8 @@ def sentence(standings: Standings) -> str:
     if chosen is None:
         return f"{standings.title}: no family has a validation score."
     text = (
-        f"{standings.title}: {chosen.family}, chosen by {standings.chosen_by}, has test AUC "
-        f"{chosen.auc}"
+        f"{standings.title}: {chosen.family}, {standings.rule} {standings.validated_by}, has test "
+        f"AUC {chosen.auc}"
     )
     if not standings.published:
         return f"{text} and accuracy {chosen.accuracy}."
@@ -180,7 +187,7 @@ def _lines(all_standings: Iterable[Standings]) -> Iterable[str]:
         yield ""
         yield sentence(one)
         yield ""
-        yield f"| method | {one.chosen_by} | test AUC | test accuracy |"
+        yield f"| method | {one.validated_by} | test AUC | test accuracy |"
         yield "|---|---|---|---|"
         for row in rows(one):
             yield f"| {' | '.join(row)} |"

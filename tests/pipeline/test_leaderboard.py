@@ -39,7 +39,8 @@ def standings(low: float, high: float, *, rebuilt: bool = False) -> Standings:
         cohort="toy",
         title="Toy",
         patients={"train": 10, "val": 3, "test": 4},
-        chosen_by="mean validation AUC",
+        validated_by="mean validation AUC",
+        rule="chosen by the best",
         level=95.0,
         families=(
             standing("dull", Estimate(NAN, NAN, NAN)),
@@ -63,7 +64,7 @@ def standings(low: float, high: float, *, rebuilt: bool = False) -> Standings:
 def test_no_claim_where_the_interval_holds_both(low: float, high: float, words: str) -> None:
     said = sentence(standings(low, high))
     assert words in said
-    assert said.startswith("Toy: bright, chosen by mean validation AUC, has test AUC")
+    assert said.startswith("Toy: bright, chosen by the best mean validation AUC, has test AUC")
 
 
 def test_without_choice_or_published_scores() -> None:
@@ -120,7 +121,7 @@ def test_cohorts_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "0.500 [0.500, 0.500]" in written.read_text()  # prior's
     assert written.read_text().count("linear (chosen)") == 2
     printed = capsys.readouterr().out
-    assert printed.count("chosen by mean validation AUC, has test AUC") == 2
+    assert printed.count("chosen by the best mean validation AUC, has test AUC") == 2
     assert np.isfinite(point["mean"])
 
 
