@@ -125,8 +125,9 @@ def training_loss(
 
     Where classes are balanced, the logits that are compared with the targets are those of the
     network less ``prior_shift``. So the network itself learns logits for the training frequencies,
-    and nothing must be undone when it predicts: exactly for proper losses, and about so for
-    ``focal`` and with label smoothing, which are not proper.
+    and its validation scores mean what they always mean: exactly for proper losses and endless
+    data. Label smoothing, ``focal`` and few steps hold logits back, which leaves rare classes too
+    rare: what remains is for a bias that is fitted without weights.
 
     Args:
         task: Softmax of all classes, or a sigmoid for each label.
@@ -160,16 +161,20 @@ def training_loss(
 def start_balanced(net: nn.Module, task: Task, target: NDArray[np.int64]) -> None:
     """Let a balanced training of a new network begin with all classes equally likely, as others do.
 
-    Its loss sees logits less ``prior_shift``: with the shift in the bias of the last layer, which
-    then need not learn it, the difference starts at the layer's own bias.
+    Its loss sees logits less ``prior_shift``: with the shift in the network, which then need not
+    learn it, the difference starts at the network's own logits.
     """
-    shift = prior_shift(task.one_hot(target), by_label=task.is_multi_label)
+    shift_logits(net, prior_shift(task.one_hot(target), by_label=task.is_multi_label))
+
+
+def shift_logits(net: nn.Module, shift: NDArray[np.float64]) -> None:
+    """Add ``shift`` (K,) to a network's logits, in the bias of its last layer of K outputs."""
     heads = [
         module
         for module in net.modules()
         if isinstance(module, nn.Linear)
         and module.bias is not None
-        and module.out_features == task.n_classes
+        and module.out_features == len(shift)
     ]
     with torch.no_grad():
         for head in heads[-1:]:

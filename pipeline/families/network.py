@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+from scipy.special import logit
 from torch import nn
 
 from data_prep.progress import Progress
+from data_prep.task import Task
 from pipeline.augment import AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
+from pipeline.families import logistic
 from pipeline.families.base import Family, FamilyError, Fit, State
-from pipeline.losses import refuse_unfit, start_balanced
+from pipeline.losses import refuse_unfit, shift_logits, start_balanced
+from pipeline.prediction import predict_network
 from pipeline.training import TrainConfig, train_network
 from pipeline.views import ViewsConfig
+
+_LEAST: Final = 1e-12  # probability whose logarithm is taken
 
 
 def refuse_foreign_axes(name: str, augment: AugmentConfig, scan_shape: tuple[int, ...]) -> None:
@@ -97,7 +103,25 @@ def fit_network(
         progress=progress,
         checkpoints=checkpoints,
     )
+    if config.balances:
+        _refit_bias(net, family.task, train)
     return Fit(history=trained.history, chosen=trained.chosen, notes=trained.notes)
+
+
+def _refit_bias(net: nn.Module, task: Task, train: Scans) -> None:
+    """After a balanced training: let the mean probability of each class be its share of ``train``.
+
+    The loss has taken the balance out of the logits but for what label smoothing and few steps
+    leave of it. In a simulation with 10 % of scans in the rare class and a smoothing of 0.1 they
+    gave it 3 to 8 %.
+    """
+    seen = predict_network(net, train.x, task).clip(_LEAST, 1 - _LEAST)
+    wanted = logistic.columns(task, train.target)
+    logits = logit(seen[:, -wanted.shape[1] :]) if logistic.by_label(task) else np.log(seen)
+    shift = logistic.refit_bias(task, logits, wanted)
+    if task.kind == "binary":  # one question, but two logits
+        shift = np.array([-shift[0] / 2, shift[0] / 2])
+    shift_logits(net, shift)
 
 
 def state_of(net: nn.Module) -> State:

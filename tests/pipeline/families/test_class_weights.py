@@ -202,3 +202,29 @@ def test_a_class_that_no_scan_has_keeps_its_bias() -> None:
     shift = logistic.refit_bias(task, np.zeros((4, 3)), wanted)
     assert shift[2] == 0
     assert np.isfinite(shift).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "balance"),
+    [
+        *((kind, "class_weights") for kind in (*KINDS, "ordinal")),
+        *((kind, "sampling") for kind in ("binary", "multi-class", "ordinal")),
+    ],
+)
+def test_a_balanced_network_gives_each_class_its_share(kind: TaskKind, balance: str) -> None:
+    drawn = "multi-class" if kind == "ordinal" else kind
+    train, val = scans_of(drawn, 120, 1), scans_of(drawn, 60, 2)
+    task = task_of(drawn).model_copy(update={"kind": kind})
+    config = FamilyConfig.model_validate(
+        {
+            "family": "mlp",
+            "params": {
+                "widths": [8],
+                "train": {"epochs": 3, "min_steps": 30, "batch_size": 16, balance: "balanced"},
+            },
+        }
+    )
+    family = build_family(config, task, train.scan_shape, seed=0)
+    family.fit(train, val)
+    mean = family.predict_proba(train.x).mean(axis=0)
+    assert np.allclose(mean, task.one_hot(train.target).mean(axis=0), atol=1e-4)
