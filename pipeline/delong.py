@@ -88,14 +88,15 @@ def auc_parts(
     Args:
         task: What was predicted.
         target: (N,) class indices, or (N, L) 0/1 for multi-label.
-        probability: (..., N, n_classes); leading axes are averaged over.
+        probability: (..., N, n_classes); leading axes are averaged over; of no classifier the
+            AUC is NaN.
         patient_ids: (N,) patient of each scan.
     """
     names, patient = np.unique(patient_ids, return_inverse=True)
     values, total = [], np.zeros(len(names))
     rows = probability.reshape(-1, *probability.shape[-2:])
     for truth, scores in questions(task, target, rows):
-        if truth.all() or not truth.any():
+        if not len(rows) or truth.all() or not truth.any():
             return AucParts(math.nan, np.full(len(names), math.nan))
         of_scan = placements(truth, scores).mean(axis=0)
         value = float(of_scan[truth].mean())

@@ -81,7 +81,7 @@ def squared(
         ValueError: If ``overlap`` is not in [0, 1) though there are several subsets.
     """
     subsets = len(cells.present)
-    _check_overlap(subsets, overlap)
+    overlap = _overlap(subsets, overlap)
     mean, by_subset, _ = cells.means(cells.p)
     error = truth - mean
     moved = -2 * np.einsum("nk,dnk->dn", error, by_subset - mean)
@@ -109,7 +109,7 @@ def log_loss(
     Arguments, and what is not known with few cells, as for ``squared``. Probabilities are clipped
     to the machine epsilon, as ``pipeline.metrics`` does.
     """
-    _check_overlap(len(cells.present), overlap)
+    overlap = _overlap(len(cells.present), overlap)
     epsilon = np.finfo(np.float64).eps
     t = _questions(truth, multi_label)
     logs = np.log(np.clip(_questions(cells.p, multi_label), epsilon, 1 - epsilon))
@@ -202,7 +202,8 @@ def _corrected(cells: Cells, between: Term, within: Term, overlap: float) -> tup
     same = of_subset if seeds > 1 else itself  # of one subset
     between = Term(
         (same - apart) / (1 - overlap),
-        between.subsets * _unshrink(subsets) / (1 - overlap),
+        # Squares of correlated deviations correlate as the square (of normal ones: Isserlis 1918).
+        between.subsets * _unshrink(subsets) / (1 - overlap) * _widened(subsets, overlap**2),
         between.seeds,
     )
     grow = _unshrink(seeds)
@@ -250,9 +251,13 @@ def _widened(subsets: int, overlap: float) -> float:
     With correlation r between subsets the mean over D has r + (1 - r)/D of the variance of one, of
     which the spread between them shows (1 - r)/D only.
     """
-    return math.sqrt(1 + subsets * overlap / (1 - overlap)) if subsets > 1 else 1.0
+    return math.sqrt(1 + subsets * overlap / (1 - overlap))
 
 
-def _check_overlap(subsets: int, overlap: float) -> None:
-    if subsets > 1 and not 0 <= overlap < 1:
+def _overlap(subsets: int, overlap: float) -> float:
+    """The overlap, 0 where there is one subset and nothing for it to overlap with."""
+    if subsets == 1:
+        return 0.0
+    if not 0 <= overlap < 1:
         raise ValueError(f"overlap is {overlap}; {subsets} different subsets have one in [0, 1)")
+    return overlap

@@ -12,7 +12,7 @@ Written rules:
 * A law is fitted to 4 sizes or more (three parameters, and one to be wrong by).
 * *Not reachable*: all but (1 - level)/2 of the resampled laws level off short of the target.
 * *Not identifiable*: there is no law, or the upper end of the interval is beyond ``FURTHEST`` times
-  the largest size. What can be said then is the lower end: "at least".
+  the largest size. What can be said then is the lower end, as far as ``FURTHEST`` times.
 * *Reached* otherwise, with the interval of the resamples.
 * A *crossing* is told where the fitted laws cross once from the smallest size to twice the largest,
   and both ends of its interval lie there; a resample whose laws do not cross counts as 0 or
@@ -229,8 +229,8 @@ def forecast(
     status: Status = "reached"
     if math.isinf(low):
         status = "not reachable"
-    elif high > FURTHEST * fitted.sizes[-1]:
-        status = "not identifiable"
+    elif high > (furthest := FURTHEST * fitted.sizes[-1]):
+        status, low = "not identifiable", min(low, furthest)
     ends = interval(levels[1:], level)
     return Forecast(
         family, metric, target, status, float(patients[0]), low, high, float(levels[0]), *ends

@@ -14,10 +14,11 @@ from data_prep.errors import MedcurveError
 from data_prep.progress import silent
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
+from pipeline.study.findings import find
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
 from pipeline.study.report import write_report
-from pipeline.study.results import find, write_results
+from pipeline.study.results import write_results
 
 INTERIM: Final = "interim"
 _FIRST_AFTER_S: Final = 30.0

@@ -23,14 +23,14 @@ the full size they overlap and resemble each other more than draws of new patien
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import METRICS, within_range
+from pipeline.metrics import within_range
 
 _STREAM: Final = 0xC0DE  # keeps these draws apart from those of patients into subsets
 
@@ -207,17 +207,6 @@ def curves(replicates: Mapping[Where, Replicates], draws: Draws, level: float) -
         where: point(where, cells, drawn[where], level) for where, cells in replicates.items()
     }
     return Curves(points=points, drawn=drawn, replicates=dict(replicates))
-
-
-def places(families: Sequence[str], sizes: Sequence[int]) -> list[Where]:
-    """Every place of a study, in the order of its tables."""
-    return [
-        Where(family, size, split, metric)
-        for family in families
-        for size in sizes
-        for split in ("val", "test")
-        for metric in METRICS
-    ]
 
 
 def deviation(rows: Floats, uniform: Floats) -> Floats | float:

@@ -1,124 +1,56 @@
-"""From the journal to ``results.json`` and ``curves.csv``: the same bytes for the same cells.
+"""From findings to ``results.json`` and CSV tables: the same bytes for the same cells.
 
-Neither holds a time, a path or an identifier of a patient or scan; what cells cost stands in the
-journal and in ``costs.csv``.
+None of them holds a time, a path or an identifier of a patient or scan: they are what the report
+shows and MLflow gets. What cells cost stands in the journal and in ``costs.csv``. Which scans are
+hardest cannot be told without naming scans, and a scan's id is the digest of its content, by which
+whoever has the image finds it again. So that table, ``hardest_scans.csv``, is the operator's own:
+readable by its owner only, part of nothing that is shown or synced.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from data_prep.files import write_csv, write_json
-from data_prep.progress import Progress
 from data_prep.store import Store
-from pipeline.dataset import targets
-from pipeline.metrics import METRICS, resample, score
-from pipeline.study.comparison import Difference, Trend, differences, trends
+from data_prep.task import Task
+from pipeline.study.comparison import Difference
+from pipeline.study.components import Component
+from pipeline.study.findings import Findings
+from pipeline.study.forecast import Outlook
 from pipeline.study.grid import Plan
-from pipeline.study.journal import Entry, Floats, Journal, finite
-from pipeline.study.learning_curve import (
-    Curves,
-    Draws,
-    Replicates,
-    Where,
-    curves,
-    places,
-)
-from pipeline.study.selection import Choice, ScoredCell, choose
-from pipeline.study.summary import caveats, few_patients, headline
+from pipeline.study.journal import Entry, finite
+from pipeline.study.learning_curve import Point
+from pipeline.study.selection import ScoredCell
+from pipeline.study.verdict import Verdict
 
 RESULTS: Final = "results.json"
 CURVES: Final = "curves.csv"
 COSTS: Final = "costs.csv"
+DECOMPOSITION: Final = "decomposition.csv"
+VERDICTS: Final = "verdicts.csv"
+COMPARISONS: Final = "comparisons.csv"
+FORECAST: Final = "forecast.csv"
+HARDEST_SCANS: Final = "hardest_scans.csv"
+FORECAST_COLUMNS: Final = (
+    *("kind", "family", "other", "metric", "target", "size", "fitted_to", "status"),
+    *("value", "low", "high", "measured", "asymptote", "asymptote_low", "asymptote_high"),
+)
+_RANKED: Final = ("family", "size", "ranked_by", "rank", "scan_id", "label", "loss", "spread")
 FORMAT: Final = "medcurve-study"
 FORMAT_VERSION: Final = 1
-
-
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """Everything that a study's journal says.
-
-    Attributes:
-        curves: Points with intervals.
-        differences: Between families, at each size.
-        trends: Last step of each curve.
-        choice: What is to be released.
-        sentences: In words, most important first.
-        caveats: What the intervals do not cover.
-    """
-
-    curves: Curves
-    differences: tuple[Difference, ...]
-    trends: tuple[Trend, ...]
-    choice: Choice | None
-    sentences: tuple[str, ...]
-    caveats: tuple[str, ...]
-    cells: tuple[ScoredCell, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Split:
-    """Targets of one split, by which cells are scored."""
-
-    target: Any
-    patient_ids: Any
-
-
-def find(
-    plan: Plan, store: Store, journal: Journal, entries: Sequence[Entry], progress: Progress
-) -> Findings:
-    """Score every finished cell, put intervals around the means and say what they mean."""
-    splits = {name: _split(store, name) for name in ("val", "test")}
-    families, config = list(plan.families), plan.config
-    shape = (config.subsets, config.seeds)
-    values = {at: np.full(shape, np.nan) for at in places(families, plan.sizes)}
-    drawn = {at: np.full((*shape, config.resamples), np.nan) for at in values}
-    cells = []
-    done = [entry for entry in entries if entry.failure is None]
-    for number, entry in enumerate(done):
-        progress(number, len(done))
-        cell = entry.cell
-        scores: dict[str, dict[str, float]] = {}
-        for name, probability in zip(splits, journal.probabilities(entry), strict=True):
-            truth = splits[name]
-            scores[name] = score(plan.task, truth.target, probability)
-            again = _resample(plan, truth, probability)
-            for metric in METRICS:
-                at = Where(cell.family, cell.size, name, metric)
-                replicate = cell.subset, cell.seed - config.seed
-                values[at][replicate] = scores[name][metric]
-                drawn[at][replicate] = again[metric]
-        cells.append(ScoredCell(cell, entry.key, scores["val"], scores["test"]))
-    progress(len(done), len(done))
-    draws = Draws.of(config.subsets, config.seeds, config.resamples, config.seed)
-    found = curves({at: Replicates(values[at], drawn[at]) for at in values}, draws, config.level)
-    pairs = differences(found, families, plan.sizes, config.metric, config.level)
-    steps = trends(found, families, plan.sizes, config.metric, config.level)
-    choice = choose(config, families, plan.sizes[-1], found, cells)
-    return Findings(
-        curves=found,
-        differences=tuple(pairs),
-        trends=tuple(steps),
-        choice=choice,
-        sentences=(
-            *few_patients(plan.task, splits["test"].target, splits["test"].patient_ids),
-            *headline(config, families, plan.sizes, found, pairs, steps, choice),
-        ),
-        caveats=tuple(caveats(config, plan.sizes, plan.train_patients)),
-        cells=tuple(cells),
-    )
 
 
 def write_results(
     out: Path, cohort: str, plan: Plan, store: Store, entries: Sequence[Entry], found: Findings
 ) -> None:
-    """Write ``results.json``, ``curves.csv`` and ``costs.csv``."""
+    """Write ``results.json`` and every table."""
     points = list(found.curves.points.values())
     content = {
         "format": FORMAT,
@@ -139,12 +71,15 @@ def write_results(
         "points": [_json(asdict(point)) for point in points],
         "differences": [_json({**asdict(d), "winner": d.winner}) for d in found.differences],
         "trends": [_json({**asdict(t), "verdict": t.verdict}) for t in found.trends],
+        "decomposition": [_json(asdict(c)) for one in found.decomposed for c in one.components],
+        "verdicts": [asdict(verdict) for verdict in found.verdicts],
+        **_outlook(found.outlook),
         "pending": len(plan.cells) - len(entries),
         "cells": _cells(entries, found.cells),
     }
     write_json(out / RESULTS, content)
-    header = list(asdict(points[0]))
-    write_csv(out / CURVES, header, [[_cell(v) for v in asdict(p).values()] for p in points])
+    _write_tables(out, found)
+    _write_hardest(out, plan, store, found)
     write_csv(
         out / COSTS,
         ("family", "size", "subset", "seed", "fit_seconds", "predict_seconds"),
@@ -156,23 +91,81 @@ def write_results(
     )
 
 
-def _split(store: Store, name: str) -> _Split:
-    rows = store.rows(name)
-    return _Split(
-        target=targets(store.task, [row.target for row in rows]),
-        patient_ids=np.array([row.patient_id for row in rows], dtype=np.str_),
-    )
+def _outlook(outlook: Outlook) -> dict[str, Any]:
+    """Laws and what follows; what is infinite or not known is null."""
+    laws = [
+        {
+            "family": name,
+            "sizes": list(law.sizes),
+            **_json({part: float(values[0]) for part, values in vars(law.laws).items()}),
+        }
+        for name, law in outlook.fitted.items()
+    ]
+    return {
+        "laws": laws,
+        "forecasts": [_json(asdict(one)) for one in outlook.forecasts],
+        "ahead": [_json(asdict(one)) for one in outlook.ahead],
+        "backtest": [_json({**asdict(one), "covered": one.covered}) for one in outlook.backtest],
+        "crossings": [_json(asdict(one)) for one in outlook.crossings],
+    }
 
 
-def _resample(plan: Plan, truth: _Split, probability: Floats) -> dict[str, Floats]:
-    return resample(
-        plan.task,
-        truth.target,
-        probability,
-        truth.patient_ids,
-        resamples=plan.config.resamples,
-        seed=plan.config.seed,
-    )
+def _write_tables(out: Path, found: Findings) -> None:
+    components = [c for one in found.decomposed for c in one.components]
+    winners = [{**asdict(pair), "winner": pair.winner} for pair in found.differences]
+    _write_rows(out / CURVES, _names(Point), map(asdict, found.curves.points.values()))
+    _write_rows(out / DECOMPOSITION, _names(Component), map(asdict, components))
+    _write_rows(out / VERDICTS, _names(Verdict), map(asdict, found.verdicts))
+    _write_rows(out / COMPARISONS, (*_names(Difference), "winner"), winners)
+    _write_rows(out / FORECAST, FORECAST_COLUMNS, _forecast_rows(found.outlook))
+
+
+def _forecast_rows(outlook: Outlook) -> Iterator[dict[str, Any]]:
+    """Every forecast as one kind of row.
+
+    ``target``: patients for a target score, and the score that the family levels off at;
+    ``size``: a score at a number of patients beyond the study, or, with ``measured``, in the
+    back-test; ``crossing``: patients at which ``family`` is overtaken by ``other``.
+    """
+    for one in outlook.forecasts:
+        yield {"kind": "target", **asdict(one), "value": one.patients}
+    for told in (*outlook.ahead, *outlook.backtest):
+        agrees = "covered" if told.covered else "missed"
+        status = "" if math.isnan(told.measured) else agrees
+        yield {"kind": "size", **asdict(told), "status": status}
+    for met in outlook.crossings:
+        status = "settled" if met.settled else "not identifiable"
+        pair = {"family": met.leader, "other": met.follower, "status": status}
+        yield {"kind": "crossing", **asdict(met), **pair, "value": met.patients}
+
+
+def _write_hardest(out: Path, plan: Plan, store: Store, found: Findings) -> None:
+    """Name the hardest scans, for the operator's eyes only."""
+    tests = store.rows("test")
+    rows = [
+        {
+            **asdict(rank),
+            "scan_id": tests[rank.scan].scan_id,
+            "label": _label(plan.task, tests[rank.scan].target),
+        }
+        for rank in found.hardest
+    ]
+    _write_rows(out / HARDEST_SCANS, _RANKED, rows)
+    (out / HARDEST_SCANS).chmod(0o600)
+
+
+def _label(task: Task, target: tuple[int, ...]) -> str:
+    """The class of a scan, or all of its labels."""
+    row = task.one_hot(np.array([target if task.is_multi_label else target[0]]))[0]
+    return ", ".join(name for name, has in zip(task.class_names, row, strict=True) if has)
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    write_csv(path, columns, [[_cell(row.get(name, "")) for name in columns] for row in rows])
+
+
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _patients(store: Store) -> dict[str, int]:

@@ -19,11 +19,12 @@ from pipeline.study.compute import CHECKPOINTS, FEATURES, compute
 from pipeline.study.config import StudyConfig
 from pipeline.study.costs import estimate_costs
 from pipeline.study.errors import StudyError
+from pipeline.study.findings import find
 from pipeline.study.grid import Plan, curve_first
 from pipeline.study.interim import INTERIM, InterimReports, write_interim
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
-from pipeline.study.results import FORMAT, FORMAT_VERSION, find, write_results
+from pipeline.study.results import FORMAT, FORMAT_VERSION, write_results
 from pipeline.study.watch import Watcher
 
 STUDY: Final = "study.json"

@@ -179,13 +179,14 @@ def headline(
     pairs: Sequence[Difference],
     trends: Sequence[Trend],
     choice: Choice | None,
+    more: Sequence[str] = (),
 ) -> list[str]:
-    """The whole summary, most important first."""
+    """The whole summary, most important first; ``more`` are the reasons and forecasts."""
     metric = config.metric
     found = [best_sentence(curves, families, sizes[-1], metric, pairs)]
     found += pair_sentences(families, sizes, metric, pairs)
     found.append(trend_sentence(trends, metric))
-    found += target_sentences(curves, families, config)
+    found += [*target_sentences(curves, families, config), *more]
     found.append(choice.reason if choice else "No cell can be released: no validation score.")
     return [sentence for sentence in found if sentence]
 

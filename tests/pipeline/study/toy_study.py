@@ -37,8 +37,12 @@ def write_store(
     task: Task = BINARY,
     seed: int = 0,
     shift: float = 1.0,
+    bayes: bool = False,
 ) -> Path:
-    """A store of (1, 4, 4) scans whose mean says the class; patients in turn of each class."""
+    """A store of (1, 4, 4) scans whose mean says the class; patients in turn of each class.
+
+    With ``bayes``, each scan's label is recorded as 0.9 probable, as of a phantom.
+    """
     rng = np.random.default_rng(seed)
     scans, rows = [], []
     for split, count in zip(("train", "val", "test"), patients, strict=True):
@@ -55,7 +59,7 @@ def write_store(
                         target=target if task.is_multi_label else (label,),
                         shard=0,
                         row=len(rows),
-                        bayes=(),
+                        bayes=tuple(np.where(np.array(target), 0.9, 0.1)) if bayes else (),
                     )
                 )
     with new_stage(folder, "prep", {}, {"seed": seed}) as partial:

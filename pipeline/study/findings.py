@@ -1,0 +1,213 @@
+"""What a study's journal says: scores with intervals, comparisons, bias and variance, forecasts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.progress import Progress
+from data_prep.store import Store
+from pipeline.dataset import targets
+from pipeline.delong import AucParts, auc_parts
+from pipeline.metrics import METRICS, resample, score
+from pipeline.study.comparison import Difference, Trend, differences, trends
+from pipeline.study.components import (
+    Decomposed,
+    ScanRank,
+    Truth,
+    decomposed,
+    ranked_scans,
+    scan_weights,
+)
+from pipeline.study.explanation import limit_sentences, outlook_sentences
+from pipeline.study.forecast import Outlook, outlook
+from pipeline.study.grid import Plan
+from pipeline.study.journal import Entry, Floats, Journal
+from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
+from pipeline.study.selection import Choice, ScoredCell, choose
+from pipeline.study.summary import caveats, few_patients, headline
+from pipeline.study.verdict import Verdict, verdicts
+
+HARDEST: Final = 20  # scans of each family that are told
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything that a study's journal says.
+
+    Attributes:
+        curves: Points with intervals.
+        differences: Between families, at each size.
+        trends: Last step of each curve.
+        decomposed: Bias and variance of each family and size that has a finished cell.
+        verdicts: What limits each of them.
+        hardest: The hardest and the most contested test scans at the largest size.
+        outlook: Laws, forecasts and crossings.
+        choice: What is to be released.
+        sentences: In words, most important first.
+        caveats: What the intervals do not cover.
+        cells: Every finished cell with its scores.
+    """
+
+    curves: Curves
+    differences: tuple[Difference, ...]
+    trends: tuple[Trend, ...]
+    decomposed: tuple[Decomposed, ...]
+    verdicts: tuple[Verdict, ...]
+    hardest: tuple[ScanRank, ...]
+    outlook: Outlook
+    choice: Choice | None
+    sentences: tuple[str, ...]
+    caveats: tuple[str, ...]
+    cells: tuple[ScoredCell, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """What one split's scans are, by which cells are scored."""
+
+    target: NDArray[np.int64]
+    patient_ids: NDArray[np.str_]
+    bayes: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """One family at one size."""
+
+    replicates: Mapping[Where, Replicates]
+    parts: AucParts
+    decomposed: Decomposed | None
+    cells: tuple[ScoredCell, ...]
+
+
+def find(
+    plan: Plan, store: Store, journal: Journal, entries: Sequence[Entry], progress: Progress
+) -> Findings:
+    """Score every finished cell, put intervals around what follows and say what it means."""
+    config, families = plan.config, list(plan.families)
+    splits = {name: _split(store, name) for name in ("val", "test")}
+    draws = Draws.of(config.subsets, config.seeds, config.resamples, config.seed)
+    truth = _truth(plan, splits["test"], draws)
+    done = defaultdict(list)
+    for entry in entries:
+        if entry.failure is None:
+            done[entry.cell.family, entry.cell.size].append(entry)
+    places = [(family, size) for family in families for size in plan.sizes]
+    scored = {}
+    for number, place in enumerate(places):
+        progress(number, len(places))
+        scored[place] = _score_place(plan, place, splits, truth, journal, done[place])
+    progress(len(places), len(places))
+    by_where = {at: cells for one in scored.values() for at, cells in one.replicates.items()}
+    found = curves(by_where, draws, config.level)
+    parts = {place: one.parts for place, one in scored.items()}
+    pairs = differences(found, families, plan.sizes, config.metric, config.level, parts)
+    steps = trends(found, families, plan.sizes, config.metric, config.level)
+    taken = [one.decomposed for one in scored.values() if one.decomposed is not None]
+    limits = verdicts(taken, config.level)
+    ahead = outlook(
+        found,
+        families,
+        config.metric,
+        config.targets,
+        train_patients=plan.train_patients,
+        draws=draws,
+        level=config.level,
+    )
+    by_cell = {one.cell: one for place in scored.values() for one in place.cells}
+    cells = [by_cell[entry.cell] for entry in entries if entry.failure is None]
+    choice = choose(config, families, plan.sizes[-1], found, cells)
+    more = [*limit_sentences(taken, limits, plan.sizes[-1]), *outlook_sentences(ahead, config)]
+    return Findings(
+        curves=found,
+        differences=tuple(pairs),
+        trends=tuple(steps),
+        decomposed=tuple(taken),
+        verdicts=tuple(limits),
+        hardest=tuple(ranked_scans([one for one in taken if one.size == plan.sizes[-1]], HARDEST)),
+        outlook=ahead,
+        choice=choice,
+        sentences=(
+            *few_patients(plan.task, splits["test"].target, splits["test"].patient_ids),
+            *headline(config, families, plan.sizes, found, pairs, steps, choice, more),
+        ),
+        caveats=tuple(caveats(config, plan.sizes, plan.train_patients)),
+        cells=tuple(cells),
+    )
+
+
+def _score_place(
+    plan: Plan,
+    place: tuple[str, int],
+    splits: Mapping[str, _Split],
+    truth: Truth,
+    journal: Journal,
+    entries: Sequence[Entry],
+) -> _Scored:
+    """Score the finished cells of one family and size, and take their test loss apart."""
+    config, test = plan.config, splits["test"]
+    shape = (config.subsets, config.seeds)
+    at = [Where(*place, split, metric) for split in splits for metric in METRICS]
+    values = {where: np.full(shape, np.nan) for where in at}
+    drawn = {where: np.full((*shape, config.resamples), np.nan) for where in at}
+    p = np.full((*shape, len(test.target), plan.task.n_classes), np.nan)
+    cells = []
+    for entry in entries:
+        replicate = entry.cell.subset, entry.cell.seed - config.seed
+        rows = dict(zip(splits, journal.probabilities(entry), strict=True))
+        p[replicate] = rows["test"]
+        scores: dict[str, dict[str, float]] = {}
+        for name, split in splits.items():
+            scores[name] = score(plan.task, split.target, rows[name])
+            again = _resample(plan, split, rows[name])
+            for metric in METRICS:
+                where = Where(*place, name, metric)
+                values[where][replicate] = scores[name][metric]
+                drawn[where][replicate] = again[metric]
+        cells.append(ScoredCell(entry.cell, entry.key, scores["val"], scores["test"]))
+    finished = p[~np.isnan(p[..., 0, 0])]
+    share = place[1] / plan.train_patients
+    return _Scored(
+        replicates={where: Replicates(values[where], drawn[where]) for where in at},
+        parts=auc_parts(plan.task, test.target, finished, test.patient_ids),
+        decomposed=decomposed(*place, p, truth, overlap=share) if len(finished) else None,
+        cells=tuple(cells),
+    )
+
+
+def _split(store: Store, name: str) -> _Split:
+    rows = store.rows(name)
+    bayes = np.array([row.bayes for row in rows], dtype=np.float64)
+    return _Split(
+        target=targets(store.task, [row.target for row in rows]),
+        patient_ids=np.array([row.patient_id for row in rows], dtype=np.str_),
+        bayes=bayes if bayes.size else None,
+    )
+
+
+def _truth(plan: Plan, test: _Split, draws: Draws) -> Truth:
+    return Truth(
+        task=plan.task,
+        target=test.target,
+        bayes=test.bayes,
+        weights=scan_weights(test.patient_ids, plan.config.resamples, plan.config.seed),
+        draws=draws,
+        level=plan.config.level,
+    )
+
+
+def _resample(plan: Plan, split: _Split, probability: Floats) -> dict[str, Floats]:
+    return resample(
+        plan.task,
+        split.target,
+        probability,
+        split.patient_ids,
+        resamples=plan.config.resamples,
+        seed=plan.config.seed,
+    )

@@ -1,0 +1,138 @@
+"""The words for bias, variance and forecasts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from pipeline.study.components import Component, Decomposed, Measured
+from pipeline.study.config import StudyConfig
+from pipeline.study.explanation import limit_sentences, outlook_sentences
+from pipeline.study.forecast import Crossing, Forecast, Foretold, Outlook, Status
+from pipeline.study.verdict import Limit, Verdict
+
+TERMS = {
+    "bias2": 0.11,
+    "variance_data": 0.01,
+    "variance_seed": 0.005,
+    "variance": 0.015,
+    "total": 0.125,
+}
+
+
+def taken(family: str, size: int = 80, **changes: float) -> Decomposed:
+    values = TERMS | changes
+    components = tuple(
+        Component(family, size, "squared", "", name, value, value - 0.01, value + 0.01)
+        for name, value in values.items()
+    )
+    squared = {name: Measured(value, np.array([value])) for name, value in values.items()}
+    return Decomposed(family, size, components, squared, np.zeros(1), np.zeros(1))
+
+
+def verdict(family: str, limit: Limit, *, borrowed: int = 0, known: bool = False) -> Verdict:
+    return Verdict(family, 80, limit, borrowed, known)
+
+
+def told(found: Sequence[Decomposed], verdicts: Sequence[Verdict]) -> list[str]:
+    return list(limit_sentences(found, verdicts, 80))
+
+
+def test_bias_is_told_with_its_share_and_what_it_holds() -> None:
+    found = [taken("linear"), taken("linear", 40)]
+    assert told(found, [verdict("linear", "bias-limited")]) == [
+        "At 80 patients linear is bias-limited: bias² 0.11 [0.10, 0.12] of 0.12; noise of the "
+        "labels counts as bias."
+    ]
+    (known,) = told(found, [verdict("linear", "bias-limited", known=True)])
+    assert "noise" not in known
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("variance-limited (patients)", "variance by patients 0.01 [0.00, 0.02] of 0.12."),
+        ("variance-limited (seed)", "variance by seed 0.01 [-0.01, 0.01] of 0.12."),
+        ("variance-limited", "variance 0.01 [0.00, 0.03] of 0.12."),
+        ("at the noise floor", "noise 0.10 [0.09, 0.11] of 0.12."),
+        ("undecided", "bias² 0.11 [0.10, 0.12] and variance 0.01 [0.00, 0.03] of 0.12."),
+    ],
+)
+def test_each_verdict_shows_the_terms_that_decide(limit: Limit, words: str) -> None:
+    (sentence,) = told([taken("linear", noise=0.1)], [verdict("linear", limit, known=True)])
+    assert sentence.endswith(words)
+
+
+def test_families_of_one_verdict_share_a_sentence() -> None:
+    found = [taken(name) for name in ("linear", "mlp", "knn")]
+    sentences = told(
+        found,
+        [
+            verdict("linear", "bias-limited", borrowed=40),
+            verdict("mlp", "variance-limited"),
+            verdict("knn", "bias-limited", borrowed=40),
+        ],
+    )
+    assert len(sentences) == 2
+    assert sentences[0].startswith("At 80 patients these are bias-limited: linear (bias² 0.11 [")
+    assert ") and knn (" in sentences[0]
+    assert "variance by patients is taken to be at most that at 40 patients" in sentences[0]
+
+
+def test_one_subset_is_named_as_the_reason() -> None:
+    found = [taken("linear", variance_data=math.nan)]
+    (sentence,) = told(found, [verdict("linear", "undecided")])
+    assert "variance by seed 0.01" in sentence
+    assert sentence.endswith("; one subset cannot tell bias from variance by patients.")
+
+
+def forecast(family: str, status: Status, low: float = 90.2, high: float = 210.9) -> Forecast:
+    return Forecast(family, "auc", 0.9, status, 130.4, low, high, 0.93, 0.91, 0.94)
+
+
+def outlook(*forecasts: Forecast, crossings: Sequence[Crossing] = (), hits: str = "") -> Outlook:
+    backtest = tuple(
+        Foretold("a", "auc", 40, 20, 0.8, 0.7, 0.9, 0.85 if hit == "y" else 0.95) for hit in hits
+    )
+    return Outlook({}, forecasts, (), backtest, tuple(crossings))
+
+
+def words(found: Outlook) -> list[str]:
+    config = StudyConfig(families=("linear",), sizes=(20,), targets=(0.9,))
+    return list(outlook_sentences(found, config))
+
+
+def test_forecasts_are_told_by_their_status() -> None:
+    assert words(
+        outlook(
+            forecast("linear", "reached"),
+            forecast("mlp", "reached"),
+            forecast("prior", "not reachable"),
+            forecast("knn", "not identifiable"),
+            forecast("cnn", "not identifiable", low=math.nan),
+            forecast("new", "not identifiable", low=0.0),
+        )
+    ) == [
+        "By its fitted curve, AUC 0.9 takes linear 131 [91, 211] and mlp 131 [91, 211] patients.",
+        "prior does not reach AUC 0.9: its curve levels off at 0.93 [0.91, 0.94].",
+        "Patients for AUC 0.9 are not identifiable from these sizes: knn (more than 90), cnn "
+        "(fewer than 4 sizes) and new.",
+    ]
+
+
+def test_only_settled_crossings_are_told() -> None:
+    sure = Crossing("random_features", "cnn_scratch", "auc", 140, 90, 210, settled=True)
+    open_ = Crossing("linear", "mlp", "auc", 140, 0, math.inf, settled=False)
+    assert words(outlook(crossings=[sure, open_])) == [
+        "random_features is overtaken by cnn_scratch at 140 [90, 210] patients (AUC)."
+    ]
+
+
+def test_the_back_test_is_told_with_its_hits() -> None:
+    assert words(outlook(hits="yyn")) == [
+        "Back-test: laws fitted to the smaller half of the sizes agree with 2 of 3 scores measured "
+        "at the larger sizes."
+    ]
