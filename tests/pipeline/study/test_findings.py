@@ -14,7 +14,7 @@ from data_prep.files import read_json
 from data_prep.task import Task
 from pipeline.dataset import targets
 from pipeline.metrics import score
-from pipeline.study import run
+from pipeline.study import compute
 from pipeline.study.config import StudyConfig
 from pipeline.study.journal import Journal
 from pipeline.study.plan import open_plan
@@ -46,7 +46,7 @@ def config(strict: str) -> StudyConfig:
 def study(tmp_path_factory: pytest.TempPathFactory, config: StudyConfig) -> Path:
     root = tmp_path_factory.mktemp("findings")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_local", in_process)
+        patch.setattr(compute, "run_local", in_process)
         run_study(config, write_store(root / "store", bayes=True), root / "out")
     return root / "out"
 
@@ -149,7 +149,7 @@ def test_a_failed_cell_is_left_out_of_bias_and_variance(
 def test_a_multi_label_study_has_every_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "run_local", in_process)
+    monkeypatch.setattr(compute, "run_local", in_process)
     task = Task(kind="multi-label", class_names=("a", "b"))
     store = write_store(tmp_path / "store", task=task)
     config = StudyConfig(families=("linear",), sizes=(8, 12), subsets=2, resamples=100)
@@ -168,7 +168,7 @@ def test_a_multi_label_study_has_every_table(
 def test_the_total_squared_loss_is_the_mean_brier_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "run_local", in_process)
+    monkeypatch.setattr(compute, "run_local", in_process)
     folder = write_store(tmp_path / "store")
     config = StudyConfig(families=("linear",), sizes=(8,), subsets=3, resamples=100)
     out = run_study(config, folder, tmp_path / "out").out

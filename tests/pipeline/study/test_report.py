@@ -12,7 +12,7 @@ import pytest
 from toy_study import in_process, write_store
 
 from data_prep.files import read_json, write_json
-from pipeline.study import run
+from pipeline.study import compute
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
 from pipeline.study.figures import cost_against_score, learning_curves
@@ -69,7 +69,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         targets=(0.75,),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_local", in_process)
+        patch.setattr(compute, "run_local", in_process)
         run_study(config, write_store(root / "store"), root / "out", cohort="liver <1>")
     return root / "out"
 

@@ -13,7 +13,7 @@ import pytest
 from toy_study import in_process, write_store
 
 from data_prep.files import read_json, write_json
-from pipeline.study import run
+from pipeline.study import compute
 from pipeline.study.config import StudyConfig
 from pipeline.study.report import write_report
 from pipeline.study.run import run_study
@@ -50,7 +50,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         families=("linear", str(strict)), sizes=(6, "all"), subsets=2, resamples=100
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_local", in_process)
+        patch.setattr(compute, "run_local", in_process)
         run_study(config, write_store(root / "store"), root / "study-toy", cohort="phantom")
     write_report(root / "study-toy")
     return root / "study-toy"
