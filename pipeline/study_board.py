@@ -101,7 +101,7 @@ class Board(Watcher):
             table.add_row(escape(family), *(self._cell((family, size)) for size in sizes))
         done, wanted = sum(self._done.values()), sum(self._wanted.values())
         bar = ProgressBar(total=wanted, completed=done, width=_BAR_WIDTH)
-        left = "" if self._left is None else f"about {duration(self._left)} left"
+        left = f"about {duration(self._left)} left" if self._left else ""
         note = Text(f"{done}/{wanted} cells   {left}", style="cyan")
         foot = Table.grid(padding=(0, 2))
         foot.add_row("study", bar, note)
