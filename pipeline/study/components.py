@@ -140,11 +140,10 @@ def measure(term: Term, weights: Floats, draws: Draws) -> Measured:
         draws: Which subsets and seeds each resample takes.
     """
     whole = weights.sum(axis=0)
-    share = weights / np.where(whole > 0, whole, 1)
-    drawn = term.value @ share
-    drawn = drawn + deviation(term.subsets @ share, draws.subsets)
-    drawn = drawn + deviation(term.seeds @ share, draws.seeds)
-    drawn = np.where(whole > 0, drawn, np.nan)
+    share = 1 / np.where(whole > 0, whole, np.nan)  # after the products: they are far smaller
+    drawn = term.value @ weights * share
+    drawn = drawn + deviation(term.subsets @ weights * share, draws.subsets)
+    drawn = drawn + deviation(term.seeds @ weights * share, draws.seeds)
     return Measured(float(term.value.mean()) if len(term.value) else np.nan, drawn)
 
 
