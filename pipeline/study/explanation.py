@@ -67,6 +67,8 @@ def _reservation(alike: Sequence[Verdict], here: Mapping[str, Decomposed]) -> st
     if limit == "bias-limited":
         if not alike[0].noise_known:
             said += "; noise of the labels counts as bias"
+            perhaps = [verdict.family for verdict in alike if not verdict.beyond_noise]
+            said += f", and may be all of it for {listed(perhaps)}" if perhaps else ""
         if lender := max(verdict.borrowed_from for verdict in alike):
             said += f"; variance by patients is taken to be at most that at {lender} patients"
     if limit == "undecided" and any(_one_subset(here[verdict.family]) for verdict in alike):

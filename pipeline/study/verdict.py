@@ -15,12 +15,14 @@ stands in bias^2. The variance at the next smaller size is then taken for it, as
 variance does not rise with more patients. What is bias-limited after that is so all the more; a
 variance-limited verdict by patients is not given on borrowed numbers.
 
-On real data bias^2 holds the labels' noise, so *bias-limited* there means bias or noise.
+On real data bias^2 holds the labels' noise, so *bias-limited* there means bias or noise. The noise
+is no more than the smallest bias^2 of any family at the size: what a family has beyond that, with
+an interval that excludes 0, is its own (``beyond_noise``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -51,6 +53,7 @@ class Verdict:
         limit: The verdict.
         borrowed_from: Size whose variance_data stands in for that of this size; 0 if none.
         noise_known: Whether noise is a term of its own; else it is part of the bias.
+        beyond_noise: Whether part of the bias is the family's own for certain.
     """
 
     family: str
@@ -58,35 +61,46 @@ class Verdict:
     limit: Limit
     borrowed_from: int
     noise_known: bool
+    beyond_noise: bool
 
 
 def verdicts(found: Sequence[Decomposed], level: float) -> list[Verdict]:
     """The verdict of every family and size, in the given order."""
-    by_place = {(one.family, one.size): one for one in found}
     said = []
     for one in found:
-        below = [size for family, size in by_place if family == one.family and size < one.size]
-        previous = by_place[one.family, max(below)] if below else None
-        said.append(_verdict(one, previous, level))
+        below = [other for other in found if other.family == one.family and other.size < one.size]
+        previous = max(below, key=lambda other: other.size, default=None)
+        beside = [other for other in found if other.size == one.size]
+        best = min(beside, key=lambda other: other.squared["bias2"].value)
+        said.append(_verdict(one, previous, best, level))
     return said
 
 
-def _verdict(one: Decomposed, previous: Decomposed | None, level: float) -> Verdict:
-    drawn = {name: measured.drawn for name, measured in one.squared.items()}
-    known = "noise" in drawn
-    if known and _high((drawn["total"] - drawn["noise"]) / drawn["total"], level) < FLOOR:
-        return Verdict(one.family, one.size, "at the noise floor", 0, known)
-    seed = _or_none(drawn, "variance_seed")
-    data = _or_none(drawn, "variance_data")
-    if data is not None:
-        limit = _limit(drawn["bias2"], data, seed, level)
-        return Verdict(one.family, one.size, limit, 0, known)
-    borrowed = None
-    if previous is not None:
-        borrowed = _or_none({n: m.drawn for n, m in previous.squared.items()}, "variance_data")
-    limit = _with_one_subset(drawn["bias2"], borrowed, seed, level)
+def _verdict(
+    one: Decomposed, previous: Decomposed | None, best: Decomposed, level: float
+) -> Verdict:
+    noise, bias2 = _or_none(one, "noise"), one.squared["bias2"].drawn
+    data, seed = _or_none(one, "variance_data"), _or_none(one, "variance_seed")
+    borrowed = _or_none(previous, "variance_data") if data is None and previous else None
     lender = previous.size if previous is not None and borrowed is not None else 0
-    return Verdict(one.family, one.size, limit, lender, known)
+    own = bias2 - (np.zeros_like(bias2) if borrowed is None else borrowed)
+    least = 0.0 if noise is not None else best.squared["bias2"].drawn
+    limit: Limit
+    if noise is not None and _high(_left(one, noise), level) < FLOOR:
+        limit, lender = "at the noise floor", 0
+    elif data is not None:
+        limit = _limit(bias2, data, seed, level)
+    else:
+        limit = _with_one_subset(bias2, borrowed, seed, level)
+    beyond = _low(own - least, level) > 0
+    return Verdict(one.family, one.size, limit, lender, noise is not None, beyond)
+
+
+def _left(one: Decomposed, noise: Floats) -> Floats:
+    """(R,) share of the loss that is not noise."""
+    total = one.squared["total"].drawn
+    left: Floats = (total - noise) / total
+    return left
 
 
 def _limit(bias2: Floats, data: Floats, seed: Floats | None, level: float) -> Limit:
@@ -111,8 +125,11 @@ def _with_one_subset(
     return "variance-limited (seed)" if _low(seed - mixed, level) > 0 else "undecided"
 
 
-def _or_none(drawn: Mapping[str, Floats], name: str) -> Floats | None:
-    return None if np.isnan(drawn[name]).all() else drawn[name]
+def _or_none(one: Decomposed, name: str) -> Floats | None:
+    """(R,) resamples of a term; None where there is no such term, or the cells cannot tell it."""
+    if name not in one.squared or np.isnan(one.squared[name].drawn).all():
+        return None
+    return one.squared[name].drawn
 
 
 def _low(drawn: Floats, level: float) -> float:

@@ -33,8 +33,10 @@ def taken(family: str, size: int = 80, **changes: float) -> Decomposed:
     return Decomposed(family, size, components, squared, np.zeros(1), np.zeros(1))
 
 
-def verdict(family: str, limit: Limit, *, borrowed: int = 0, known: bool = False) -> Verdict:
-    return Verdict(family, 80, limit, borrowed, known)
+def verdict(
+    family: str, limit: Limit, *, borrowed: int = 0, known: bool = False, beyond: bool = True
+) -> Verdict:
+    return Verdict(family, 80, limit, borrowed, known, beyond)
 
 
 def told(found: Sequence[Decomposed], verdicts: Sequence[Verdict]) -> list[str]:
@@ -49,6 +51,8 @@ def test_bias_is_told_with_its_share_and_what_it_holds() -> None:
     ]
     (known,) = told(found, [verdict("linear", "bias-limited", known=True)])
     assert "noise" not in known
+    (perhaps,) = told(found, [verdict("linear", "bias-limited", beyond=False)])
+    assert perhaps.endswith("noise of the labels counts as bias, and may be all of it for linear.")
 
 
 @pytest.mark.parametrize(

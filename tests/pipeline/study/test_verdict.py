@@ -11,16 +11,18 @@ from pipeline.study.components import Decomposed, Measured
 from pipeline.study.verdict import verdicts
 
 
-def place(size: int, noise: float = 0.0, width: float = 0.002, **terms: float) -> Decomposed:
+def place(
+    size: int, noise: float = 0.0, width: float = 0.002, family: str = "toy", **terms: float
+) -> Decomposed:
     """Terms with these values, each with noise of its own in the resamples."""
-    rng = np.random.default_rng(size)
+    rng = np.random.default_rng([size, len(family)])
     known = [value for value in terms.values() if not math.isnan(value)]
     values = terms | {"total": sum(known) + noise} | ({"noise": noise} if noise else {})
     squared = {
         name: Measured(value, value + (width if name != "noise" else 0) * rng.normal(size=500))
         for name, value in values.items()
     }
-    return Decomposed("toy", size, (), squared, np.zeros(1), np.zeros(1))
+    return Decomposed(family, size, (), squared, np.zeros(1), np.zeros(1))
 
 
 def limit(*places: Decomposed) -> str:
@@ -83,3 +85,21 @@ def test_without_a_size_below_the_full_size_cannot_be_bias_limited() -> None:
     assert (found.limit, found.borrowed_from) == ("undecided", 0)
     other = place(20, bias2=0.3, variance_seed=math.nan, **FULL)
     assert limit(other, place(40, bias2=0.3, variance_seed=0.0, **FULL)) == "undecided"
+
+
+def test_bias_beyond_the_best_familys_is_not_noise() -> None:
+    """On real data; the family of least bias may owe all of it to noise."""
+    terms = {"variance_data": 0.01, "variance_seed": 0.01}
+    worst = place(20, family="prior", bias2=0.3, **terms)
+    best = place(20, family="linear", bias2=0.2, **terms)
+    near = place(20, family="knn", bias2=0.2005, **terms)
+    found = verdicts([worst, best, near], 0.95)
+    assert [one.beyond_noise for one in found] == [True, False, False]
+    assert verdicts([place(20, noise=0.3, bias2=0.2, **terms)], 0.95)[0].beyond_noise
+
+
+def test_variance_in_the_bias_of_the_full_size_is_not_taken_for_bias_beyond_noise() -> None:
+    below = place(20, bias2=0.2, variance_data=0.1, variance_seed=0.01)
+    full = place(40, bias2=0.25, variance_seed=0.01, **FULL)
+    other = place(40, family="best", bias2=0.2, variance_seed=0.01, **FULL)
+    assert not verdicts([below, full, other], 0.95)[1].beyond_noise
