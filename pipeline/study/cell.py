@@ -1,4 +1,4 @@
-"""One cell: fit one family on one subset with one seed and predict validation and test scans.
+"""One cell: fit one family on one subset with one seed, predict validation and test scans.
 
 This is the only place where a study trains. Every engine and the release call it, so that the
 same cell gives the same bits wherever it is computed.
@@ -25,6 +25,7 @@ from pipeline.dataset import Scans, load_split
 from pipeline.device import best_device, computes_bf16
 from pipeline.families import FamilyConfig
 from pipeline.families.base import Family
+from pipeline.metrics import score
 from pipeline.study.grid import PlannedCell
 from pipeline.study.journal import CellResult
 
@@ -90,6 +91,9 @@ def fit_cell(
 ) -> CellResult:
     """Fit ``family`` on the cell's patients and predict every validation and test scan.
 
+    The scans that it was fitted on are predicted last, for their scores only: how much better they
+    are than those on test scans is what the fit has learnt by heart.
+
     Args:
         planned: Which scans to train and choose on.
         family: Unfitted, built with the cell's seed; fitted afterwards.
@@ -108,11 +112,18 @@ def fit_cell(
         fitted = time.monotonic()
         val, test = (family.predict_proba(scans.x) for scans in (prepared.val, prepared.test))
         predicted = time.monotonic()
+        on_train = score(family.task, train.target, family.predict_proba(train.x))
+        scored = time.monotonic()
     return CellResult(
         val=val,
         test=test,
+        train=on_train,
         history=fit.history,
         chosen=fit.chosen,
-        seconds={"fit": fitted - start, "predict": predicted - fitted},
+        seconds={
+            "fit": fitted - start,
+            "predict": predicted - fitted,
+            "score_train": scored - predicted,
+        },
         notes=fit.notes,
     )

@@ -70,26 +70,29 @@ def estimate_costs(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> Co
         for name, cells in by_family.items():
             config = plan.families[name]
             work = build_family(config, plan.task, samples.shape, plan.config.seed).work
-            pace = _known(cells, entries, work) or _tried(config, plan, samples)
-            of_cells |= {one.key: pace.of(work(len(one.train))) for one in cells}
+            pace = _known(cells, entries, work, samples.predicted) or _tried(config, plan, samples)
+            of_cells |= {
+                one.key: pace.of(work(len(one.train)), samples.predicted + len(one.train))
+                for one in cells
+            }
             of_features[name] = _features(config, plan, samples)
     return Costs(of_cells, of_features)
 
 
 @dataclass(frozen=True)
 class _Pace:
-    """Seconds of a unit of work, and seconds of what does not depend on the training scans."""
+    """Seconds of fitting a unit of work, and of predicting one scan."""
 
     unit: float
-    fixed: float
+    scan: float
 
-    def of(self, work: float) -> float:
-        return self.unit * work + self.fixed
+    def of(self, work: float, predicted: int) -> float:
+        return self.unit * work + self.scan * predicted
 
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """Scans to try families on, and how many there are to predict and in all."""
+    """Scans to try families on, and how many each cell predicts beside its own, and in all."""
 
     train: Scans
     few: Scans
@@ -115,7 +118,10 @@ class _Samples:
 
 
 def _known(
-    cells: Iterable[PlannedCell], entries: Mapping[str, Entry], work: Callable[[int], float]
+    cells: Iterable[PlannedCell],
+    entries: Mapping[str, Entry],
+    work: Callable[[int], float],
+    predicted: int,
 ) -> _Pace | None:
     done = [
         (entries[one.key].seconds, work(len(one.train)))
@@ -125,7 +131,7 @@ def _known(
     if not done:
         return None
     unit = median(seconds["fit"] / units for seconds, units in done)
-    return _Pace(unit, median(seconds["predict"] for seconds, _ in done))
+    return _Pace(unit, median(seconds["predict"] for seconds, _ in done) / predicted)
 
 
 def _tried(config: FamilyConfig, plan: Plan, samples: _Samples) -> _Pace:
@@ -140,7 +146,7 @@ def _tried(config: FamilyConfig, plan: Plan, samples: _Samples) -> _Pace:
         predict = _seconds(lambda: family.predict_proba(few.x)) / len(few)
     except Exception:  # whatever it is, the study reports it for each of the family's cells
         return _Pace(0.0, 0.0)
-    return _Pace(fit / family.work(len(train)), predict * samples.predicted)
+    return _Pace(fit / family.work(len(train)), predict)
 
 
 def _features(config: FamilyConfig, plan: Plan, samples: _Samples) -> float:

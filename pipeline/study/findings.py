@@ -31,6 +31,7 @@ from pipeline.study.journal import Entry, Floats, Journal
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.selection import Choice, ScoredCell, choose
 from pipeline.study.summary import caveats, few_patients, headline
+from pipeline.study.train_test_gap import Gap, gaps, on_training_scans
 from pipeline.study.verdict import Verdict, verdicts
 
 HARDEST: Final = 20  # scans of each family that are told
@@ -41,7 +42,8 @@ class Findings:
     """Everything that a study's journal says.
 
     Attributes:
-        curves: Points with intervals.
+        curves: Points with intervals, also on the training scans (split ``train``).
+        gaps: From training to test scans, by the headline metric.
         differences: Between families, at each size.
         trends: Last step of each curve.
         decomposed: Bias and variance of each family and size that has a finished cell.
@@ -55,6 +57,7 @@ class Findings:
     """
 
     curves: Curves
+    gaps: tuple[Gap, ...]
     differences: tuple[Difference, ...]
     trends: tuple[Trend, ...]
     decomposed: tuple[Decomposed, ...]
@@ -126,6 +129,7 @@ def find(
     more = [*limit_sentences(taken, limits, plan.sizes[-1]), *outlook_sentences(ahead, config)]
     return Findings(
         curves=found,
+        gaps=tuple(gaps(found, families, plan.sizes, config.metric, draws, config.level)),
         differences=tuple(pairs),
         trends=tuple(steps),
         decomposed=tuple(taken),
@@ -153,9 +157,16 @@ def _score_place(
     """Score the finished cells of one family and size, and take their test loss apart."""
     config, test = plan.config, splits["test"]
     shape = (config.subsets, config.seeds)
-    at = [Where(*place, split, metric) for split in splits for metric in METRICS]
-    values = {where: np.full(shape, np.nan) for where in at}
-    drawn = {where: np.full((*shape, config.resamples), np.nan) for where in at}
+    values = {
+        Where(*place, split, metric): np.full(shape, np.nan)
+        for split in (*splits, "train")
+        for metric in METRICS
+    }
+    drawn = {
+        where: np.full((*shape, config.resamples), np.nan)
+        for where in values
+        if where.split != "train"
+    }
     p = np.full((*shape, len(test.target), plan.task.n_classes), np.nan)
     cells = []
     for entry in entries:
@@ -170,15 +181,27 @@ def _score_place(
                 where = Where(*place, name, metric)
                 values[where][replicate] = scores[name][metric]
                 drawn[where][replicate] = again[metric]
-        cells.append(ScoredCell(entry.cell, entry.key, scores["val"], scores["test"]))
+        scores["train"] = {name: _number(value) for name, value in entry.train.items()}
+        for metric, value in scores["train"].items():
+            values[Where(*place, "train", metric)][replicate] = value
+        cells.append(ScoredCell(entry.cell, entry.key, **scores))
     finished = p[~np.isnan(p[..., 0, 0])]
     share = place[1] / plan.train_patients
     return _Scored(
-        replicates={where: Replicates(values[where], drawn[where]) for where in at},
+        replicates={
+            where: Replicates(cells_at, drawn[where])
+            if where in drawn
+            else on_training_scans(cells_at, config.resamples)
+            for where, cells_at in values.items()
+        },
         parts=auc_parts(plan.task, test.target, finished, test.patient_ids),
         decomposed=decomposed(*place, p, truth, overlap=share) if len(finished) else None,
         cells=tuple(cells),
     )
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _split(store: Store, name: str) -> _Split:

@@ -35,15 +35,17 @@ class CellResult:
     Attributes:
         val: (N, n_classes) probabilities of every validation scan, in store order.
         test: (N, n_classes) of every test scan.
+        train: Name -> metric on the scans that the cell was fitted on; NaN where undefined.
         history: Name -> one value per epoch.
         chosen: Name -> what validation chose.
-        seconds: ``fit`` and ``predict``, measured by a monotonic clock; of a fit that went on from
-            a checkpoint, the time since.
+        seconds: ``fit``, ``predict`` (validation and test scans) and ``score_train``, measured by a
+            monotonic clock; of a fit that went on from a checkpoint, the time since.
         notes: What a user should know of how it went; said, but not journaled.
     """
 
     val: Floats
     test: Floats
+    train: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, list[float]] = field(default_factory=dict)
     chosen: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -75,7 +77,7 @@ class Entry:
         key: Its key.
         failure: Why it failed; None where it is done.
         result_sha256: Of the probabilities' file; "" where it failed.
-        history, chosen, seconds: As in ``CellResult``; a value that is not finite is None.
+        train, history, chosen, seconds: As in ``CellResult``; a value that is not finite is None.
         finished_ms: When it was journaled, in milliseconds since 1970 (the time that MLflow shows).
     """
 
@@ -83,6 +85,7 @@ class Entry:
     key: str
     failure: Failure | None
     result_sha256: str
+    train: Mapping[str, float | None]
     history: Mapping[str, list[float | None]]
     chosen: Mapping[str, float | None]
     seconds: Mapping[str, float]
@@ -109,6 +112,7 @@ class Journal:
             content |= {
                 "status": "done",
                 "result_sha256": sha256_bytes(data),
+                "train": {k: finite(v) for k, v in result.train.items()},
                 "history": {k: [finite(v) for v in values] for k, values in result.history.items()},
                 "chosen": {k: finite(v) for k, v in result.chosen.items()},
                 "seconds": dict(result.seconds),
@@ -175,6 +179,7 @@ def _entry(content: dict[str, Any]) -> Entry:
         key=content["key"],
         failure=failure,
         result_sha256=content.get("result_sha256", ""),
+        train=content.get("train", {}),
         history=content.get("history", {}),
         chosen=content.get("chosen", {}),
         seconds=content.get("seconds", {}),

@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Where:
-    """What a score is of: a family at a size, on ``val`` or ``test``, by a metric."""
+    """What a score is of: a family at a size, on ``train``, ``val`` or ``test``, by a metric."""
 
     family: str
     size: int

@@ -68,6 +68,7 @@ def write_results(
         "sentences": list(found.sentences),
         "caveats": list(found.caveats),
         "release": asdict(found.choice) if found.choice else None,
+        "gaps": [_json(asdict(gap)) for gap in found.gaps],
         "points": [_json(asdict(point)) for point in points],
         "differences": [_json({**asdict(d), "winner": d.winner}) for d in found.differences],
         "trends": [_json({**asdict(t), "verdict": t.verdict}) for t in found.trends],
@@ -189,6 +190,7 @@ def _cells(entries: Sequence[Entry], scored: Sequence[ScoredCell]) -> list[dict[
             cell = by_key[entry.key]
             row |= {
                 "status": "done",
+                "train": _json(cell.train),
                 "val": _json(cell.val),
                 "test": _json(cell.test),
                 "chosen": dict(entry.chosen),

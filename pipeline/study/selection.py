@@ -16,10 +16,11 @@ from pipeline.study.learning_curve import Curves, Where
 
 @dataclass(frozen=True)
 class ScoredCell:
-    """A finished cell with its scores by metric; NaN where undefined."""
+    """A finished cell with its scores on the three splits by metric; NaN where undefined."""
 
     cell: Cell
     key: str
+    train: dict[str, float]
     val: dict[str, float]
     test: dict[str, float]
 

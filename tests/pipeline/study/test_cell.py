@@ -7,6 +7,7 @@ import pytest
 import torch
 from toy_study import BINARY, Toy, ToyParams, open_store, toy_config, write_store
 
+from pipeline.metrics import score
 from pipeline.study.cell import Splits, arithmetic, fit_cell, pinned_threads
 from pipeline.study.config import StudyConfig
 from pipeline.study.features import Preparation
@@ -36,7 +37,9 @@ def test_a_cell_predicts_every_scan_of_val_and_test(tmp_path: Path, raw: Splits)
     assert result.test.shape == (32, 2)
     assert result.test.dtype == np.float64
     assert result.chosen == {"epoch": 2.0}
-    assert set(result.seconds) == {"fit", "predict"}
+    own = raw.prepared_by(family, 1).train.take(planned.train)
+    assert result.train == score(BINARY, own.target, family.predict_proba(own.x))
+    assert set(result.seconds) == {"fit", "predict", "score_train"}
     assert all(seconds >= 0 for seconds in result.seconds.values())
 
 

@@ -30,7 +30,7 @@ def plan_of(store: Path, family: str, sizes: tuple[int, ...] = (10, 20)) -> Plan
 def entry(plan: Plan, number: int, fit: float, failure: Failure | None = None) -> Entry:
     planned = plan.cells[number]
     seconds = {"fit": fit, "predict": 0.5}
-    return Entry(planned.cell, planned.key, failure, "", {}, {}, seconds, 0)
+    return Entry(planned.cell, planned.key, failure, "", {}, {}, {}, seconds, 0)
 
 
 def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
@@ -38,8 +38,12 @@ def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
     first = entry(plan, 0, 3.0)
     found = estimate_costs(plan, open_store(store), {first.key: first})
     for planned in plan.cells:  # linear's work grows with its scans, two a patient
-        assert found.of_cells[planned.key] == pytest.approx(3.0 * planned.cell.size / 10 + 0.5)
-    assert found.left(plan.cells[1:3]) == pytest.approx(7.0)
+        predicted = 0.5 * (1 + len(planned.train) / 52)  # of validation and test scans 52 in all
+        assert found.of_cells[planned.key] == pytest.approx(
+            3.0 * planned.cell.size / 10 + predicted
+        )
+    both = sum(found.of_cells[planned.key] for planned in plan.cells[1:3])
+    assert found.left(plan.cells[1:3]) == pytest.approx(both)
 
 
 def test_a_failed_cell_sets_no_pace(store: Path) -> None:

@@ -97,6 +97,33 @@ def test_results_and_tables_tell_the_same(study: Path) -> None:
     assert {pair["test"] for pair in results["differences"]} == {"delong"}
 
 
+def test_the_training_curve_and_its_gap_are_of_the_journals_scores(study: Path) -> None:
+    results = read_json(study / "results.json")
+    on_train = {
+        (p["family"], p["size"]): p
+        for p in results["points"]
+        if (p["split"], p["metric"]) == ("train", "auc")
+    }
+    on_test = {
+        (p["family"], p["size"]): p["mean"]
+        for p in results["points"]
+        if (p["split"], p["metric"]) == ("test", "auc")
+    }
+    assert {(gap["family"], gap["size"]) for gap in results["gaps"]} == set(on_train)
+    for gap in results["gaps"]:
+        at = gap["family"], gap["size"]
+        cells = [
+            cell["train"]["auc"]
+            for cell in results["cells"]
+            if (cell["family"], cell["size"]) == at and cell["status"] == "done"
+        ]
+        assert on_train[at]["mean"] == pytest.approx(np.mean(cells))
+        assert gap["value"] == pytest.approx(on_train[at]["mean"] - on_test[at])
+        assert gap["low"] <= gap["value"] <= gap["high"]
+    assert on_train["linear", 24]["low"] is None  # one subset takes every patient
+    assert on_train["linear", 6]["low"] is not None
+
+
 def test_sentences_say_what_limits_and_what_is_foretold(study: Path) -> None:
     sentences = read_json(study / "results.json")["sentences"]
     assert any(s.startswith("At 24 patients") and "limited" in s for s in sentences)

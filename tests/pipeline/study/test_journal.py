@@ -20,6 +20,7 @@ def result(seed: int = 0) -> CellResult:
     return CellResult(
         val=rng.dirichlet([1, 1], 7),
         test=rng.dirichlet([1, 1], 9),
+        train={"auc": 1.0, "log_loss": float("nan")},
         history={"val_auc": [0.5, float("nan"), 0.7]},
         chosen={"epoch": 3.0, "penalty": float("inf")},
         seconds={"fit": 1.25, "predict": 0.5},
@@ -37,6 +38,7 @@ def test_a_cell_is_read_back_bit_for_bit(journal: Journal) -> None:
 
     assert entry == written
     assert entry is not None and entry.failure is None and entry.cell == CELL
+    assert entry.train == {"auc": 1.0, "log_loss": None}
     assert entry.history == {"val_auc": [0.5, None, 0.7]}
     assert entry.chosen == {"epoch": 3.0, "penalty": None}
     assert entry.seconds == {"fit": 1.25, "predict": 0.5}

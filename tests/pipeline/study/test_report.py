@@ -164,7 +164,7 @@ def test_curves_csv_has_a_row_for_every_point(study: Path) -> None:
     with (study / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
 
-    assert len(rows) == len(points) == 2 * 2 * 2 * 5  # families, sizes, splits, metrics
+    assert len(rows) == len(points) == 2 * 2 * 3 * 5  # families, sizes, splits, metrics
     for row, point in zip(rows, points, strict=True):
         assert (row["family"], int(row["size"])) == (point["family"], point["size"])
         assert float(row["mean"]) == point["mean"]

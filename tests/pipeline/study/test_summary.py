@@ -40,7 +40,8 @@ def config(families: tuple[str, ...] = ("linear", "forest"), **fields: Any) -> S
 
 def scored(family: str, subset: int, seed: int, val: float, size: int = 80) -> ScoredCell:
     cell = Cell(family, size, subset, seed)
-    return ScoredCell(cell, f"{family}-{subset}-{seed}", {"auc": val, "brier": val}, {"auc": 0.5})
+    scores = {"auc": val, "brier": val}
+    return ScoredCell(cell, f"{family}-{subset}-{seed}", {"auc": 0.9}, scores, {"auc": 0.5})
 
 
 def told(found: Curves, **fields: Any) -> list[str]:

@@ -109,7 +109,8 @@ class Toy(Family[ToyParams]):
         return Fit(history={"train_loss": [1.0, float("nan")]}, chosen={"epoch": 2.0})
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        distance = torch.stack([((x - mean) ** 2).sum(1) for mean in self.means], dim=1)
+        squares = [((x - mean) ** 2).flatten(1).sum(1) for mean in self.means]
+        distance = torch.stack(squares, dim=1)
         return torch.softmax(-0.1 * distance.double(), dim=1).numpy()
 
     def state(self) -> State:
