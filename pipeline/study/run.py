@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from pipeline.study.interim import INTERIM, InterimReports, write_interim
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
 from pipeline.study.results import FORMAT, FORMAT_VERSION, write_results
+from pipeline.study.usage import USAGE, sampled
 from pipeline.study.watch import Watcher
 
 STUDY: Final = "study.json"
@@ -99,7 +100,10 @@ def run_study(
         watcher.begin(plan, set(entries))
         if entries:
             watcher.event(f"{len(entries)} of {len(plan.cells)} cells stand in the journal")
-        with InterimReports(config, store_folder, out, cohort) as reports:
+        with (
+            sampled(out / USAGE) if missing else nullcontext(),
+            InterimReports(config, store_folder, out, cohort) as reports,
+        ):
             compute(plan, store, out, missing, entries, workers, watcher, reports)
         ordered = [entries[planned.key] for planned in plan.cells if planned.key in entries]
         _refuse_all_failed(ordered)

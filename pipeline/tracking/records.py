@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Final
 
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, read_json
+from pipeline.study.usage import USAGE, read_usage
 from pipeline.tracking.client import TrackingError
 
 KEY: Final = "medcurve.key"
@@ -28,16 +29,26 @@ NOTE: Final = "mlflow.note.content"
 TAGS: Final = frozenset({KEY, CONTENT, STUDY, CELL, KIND, CODE, PARENT, NOTE, "mlflow.runName"})
 
 ARTIFACTS: Final = ("report.html", "results.json", "curves.csv", "costs.csv", "study.json")
+TRADEOFF: Final = ("noise", "bias2", "variance_data", "variance_seed", "variance", "total")
+_SYSTEM_POINTS: Final = 500
 _MAX_PARAM: Final = 6000  # characters, MLflow's limit
 
 
 @dataclass(frozen=True)
 class MetricPoint:
-    """One value of a metric; ``step`` is the number of training patients, or the epoch."""
+    """One value of a metric.
+
+    Attributes:
+        name, value: What.
+        step: Number of training patients; for a cell's ``history/`` the epoch, for ``system/`` the
+            number of the sample.
+        time_ms: When it was measured, in milliseconds since 1970; None: at the run's end.
+    """
 
     name: str
     value: float
     step: int
+    time_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,7 @@ def read_study(folder: Path) -> tuple[Mapping[str, Any], RunRecord]:
         metrics=(
             *(MetricPoint(name, float(value), 0) for name, value in counts.items()),
             *_headline_curves(results),
+            *_system(folder),
         ),
         failed=False,
         start_ms=min(run.start_ms for run in families),
@@ -145,23 +157,56 @@ def _headline_curves(results: Mapping[str, Any]) -> Iterator[MetricPoint]:
             yield MetricPoint(f"test_{metric}/{point['family']}", point["mean"], point["size"])
 
 
+def _system(folder: Path) -> Iterator[MetricPoint]:
+    """What the machine was like while the study ran, under MLflow's own names.
+
+    A long study's samples are averaged by as many as it takes to show no more than a chart can.
+    """
+    samples = read_usage(folder / USAGE)
+    together = -(-len(samples) // _SYSTEM_POINTS)
+    for step, first in enumerate(range(0, len(samples), together or 1)):
+        some = [asdict(sample) for sample in samples[first : first + together]]
+        for name in some[0]:
+            if name != "time_ms":
+                value = round(fmean(sample[name] for sample in some), 1)
+                yield MetricPoint(f"system/{name}", value, step, some[-1]["time_ms"])
+
+
+def _tradeoff(results: Mapping[str, Any], family: str) -> Iterator[MetricPoint]:
+    """Bias and variance of the expected squared loss, and the gap from training to test scans."""
+    terms = [
+        (part["term"], part)
+        for part in results["decomposition"]
+        if (part["family"], part["loss"], part["class_name"]) == (family, "squared", "")
+        and part["term"] in TRADEOFF
+    ]
+    gaps = [("train_test_gap", gap) for gap in results["gaps"] if gap["family"] == family]
+    for name, found in (*terms, *gaps):
+        yield from _with_ends(name, found, "value")
+
+
+def _with_ends(name: str, found: Mapping[str, Any], value: str) -> Iterator[MetricPoint]:
+    """A value with its interval as three metrics; what is undefined is left out."""
+    for metric, key in {name: value, f"{name}_low": "low", f"{name}_high": "high"}.items():
+        if found[key] is not None:
+            yield MetricPoint(metric, found[key], found["size"])
+
+
 def _family_run(
     results: Mapping[str, Any], journal: Mapping[str, Mapping[str, Any]], family: str
 ) -> RunRecord:
     """A family's learning curves: every metric with step = number of training patients."""
     mine = [cell for cell in results["cells"] if cell["family"] == family]
     cells = tuple(_cell_run(results, cell, journal[cell["key"]]) for cell in mine)
-    metrics = []
+    metrics: list[MetricPoint] = []
     for point in results["points"]:
         if point["family"] == family:
             name = f"{point['split']}_{point['metric']}"
-            shown = {name: "mean", f"{name}_low": "low", f"{name}_high": "high"}
-            shown[f"{name}_sd_subsets"] = "sd_subsets"
-            metrics += [
-                MetricPoint(metric, point[attribute], point["size"])
-                for metric, attribute in shown.items()
-                if point[attribute] is not None
-            ]
+            metrics += _with_ends(name, point, "mean")
+            if point["sd_subsets"] is not None:
+                spread = MetricPoint(f"{name}_sd_subsets", point["sd_subsets"], point["size"])
+                metrics.append(spread)
+    metrics += _tradeoff(results, family)
     fits = defaultdict(list)
     for cell in mine:
         if cell["status"] == "done":
@@ -186,7 +231,7 @@ def _cell_run(
     size, done = cell["size"], cell["status"] == "done"
     values: dict[str, float | None] = {}
     if done:
-        for split in ("test", "val"):
+        for split in ("test", "val", "train"):
             values |= {f"{split}_{metric}": value for metric, value in cell[split].items()}
         values |= {f"{name}_seconds": value for name, value in entry["seconds"].items()}
         values |= {f"chosen_{name}": value for name, value in cell["chosen"].items()}

@@ -135,7 +135,8 @@ class _Sync:
         """Log what the record holds; the same points again are no new points for MLflow."""
         from mlflow.entities import Metric, Param
 
-        metrics = [Metric(m.name, m.value, record.end_ms, m.step) for m in record.metrics]
+        end = record.end_ms
+        metrics = [Metric(m.name, m.value, m.time_ms or end, m.step) for m in record.metrics]
         params = [Param(name, value) for name, value in record.params.items()]
         calls = max(-(-len(metrics) // _METRICS_PER_CALL), -(-len(params) // _PARAMS_PER_CALL))
         for call in range(calls):

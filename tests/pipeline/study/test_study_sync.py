@@ -247,3 +247,64 @@ def test_epochs_are_the_steps_of_a_cells_history(copied: Path) -> None:
 
     history = [(m.step, m.value) for m in cell.metrics if m.name == "history/train_loss"]
     assert history == [(1, 0.9), (3, 0.5)]
+
+
+def test_a_family_run_draws_bias_variance_and_the_gap(uri: str, study: Path) -> None:
+    from mlflow import MlflowClient
+
+    report = sync_study(study, uri)
+    client = MlflowClient(uri, uri)
+    family = next(r for r in runs(uri, report) if r.info.run_name == "linear")
+    results = read_json(study / "results.json")
+
+    def drawn(name: str) -> dict[int, float]:
+        return {p.step: p.value for p in client.get_metric_history(family.info.run_id, name)}
+
+    terms = {
+        name: {
+            part["size"]: part["value"]
+            for part in results["decomposition"]
+            if (part["family"], part["loss"], part["class_name"], part["term"])
+            == ("linear", "squared", "", name)
+            and part["value"] is not None
+        }
+        for name in ("bias2", "variance_data", "variance", "total")
+    }
+    for name, wanted in terms.items():
+        assert drawn(name) == wanted
+        assert set(drawn(f"{name}_low")) == set(drawn(f"{name}_high")) == set(wanted)
+    assert set(terms["total"]) == {6, 24}
+    assert set(terms["variance_data"]) == {6}  # one subset takes every patient
+    for size, total in terms["total"].items():
+        parts = drawn("bias2")[size] + drawn("variance").get(size, 0.0)
+        assert parts == pytest.approx(total)
+    assert "variance_seed" not in family.data.metrics  # one seed cannot tell
+    assert "noise" not in family.data.metrics  # nothing is known of it but on phantoms
+    for size, gap in drawn("train_test_gap").items():
+        assert gap == pytest.approx(drawn("train_auc")[size] - drawn("test_auc")[size])
+    assert "train_test_gap_high" in family.data.metrics
+    cell = next(r for r in runs(uri, report) if r.data.tags["medcurve.kind"] == "cell")
+    assert {"train_auc", "val_auc", "test_auc"} <= set(cell.data.metrics)
+
+
+def test_the_load_of_the_machine_is_shown_by_the_time_it_was_measured(
+    uri: str, copied: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    lines = [f"{1000 * n},{n % 100}.0,{2000 + n}.0,50.0" for n in range(1, 1201)]
+    (copied / "system.csv").write_text("\n".join(["time_ms,cpu,used,share", *lines, "9,4"]))
+    report = sync_study(copied, uri)
+    history = MlflowClient(uri, uri).get_metric_history(
+        report.run_id, "system/system_memory_usage_megabytes"
+    )
+    history.sort(key=lambda point: point.step)
+
+    assert len(history) == 400  # 1200 samples, three to a point
+    assert (history[0].value, history[0].timestamp) == (2002.0, 3000)
+    assert (history[-1].value, history[-1].timestamp) == (3199.0, 1200_000)
+    parent = MlflowClient(uri, uri).get_run(report.run_id)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"} <= set(
+        parent.data.metrics
+    )
+    assert sync_study(copied, uri).created == 0
