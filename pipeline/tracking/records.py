@@ -29,7 +29,7 @@ NOTE: Final = "mlflow.note.content"
 TAGS: Final = frozenset({KEY, CONTENT, STUDY, CELL, KIND, CODE, PARENT, NOTE, "mlflow.runName"})
 
 ARTIFACTS: Final = ("report.html", "results.json", "curves.csv", "costs.csv", "study.json")
-TRADEOFF: Final = ("noise", "bias2", "variance_data", "variance_seed", "variance", "total")
+TERMS: Final = ("noise", "bias2", "variance_data", "variance_seed", "variance", "total")
 _SYSTEM_POINTS: Final = 500
 _MAX_PARAM: Final = 6000  # characters, MLflow's limit
 
@@ -173,12 +173,26 @@ def _system(folder: Path) -> Iterator[MetricPoint]:
 
 
 def _tradeoff(results: Mapping[str, Any], family: str) -> Iterator[MetricPoint]:
-    """Bias and variance of the expected squared loss, and the gap from training to test scans."""
-    terms = [
-        (part["term"], part)
+    """Bias and variance of the expected squared loss, and the gap from training to test scans.
+
+    Where one subset takes every patient, what is left of the variance is the seed's alone: it is
+    drawn as that, and not as a fall of the variance.
+    """
+    parts = [
+        part
         for part in results["decomposition"]
         if (part["family"], part["loss"], part["class_name"]) == (family, "squared", "")
-        and part["term"] in TRADEOFF
+        and part["term"] in TERMS
+    ]
+    whole = {
+        part["size"]
+        for part in parts
+        if part["term"] == "variance_data" and part["value"] is not None
+    }
+    terms = [
+        (part["term"], part)
+        for part in parts
+        if part["term"] != "variance" or part["size"] in whole
     ]
     gaps = [("train_test_gap", gap) for gap in results["gaps"] if gap["family"] == family]
     for name, found in (*terms, *gaps):
@@ -186,9 +200,14 @@ def _tradeoff(results: Mapping[str, Any], family: str) -> Iterator[MetricPoint]:
 
 
 def _with_ends(name: str, found: Mapping[str, Any], value: str) -> Iterator[MetricPoint]:
-    """A value with its interval as three metrics; what is undefined is left out."""
-    for metric, key in {name: value, f"{name}_low": "low", f"{name}_high": "high"}.items():
-        if found[key] is not None:
+    """A value with its interval and spread; what is undefined is left out.
+
+    MLflow draws every metric in a chart of its own and gives what stands before a stroke a section:
+    the few charts that tell the story come first, their uncertainty below.
+    """
+    ends = ("low", "high", "sd_subsets")
+    for metric, key in {name: value, **{f"uncertainty/{name}_{end}": end for end in ends}}.items():
+        if found.get(key) is not None:
             yield MetricPoint(metric, found[key], found["size"])
 
 
@@ -201,11 +220,7 @@ def _family_run(
     metrics: list[MetricPoint] = []
     for point in results["points"]:
         if point["family"] == family:
-            name = f"{point['split']}_{point['metric']}"
-            metrics += _with_ends(name, point, "mean")
-            if point["sd_subsets"] is not None:
-                spread = MetricPoint(f"{name}_sd_subsets", point["sd_subsets"], point["size"])
-                metrics.append(spread)
+            metrics += _with_ends(f"{point['split']}_{point['metric']}", point, "mean")
     metrics += _tradeoff(results, family)
     fits = defaultdict(list)
     for cell in mine:

@@ -18,6 +18,7 @@ from pipeline.tracking.records import (
     ARTIFACTS,
     CONTENT,
     KEY,
+    NOTE,
     PARENT,
     STUDY,
     RunRecord,
@@ -32,6 +33,7 @@ REPORTED: Final = "medcurve.artifacts"  # digest of the artifacts that were logg
 _METRICS_PER_CALL: Final = 1000  # MLflow's limits
 _PARAMS_PER_CALL: Final = 100
 _PAGE: Final = 1000
+_TRADEOFF: Final = ("bias2", "variance", "noise", "total")  # lines of one chart
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class SyncReport:
         unchanged: Runs that stood already.
         curves_page: The page of MLflow's UI that draws the families' learning curves of the
             headline metric: what follows the server's address.
+        tradeoff_pages: Likewise bias, variance and their sum, one page for each family.
     """
 
     experiment_id: str
@@ -52,6 +55,7 @@ class SyncReport:
     created: int
     unchanged: int
     curves_page: str
+    tradeoff_pages: tuple[str, ...]
 
 
 def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncReport:
@@ -76,11 +80,10 @@ def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncRe
         known = _known_runs(client, experiment_id, results["study"])
         sync = _Sync(client, experiment_id, known, progress, total=sum(1 for _ in study))
         run_id = sync.put(study, parent="")
+        pages = _describe(client, sync, study, results)
         _log_dataset(client, run_id, results)
         _log_artifacts(client, run_id, folder)
-    families = [sync.ids[family.key] for family in study.children]
-    page = _curves_page(experiment_id, families, f"test_{results['config']['metric']}")
-    return SyncReport(experiment_id, run_id, sync.created, sync.unchanged, page)
+    return SyncReport(experiment_id, run_id, sync.created, sync.unchanged, *pages)
 
 
 @dataclass
@@ -192,13 +195,35 @@ def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
     client.set_tag(run_id, REPORTED, stand)
 
 
-def _curves_page(experiment_id: str, runs: Sequence[str], metric: str) -> str:
-    """Address of MLflow's metric page, which draws one line a run against the step."""
+def _describe(
+    client: MlflowClient, sync: _Sync, study: RunRecord, results: Mapping[str, Any]
+) -> tuple[str, tuple[str, ...]]:
+    """Lead from the runs' descriptions to the charts; returns the addresses of these."""
+    runs = [sync.ids[family.key] for family in study.children]
+    headline = f"test_{results['config']['metric']}"
+    curves = _chart_page(sync.experiment_id, runs, [headline])
+    tradeoffs = []
+    texts = {study.key: f"[Learning curves]({curves[1:]})\n\n{study.tags[NOTE]}"}
+    for family in study.children:
+        there = {point.name for point in family.metrics}
+        terms = [term for term in _TRADEOFF if term in there]
+        page = _chart_page(sync.experiment_id, [sync.ids[family.key]], terms or [headline])
+        tradeoffs.append(page)
+        texts[family.key] = f"[Bias and variance by number of training patients]({page[1:]})"
+    for key, text in texts.items():
+        stands = sync.known[key].data.tags.get(NOTE) if key in sync.known else None
+        if stands != text:
+            client.set_tag(sync.ids[key], NOTE, text)
+    return curves, tuple(tradeoffs)
+
+
+def _chart_page(experiment_id: str, runs: Sequence[str], metrics: Sequence[str]) -> str:
+    """Address of MLflow's metric page, which draws one line a run and metric against the step."""
     content = {
         "runs": json.dumps(list(runs)),
-        "metric": json.dumps(metric),
+        "metric": json.dumps(metrics[0]),
         "experiments": json.dumps([experiment_id]),
-        "plot_metric_keys": json.dumps([metric]),
+        "plot_metric_keys": json.dumps(list(metrics)),
         "plot_layout": "{}",
         "x_axis": "step",
         "y_axis_scale": "linear",

@@ -121,12 +121,22 @@ def test_a_family_run_draws_the_learning_curve(uri: str, study: Path) -> None:
     }
 
     assert {point.step: point.value for point in history} == wanted
-    assert {"val_auc", "test_accuracy_low", "test_brier_high", "fit_seconds"} <= set(
-        family.data.metrics
-    )
+    assert {
+        "val_auc",
+        "uncertainty/test_accuracy_low",
+        "uncertainty/test_brier_high",
+        "fit_seconds",
+    } <= set(family.data.metrics)
     assert family.info.run_id in report.curves_page
     assert report.curves_page.startswith("/#/metric?")
     assert "test_auc" in report.curves_page
+    assert family.info.run_id in report.tradeoff_pages[0]
+    assert "bias2" in report.tradeoff_pages[0] and "noise" not in report.tradeoff_pages[0]
+    assert report.tradeoff_pages[0][1:] in family.data.tags["mlflow.note.content"]
+    parent = client.get_run(report.run_id)
+    assert parent.data.tags["mlflow.note.content"].startswith(
+        f"[Learning curves]({report.curves_page[1:]})"
+    )
 
 
 def test_syncing_twice_adds_nothing(uri: str, study: Path) -> None:
@@ -270,19 +280,19 @@ def test_a_family_run_draws_bias_variance_and_the_gap(uri: str, study: Path) -> 
         }
         for name in ("bias2", "variance_data", "variance", "total")
     }
+    terms["variance"].pop(24, None)  # one subset takes every patient: what is left is the seed's
     for name, wanted in terms.items():
         assert drawn(name) == wanted
-        assert set(drawn(f"{name}_low")) == set(drawn(f"{name}_high")) == set(wanted)
+        for end in ("low", "high"):
+            assert set(drawn(f"uncertainty/{name}_{end}")) == set(wanted)
     assert set(terms["total"]) == {6, 24}
-    assert set(terms["variance_data"]) == {6}  # one subset takes every patient
-    for size, total in terms["total"].items():
-        parts = drawn("bias2")[size] + drawn("variance").get(size, 0.0)
-        assert parts == pytest.approx(total)
+    assert set(terms["variance_data"]) == set(terms["variance"]) == {6}
+    assert drawn("bias2")[6] + drawn("variance")[6] == pytest.approx(drawn("total")[6])
     assert "variance_seed" not in family.data.metrics  # one seed cannot tell
     assert "noise" not in family.data.metrics  # nothing is known of it but on phantoms
     for size, gap in drawn("train_test_gap").items():
         assert gap == pytest.approx(drawn("train_auc")[size] - drawn("test_auc")[size])
-    assert "train_test_gap_high" in family.data.metrics
+    assert "uncertainty/train_test_gap_high" in family.data.metrics
     cell = next(r for r in runs(uri, report) if r.data.tags["medcurve.kind"] == "cell")
     assert {"train_auc", "val_auc", "test_auc"} <= set(cell.data.metrics)
 
