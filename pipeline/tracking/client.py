@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ARTIFACTS: Final = "mlartifacts"
+_DATABASE: Final = re.compile(r"(postgres|postgresql|mysql|mssql)(\+\w+)?://")
+_LOCK: Final = 0x6D656463  # "medc": any number that others are not likely to take
 
 # MLflow reads these when it is imported, so they are set before any function can import it. What
 # the user has set stays.
@@ -49,6 +51,14 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///"))
 
 
+def with_driver(uri: str) -> str:
+    """A URI of PostgreSQL by the driver that medcurve's extra installs; any other as it is.
+
+    Which driver a plain ``postgresql://`` means changed with SQLAlchemy 2.1.
+    """
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", uri)
+
+
 def prepare_store(uri: str) -> None:
     """Make a store ready for use: a SQLite file is created, or migrated, by one process only.
 
@@ -57,16 +67,18 @@ def prepare_store(uri: str) -> None:
     it (``mlflow.db.before-upgrade``).
 
     Raises:
-        TrackingError: ``tracking.unreachable`` or ``tracking.bad_uri``.
+        TrackingError: ``tracking.unreachable``, ``tracking.no_driver`` or ``tracking.bad_uri``.
     """
+    if "://" not in uri:
+        raise TrackingError(
+            "tracking.bad_uri",
+            f"'{uri}' is not a tracking URI",
+            fix="use sqlite:///PATH, http(s)://HOST:PORT or postgresql://...",
+        )
     path = sqlite_path(uri)
     if path is None:
-        if "://" not in uri:
-            raise TrackingError(
-                "tracking.bad_uri",
-                f"'{uri}' is not a tracking URI",
-                fix="use sqlite:///PATH, http(s)://HOST:PORT or postgresql://...",
-            )
+        if _DATABASE.match(uri):
+            _prepare_database(with_driver(uri))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as lock:
@@ -85,7 +97,23 @@ def connect(uri: str) -> MlflowClient:
         TrackingError: As ``prepare_store``.
     """
     prepare_store(uri)
+    uri = with_driver(uri)
     return _import_client()(tracking_uri=uri, registry_uri=uri)
+
+
+def _prepare_database(uri: str) -> None:
+    """Let one process at a time create the tables of a database server.
+
+    A database that does not answer is said at once: MLflow itself would try again for minutes.
+    """
+    from sqlalchemy import NullPool, create_engine, text
+
+    with answering(uri):
+        engine = create_engine(uri, poolclass=NullPool)
+        with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":  # held until the transaction ends
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            _open(uri)
 
 
 @contextmanager
@@ -96,6 +124,12 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            "tracking.no_driver",
+            f"{public(uri)}: Python has no '{error.name}', which talks to this kind of database",
+            fix="for PostgreSQL: pip install 'medcurve[postgres]'",
+        ) from error
     # What requests raises are OSErrors.
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         first = public(str(error).strip().splitlines()[0])[:300]

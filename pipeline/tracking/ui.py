@@ -18,6 +18,7 @@ from pipeline.tracking.client import (
     prepare_store,
     public,
     sqlite_path,
+    with_driver,
 )
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -59,7 +60,7 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> int:
 
 
 def _command(uri: str, port: int) -> list[str]:
-    path = sqlite_path(uri)
+    path, uri = sqlite_path(uri), with_driver(uri)
     folder = (path.parent / ARTIFACTS).resolve().as_uri() if path else None
     hosts = f"localhost:{port},{_LOOPBACK}:{port}"
     return [
