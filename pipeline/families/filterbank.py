@@ -21,6 +21,7 @@ from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import boosting, logistic, ridge
+from pipeline.families.axes import effort
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.boosting import BoostConfig, Forest
 from pipeline.families.gaussian_derivatives import (
@@ -136,6 +137,11 @@ class Filterbank(Family[FilterbankParams]):
         self._weights = fitted.weights
         progress(1, 1)
         return Fit(chosen={"penalty": fitted.penalty, "left_out_error": fitted.left_out_error})
+
+    def work(self, n_scans: int) -> float:
+        if self.params.classifier == "boosted":
+            return super().work(n_scans)
+        return effort(n_scans, len(self._weights.weight))
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         if self.params.classifier == "boosted":

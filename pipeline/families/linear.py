@@ -15,7 +15,7 @@ from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import logistic
-from pipeline.families.axes import Axes, standard
+from pipeline.families.axes import Axes, effort, standard
 from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.families.logistic import Weights
 
@@ -93,6 +93,9 @@ class Linear(Family[LinearParams]):
         on_inputs = Weights(axes.unproject(solved[best].weight), solved[best].bias)
         self._weights = on_inputs.on_raw(mean, scale)
         return Fit(chosen={"penalty": penalties[best], "val_log_loss": losses[best]})
+
+    def work(self, n_scans: int) -> float:
+        return effort(n_scans, len(self._weights.weight))
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return logistic.probability(self.task, self._weights.logits(_flat(x)))

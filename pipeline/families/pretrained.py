@@ -18,7 +18,7 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import best_device, seeded
 from pipeline.families import logistic, ridge
-from pipeline.families.axes import standard
+from pipeline.families.axes import effort, standard
 from pipeline.families.backbones import ARCHITECTURES, Architecture, Backbone, NetworkName
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.checkpoint import OwnCheckpoint
@@ -175,6 +175,11 @@ class Pretrained(Family[PretrainedParams]):
             rates=net.rates(self.params.layer_decay),
             begun=True,
         )
+
+    def work(self, n_scans: int) -> float:
+        if self._probes:
+            return effort(n_scans, len(self._weights.weight))
+        return super().work(n_scans)
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         if self._probes:

@@ -24,6 +24,7 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.families import logistic, ridge
+from pipeline.families.axes import effort
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.conv_net import ConvNet, ConvNetParams
 from pipeline.families.frozen import classifier_of, features_of
@@ -152,6 +153,9 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         self._weights = fitted.weights
         progress(1, 1)
         return Fit(chosen={"penalty": fitted.penalty, "left_out_error": fitted.left_out_error})
+
+    def work(self, n_scans: int) -> float:
+        return effort(n_scans, len(self._weights.weight))
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return logistic.probability(self.task, self._weights.logits(x.numpy()))

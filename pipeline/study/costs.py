@@ -6,19 +6,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from statistics import median
 from typing import Final
 
-from data_prep.store import Store
+from data_prep.store import IndexRow, Store
 from pipeline.dataset import Scans, load_rows
 from pipeline.families import FAMILIES, FamilyConfig, build_family
 from pipeline.study.cell import pinned_threads
 from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.journal import Entry
 
-# A try is on a cell of at least this many scans, if there is one: smaller batches are slower.
-_TRIED_SCANS: Final = 64
-_FEW_SCANS: Final = 32
+_TRIED_SCANS: Final = 48  # enough for the pace of a batch; features of volumes are dear
+_FEW_SCANS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,22 @@ class _Samples:
     @classmethod
     def read(cls, plan: Plan, store: Store) -> _Samples:
         rows = {split: store.rows(split) for split in ("train", "val", "test")}
-        ordered = sorted(plan.cells, key=lambda one: len(one.train))
-        chosen = next((one for one in ordered if len(one.train) >= _TRIED_SCANS), ordered[-1])
         predicted = len(rows["val"]) + len(rows["test"])
         return cls(
-            train=load_rows(store, [rows["train"][n] for n in chosen.train]),
-            few=load_rows(store, rows["val"][:_FEW_SCANS]),
+            train=load_rows(store, _of_each_class(rows["train"], _TRIED_SCANS)),
+            few=load_rows(store, _of_each_class(rows["val"], _FEW_SCANS)),
             predicted=predicted,
             scans=predicted + len(rows["train"]),
         )
+
+
+def _of_each_class(rows: list[IndexRow], count: int) -> list[IndexRow]:
+    """The first rows of each class in turn, so many in all."""
+    by_class: dict[tuple[int, ...], list[IndexRow]] = defaultdict(list)
+    for row in rows:
+        by_class[row.target].append(row)
+    turns = chain.from_iterable(zip_longest(*by_class.values()))
+    return list(islice((row for row in turns if row is not None), count))
 
 
 def _known(

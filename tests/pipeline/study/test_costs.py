@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from toy_study import open_store, write_store
+from toy_study import BINARY, open_store, write_store
 
-from pipeline.families import load_family_config
+from pipeline.families import build_family, load_family_config
 from pipeline.study import costs as costs_module
 from pipeline.study.config import StudyConfig
 from pipeline.study.costs import estimate_costs
@@ -34,10 +35,10 @@ def entry(plan: Plan, number: int, fit: float, failure: Failure | None = None) -
 
 
 def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
-    plan = plan_of(store, "linear")
+    plan = plan_of(store, "prior")
     first = entry(plan, 0, 3.0)
     found = estimate_costs(plan, open_store(store), {first.key: first})
-    for planned in plan.cells:  # linear's work grows with its scans, two a patient
+    for planned in plan.cells:  # prior's work grows with its scans, two a patient
         predicted = 0.5 * (1 + len(planned.train) / 52)  # of validation and test scans 52 in all
         assert found.of_cells[planned.key] == pytest.approx(
             3.0 * planned.cell.size / 10 + predicted
@@ -62,7 +63,7 @@ def test_a_network_is_tried_in_brief(store: Path, monkeypatch: pytest.MonkeyPatc
     found = estimate_costs(plan, open_store(store), {})
     for planned in plan.cells:
         n = len(planned.train)
-        share = training.scans_seen(n) / training.brief().scans_seen(64)
+        share = training.scans_seen(n) / training.brief().scans_seen(48)
         assert found.of_cells[planned.key] == pytest.approx(2.0 * share)
 
 
@@ -89,6 +90,20 @@ def test_a_family_that_cannot_be_tried_stops_nothing(
     monkeypatch.setattr("pipeline.families.linear.Linear.fit", refuse)
     plan = plan_of(store, "linear")
     assert set(estimate_costs(plan, open_store(store), {}).of_cells.values()) == {0.0}
+
+
+def test_few_scans_of_every_class_are_tried(store: Path) -> None:
+    samples = costs_module._Samples.read(plan_of(store, "linear"), open_store(store))
+    assert np.bincount(samples.train.target).tolist() == [24, 24]
+    assert np.bincount(samples.few.target).tolist() == [8, 8]
+    assert (samples.predicted, samples.scans) == (52, 172)
+
+
+def test_decompositions_grow_faster_than_their_scans() -> None:
+    config = load_family_config("random_features")
+    work = build_family(config, BINARY, (1, 28, 28), 0).work
+    assert work(60) < 2 * work(30)  # what does not grow counts for most of it
+    assert work(4000) > 4 * work(2000)
 
 
 def test_work_counts_the_scans_that_steps_see() -> None:
