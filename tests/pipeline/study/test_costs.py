@@ -44,7 +44,8 @@ def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
             3.0 * planned.cell.size / 10 + predicted
         )
     both = sum(found.of_cells[planned.key] for planned in plan.cells[1:3])
-    assert found.left(plan.cells[1:3]) == pytest.approx(both)
+    ready = [("prior", seed) for seed in plan.seeds]
+    assert found.left(plan.cells[1:3], ready) == pytest.approx(both)
 
 
 def test_a_failed_cell_sets_no_pace(store: Path) -> None:
