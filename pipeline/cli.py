@@ -338,6 +338,28 @@ def sync(
 
 
 @app.command()
+def rerun(
+    run_id: Annotated[str, typer.Argument(help="Run ID of a cell, from its page in MLflow.")],
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Most a metric may differ where machine or versions are others by now."
+        ),
+    ] = 1e-4,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Fit a run of a study again, from its id alone; exit status 0 if its metrics are equal.
+
+    Example: medcurve rerun 04ca41572c96454e82c2c592751fbf32
+    """
+    from pipeline.reproduction import rerun_stage
+
+    if not rerun_stage(run_id, runs, tracking_uri, tolerance):
+        raise typer.Exit(1)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
     runs: Runs = RUNS,

@@ -22,7 +22,6 @@ from data_prep.readers.policy import ReadPolicy
 from data_prep.stage import stage_digest
 from data_prep.store import IndexRow, Store
 from pipeline.dataset import targets
-from pipeline.families import FamilyConfig
 from pipeline.metrics import METRICS, bootstrap
 from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
@@ -30,7 +29,7 @@ from pipeline.serving.seen import SeenScans
 from pipeline.study.config import StudyConfig
 from pipeline.study.grid import PlannedCell, Positions
 from pipeline.study.journal import Floats
-from pipeline.study.plan import Refit, refit
+from pipeline.study.plan import Refit, recorded_study, refit
 from pipeline.study.results import RESULTS
 
 
@@ -63,8 +62,7 @@ def release(
         StudyError: ``study.no_cell`` where versions or machine differ from the study's.
     """
     results = _results(study, store)
-    choice, config = results["release"], StudyConfig.model_validate(results["config"])
-    families = {n: FamilyConfig.model_validate(f) for n, f in results["families"].items()}
+    choice, (config, families) = results["release"], recorded_study(results)
     fitted = refit(config, families, store, study, choice["key"], progress)
     _refuse_another_model(fitted)
     cell = fitted.planned.cell

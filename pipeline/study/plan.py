@@ -63,7 +63,7 @@ def open_plan(config: StudyConfig, store_folder: Path) -> tuple[Plan, Store]:
     """
     families = _families(config)
     config = config.model_copy(update={"families": tuple(families)})
-    return _lay_out(config, families, store_folder)
+    return lay_out(config, families, store_folder)
 
 
 def refit(
@@ -87,7 +87,7 @@ def refit(
     Raises:
         StudyError: ``study.no_cell`` if the study has no finished cell of that key here.
     """
-    plan, store = _lay_out(config, families, store_folder)
+    plan, store = lay_out(config, families, store_folder)
     journal = Journal(out / CELLS)
     planned = next((planned for planned in plan.cells if planned.key == key), None)
     entry = journal.read(key)
@@ -97,17 +97,38 @@ def refit(
             f"{out}: no finished cell {key[:12]} for this store, config, version and machine",
             fix="run the study again here: its cells are then computed by this machine",
         )
+    return fit_again(plan, store, planned, journal.probabilities(entry), progress)
+
+
+def fit_again(
+    plan: Plan,
+    store: Store,
+    planned: PlannedCell,
+    journaled: tuple[Floats, Floats],
+    progress: Progress = silent,
+) -> Refit:
+    """Fit one cell of a plan; ``journaled`` are its probabilities of the first time."""
     raw = Splits.load(store)
-    cell = planned.cell
+    cell, threads = planned.cell, plan.config.threads
     family = build_family(plan.families[cell.family], store.task, raw.train.scan_shape, cell.seed)
-    prepared = raw.prepared_by(family, config.threads)
-    result = fit_cell(planned, family, prepared, config.threads, progress)
-    return Refit(planned, family, result, journal.probabilities(entry))
+    result = fit_cell(planned, family, raw.prepared_by(family, threads), threads, progress)
+    return Refit(planned, family, result, journaled)
 
 
-def _lay_out(
+def recorded_study(results: Mapping[str, Any]) -> tuple[StudyConfig, dict[str, FamilyConfig]]:
+    """What a study was told, from its ``results.json``."""
+    families = {n: FamilyConfig.model_validate(f) for n, f in results["families"].items()}
+    return StudyConfig.model_validate(results["config"]), families
+
+
+def lay_out(
     config: StudyConfig, families: Mapping[str, FamilyConfig], store_folder: Path
 ) -> tuple[Plan, Store]:
+    """Lay out a study with these very families on a store, for this machine.
+
+    Raises:
+        CohortError, StageError: As ``open_plan``.
+    """
     store = Store.open(store_folder)
     check_leaks(store.index)  # whatever wrote the store: no score of a torn patient is ever made
     return make_plan(config, families, store, arithmetic(config.threads)), store

@@ -3,6 +3,7 @@
 MLflow takes about a second to import, so it is imported when a function first needs it.
 """
 
+from pipeline.tracking.cell_run import CellRun, find_cell_run
 from pipeline.tracking.client import TrackingError, default_uri, prepare_store, public
 from pipeline.tracking.predictions import log_predictions
 from pipeline.tracking.registry import Registered, download_model, register_package
@@ -10,11 +11,13 @@ from pipeline.tracking.sync import SyncReport, sync_study
 from pipeline.tracking.ui import serve_ui
 
 __all__ = [
+    "CellRun",
     "Registered",
     "SyncReport",
     "TrackingError",
     "default_uri",
     "download_model",
+    "find_cell_run",
     "log_predictions",
     "prepare_store",
     "public",
