@@ -6,13 +6,14 @@ import errno
 import signal
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from data_prep.errors import MedcurveError
+from data_prep.errors import ConfigError, MedcurveError
 from data_prep.stage import medcurve_version
 from pipeline.console import fail, say
 
@@ -39,12 +40,25 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder that all results go t
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")
 ]
+StudyWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Cells at once; default: one per core, of all nodes with Ray."
+    ),
+]
 Uri = Annotated[
     str | None,
     typer.Option("--tracking-uri", help="MLflow store; default: runs/mlflow.db (SQLite)."),
 ]
 
 RUNS = Path("runs")
+
+
+class EngineName(StrEnum):
+    """What computes the cells of a study."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 @app.command()
@@ -228,8 +242,19 @@ def study(
             "computed stays. May be repeated.",
         ),
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="Compute on this machine, or on a Ray cluster.")
+    ] = EngineName.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="Ray cluster: local (start one here, the default), auto (the one this machine is "
+            "a node of), HOST:PORT or ray://HOST:PORT.",
+        ),
+    ] = None,
     runs: Runs = RUNS,
-    workers: Workers = None,
+    workers: StudyWorkers = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Run families x sizes x subsets x seeds; go on where a broken run stopped.
@@ -239,11 +264,25 @@ def study(
     from pipeline import stages
     from pipeline.workspace import open_workspace
 
-    workspace, count = open_workspace(runs, data, prep), stages.workers(workers)
+    only, extend = only or [], extend or []
+    ray = _ray_address(engine, address)
+    workspace = open_workspace(runs, data, prep)
     if dry_run:
-        stages.cost_stage(workspace, name, count, only=only or (), extend=extend or ())
+        stages.cost_stage(workspace, name, workers, only=only, extend=extend, ray=ray)
         return
-    stages.study_stage(workspace, name, count, tracking_uri, only=only or (), extend=extend or ())
+    stages.study_stage(workspace, name, workers, tracking_uri, only=only, extend=extend, ray=ray)
+
+
+def _ray_address(engine: EngineName, address: str | None) -> str | None:
+    if engine is EngineName.RAY:
+        return address or "local"
+    if address is not None:
+        raise ConfigError(
+            "config.address_without_ray",
+            f"--address {address} is that of a Ray cluster, and the engine is '{engine}'",
+            fix="add --engine ray, or leave --address out",
+        )
+    return None
 
 
 @app.command()

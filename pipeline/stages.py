@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,9 +33,11 @@ from data_prep.stage import check_inputs, stage_digest
 from data_prep.survey import survey_cohort
 from pipeline.console import progress, say, table, warn
 from pipeline.study.config import StudyConfig, extended
+from pipeline.study.errors import StudyError
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.study.jobs import Engine
     from pipeline.study.run import StudyResult
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
@@ -175,24 +178,29 @@ def prep_stage(workspace: Workspace, processes: int) -> None:
 def study_stage(
     workspace: Workspace,
     name: str,
-    processes: int,
+    processes: int | None,
     uri: str | None,
     *,
     only: Sequence[str] = (),
     extend: Sequence[str] = (),
+    ray: str | None = None,
 ) -> StudyResult:
-    """Run a study or go on with it, write its report and bring MLflow up to date."""
+    """Run a study or go on with it, write its report and bring MLflow up to date.
+
+    ``ray`` is the address of a Ray cluster; None: cells are computed by processes here.
+    """
     config = extended(read_config(find_config("study", name), StudyConfig), extend)
-    return _run_study(workspace, config, name, processes, uri, only)
+    return _run_study(workspace, config, name, processes, uri, only, ray)
 
 
 def cost_stage(
     workspace: Workspace,
     name: str,
-    processes: int,
+    processes: int | None,
     *,
     only: Sequence[str] = (),
     extend: Sequence[str] = (),
+    ray: str | None = None,
 ) -> None:
     """Say what a study would cost, without running it."""
     from pipeline.study.run import cost_of_study
@@ -206,10 +214,11 @@ def cost_stage(
         [(name, str(cells), duration(s) if cells else "–") for name, cells, s in found.families],
     )
     standing = f", {found.standing} of them stand in the journal" if found.standing else ""
-    clock = sum(seconds for _, _, seconds in found.families) / processes
+    with _engine(ray, processes, config.threads) as (_, count):
+        clock = sum(seconds for _, _, seconds in found.families) / count
     say(
-        f"{found.cells} cells{standing}; about {duration(clock)} on {processes} "
-        f"{'process' if processes == 1 else 'processes'} (nothing was written)"
+        f"{found.cells} cells{standing}; about {duration(clock)} on {count} "
+        f"{'process' if count == 1 else 'processes'} (nothing was written)"
     )
 
 
@@ -225,9 +234,10 @@ def _run_study(
     workspace: Workspace,
     config: StudyConfig,
     name: str,
-    processes: int,
+    processes: int | None,
     uri: str | None,
     only: Sequence[str] = (),
+    ray: str | None = None,
 ) -> StudyResult:
     from pipeline.families import load_family_config
     from pipeline.study.interim import INTERIM
@@ -238,15 +248,16 @@ def _run_study(
         load_family_config(family)
     refuse_stale(workspace)
     out = workspace.study(name)
-    with Board() as board:
+    with _engine(ray, processes, config.threads) as (engine, count), Board() as board:
         result = run_study(
             config,
             workspace.store,
             out,
-            workers=processes,
+            workers=count,
             only=only,
             watcher=board,
             cohort=workspace.cohort.name,
+            engine=engine,
         )
     failed = f", {result.failed} failed" if result.failed else ""
     pending = f", {result.pending} pending" if result.pending else ""
@@ -257,6 +268,28 @@ def _run_study(
     report_stage(workspace, name)
     sync_stage(workspace, name, uri)
     return result
+
+
+@contextmanager
+def _engine(
+    ray: str | None, processes: int | None, threads: int
+) -> Iterator[tuple[Engine | None, int]]:
+    """What computes the cells of a study, and how many at once: all that there is room for, unless
+    a number of processes is asked for.
+    """
+    if ray is None:
+        yield None, workers(processes)
+        return
+    try:
+        from pipeline.study.ray_engine import connect, run_ray, slots
+    except ModuleNotFoundError as error:
+        raise StudyError(
+            "study.no_ray",
+            f"--engine ray needs the Python package Ray, which is not installed ({error})",
+            fix="install it with: pip install -c constraints.txt -e '.[ray]'",
+        ) from error
+    with connect(ray, workers(processes) * threads):
+        yield partial(run_ray, say=say), processes or max(1, slots(threads))
 
 
 def refuse_stale(workspace: Workspace) -> None:

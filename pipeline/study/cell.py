@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from data_prep.progress import Progress, silent
@@ -30,6 +32,8 @@ from pipeline.study.grid import PlannedCell
 from pipeline.study.journal import CellResult
 
 BuildFamily = Callable[[FamilyConfig, Task, tuple[int, ...], int], Family[Any]]
+# What a family is given, (N, ...) by the name of the split.
+Inputs = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,20 @@ class Splits:
         """The splits with ``x`` prepared by this family."""
         with pinned_threads(threads):
             return Splits(*(scans.with_x(family.prepare(scans.x)) for scans in vars(self).values()))
+
+    def inputs(self) -> Inputs:
+        """``x`` of each split."""
+        return {split: scans.x.numpy() for split, scans in vars(self).items()}
+
+    def with_inputs(self, inputs: Inputs) -> Splits:
+        """The splits with these ``x``, which are not copied; they may be read-only."""
+        with warnings.catch_warnings():
+            # torch has no tensors that are read-only; families do not write to their scans
+            warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+            tensors = {split: torch.from_numpy(x) for split, x in inputs.items()}
+        return Splits(
+            **{split: scans.with_x(tensors[split]) for split, scans in vars(self).items()}
+        )
 
 
 def arithmetic(threads: int) -> dict[str, str]:

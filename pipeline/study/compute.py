@@ -20,6 +20,7 @@ from pipeline.study.errors import StudyStoppedError
 from pipeline.study.features import Preparation, preparation
 from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.interim import InterimReports
+from pipeline.study.jobs import Engine
 from pipeline.study.journal import CELLS, CellResult, Entry, Failure, Journal
 from pipeline.study.watch import Watcher
 from pipeline.study.worker import Setup
@@ -37,24 +38,26 @@ def compute(
     workers: int,
     watcher: Watcher,
     reports: InterimReports,
+    engine: Engine | None = None,
 ) -> None:
-    """Compute the missing cells and journal each as it is finished."""
+    """Compute the missing cells, by default on this machine; journal each as it is finished."""
     if not missing:
         return
     journal = Journal(out / CELLS)
     truth = targets(store.task, [row.target for row in store.rows("val")])
     left = _Left(estimate_costs(plan, store, entries), missing, workers)
     watcher.expect(left.seconds)
+    checkpoints = out / CHECKPOINTS
     setup = Setup(
         store=store.folder,
         features=out / FEATURES,
-        checkpoints=out / CHECKPOINTS,
+        checkpoints=checkpoints,
         families=plan.families,
         threads=plan.config.threads,
     )
     needs = _needs(plan)
     with _signals() as signals:
-        cells = run_local(
+        cells = (engine or run_local)(
             setup,
             missing,
             lambda planned: needs[planned.cell.family, planned.cell.seed],
@@ -65,7 +68,7 @@ def compute(
             now_ms = time.time_ns() // 1_000_000
             entries[planned.key] = journal.write(planned.cell, planned.key, result, now_ms)
             if not (isinstance(result, Failure) and result.passing):
-                shutil.rmtree(setup.checkpoints / planned.key, ignore_errors=True)
+                shutil.rmtree(checkpoints / planned.key, ignore_errors=True)
             value = None
             if isinstance(result, Failure):
                 watcher.event(f"{planned.cell} failed: [{result.code}] {result.message}")

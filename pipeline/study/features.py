@@ -9,16 +9,13 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from data_prep.files import digest, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from data_prep.stage import medcurve_version
 from pipeline.families import FAMILIES, FamilyConfig
-from pipeline.families.base import Family
-from pipeline.study.cell import Splits
+from pipeline.study.cell import Inputs
 from pipeline.study.grid import RESULT_VERSION
 
 
@@ -36,12 +33,11 @@ class Preparation:
     seed: int
     key: str
 
-    def compute(self, folder: Path, family: Family[Any], raw: Splits, threads: int) -> None:
-        """Prepare all scans and keep the features; their digests are written last."""
+    def save(self, folder: Path, inputs: Inputs) -> None:
+        """Keep the prepared ``x`` of each split; their digests are written last."""
         folder.mkdir(parents=True, exist_ok=True)
         digests = {}
-        for split, scans in vars(raw.prepared_by(family, threads)).items():
-            features = scans.x.numpy()
+        for split, features in inputs.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.ascontiguousarray(features), allow_pickle=False)
             data = buffer.getvalue()
@@ -49,20 +45,18 @@ class Preparation:
             digests[split] = sha256_bytes(data)
         write_json(self._record(folder), digests)
 
-    def load(self, folder: Path, raw: Splits) -> Splits | None:
-        """The splits with prepared ``x``, mapped into memory; None where absent or damaged."""
+    def load(self, folder: Path) -> Inputs | None:
+        """Prepared ``x`` of each split, mapped into memory; None where absent or damaged."""
         if not self._record(folder).is_file():
             return None
-        digests = read_json(self._record(folder))
         loaded = {}
-        for split, scans in vars(raw).items():
+        for split, expected in read_json(self._record(folder)).items():
             path = self._features(folder, split)
-            if not path.is_file() or sha256_file(path) != digests[split]:
+            if not path.is_file() or sha256_file(path) != expected:
                 return None
             # Mode "c": torch wants memory that may be written; what is written stays private.
-            features = np.load(path, mmap_mode="c", allow_pickle=False)
-            loaded[split] = scans.with_x(torch.from_numpy(features))
-        return Splits(**loaded)
+            loaded[split] = np.load(path, mmap_mode="c", allow_pickle=False)
+        return loaded
 
     def _features(self, folder: Path, split: str) -> Path:
         return folder / f"{self.key}-{split}.npy"

@@ -22,6 +22,7 @@ from pipeline.study.errors import StudyError
 from pipeline.study.findings import find
 from pipeline.study.grid import Plan, curve_first
 from pipeline.study.interim import INTERIM, InterimReports, write_interim
+from pipeline.study.jobs import Engine
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
 from pipeline.study.results import FORMAT, FORMAT_VERSION, write_results
@@ -61,6 +62,7 @@ def run_study(
     only: Collection[str] = (),
     watcher: Watcher | None = None,
     cohort: str = "",
+    engine: Engine | None = None,
 ) -> StudyResult:
     """Run a study, or go on with one that was interrupted.
 
@@ -75,6 +77,7 @@ def run_study(
             when no cell is pending.
         watcher: Told what happens.
         cohort: Name of the cohort, for the record; else that of the store's parent folder.
+        engine: What computes the cells; default: processes on this machine.
 
     Raises:
         ConfigError: A family's config is missing or wrong.
@@ -104,7 +107,7 @@ def run_study(
             sampled(out / USAGE) if missing else nullcontext(),
             InterimReports(config, store_folder, out, cohort) as reports,
         ):
-            compute(plan, store, out, missing, entries, workers, watcher, reports)
+            compute(plan, store, out, missing, entries, workers, watcher, reports, engine)
         ordered = [entries[planned.key] for planned in plan.cells if planned.key in entries]
         _refuse_all_failed(ordered)
         pending = len(plan.cells) - len(ordered)

@@ -1,4 +1,4 @@
-"""The process that computes cells: it holds the store in memory and takes one job at a time."""
+"""What computes cells: it holds the store in memory and takes one job at a time."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_prep.errors import MedcurveError
 from data_prep.store import Store
+from data_prep.task import Task
 from pipeline.checkpoint import Checkpoints
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
@@ -31,7 +32,7 @@ class Setup:
     Attributes:
         store: Folder of the store.
         features: Folder that keeps prepared scans.
-        checkpoints: Folder that keeps the way back of each cell, under its key.
+        checkpoints: Folder that keeps the way back of each cell, under its key; None: none is kept.
         families: Config of each family by name.
         threads: Threads of one cell.
         build: Makes a family from its config.
@@ -39,7 +40,7 @@ class Setup:
 
     store: Path
     features: Path
-    checkpoints: Path
+    checkpoints: Path | None
     families: Mapping[str, FamilyConfig]
     threads: int
     build: BuildFamily = build_family
@@ -69,64 +70,89 @@ class Prepared:
 
 
 Answer = CellResult | Failure | Prepared
+_Done = TypeVar("_Done")
 
 
 @dataclass
 class Worker:
-    """Computes jobs on one store; the work of the process, without the process."""
+    """Computes jobs on one store; the work of the process, without the process.
+
+    Attributes:
+        setup: What it was told.
+        raw: The store's scans.
+        task: What is predicted.
+    """
 
     setup: Setup
     raw: Splits
-    store: Store
+    task: Task
     _prepared: dict[str, Splits] = field(default_factory=dict)
 
     @classmethod
     def open(cls, setup: Setup) -> Worker:
         """Load the store; its digests were checked by whoever started the workers."""
         store = Store.open(setup.store, verify=False)
-        return cls(setup=setup, raw=Splits.load(store), store=store)
+        return cls(setup=setup, raw=Splits.load(store), task=store.task)
 
     def answer(self, job: Job) -> Answer:
         """Do a job; an error becomes a ``Failure``, so that the other cells go on."""
-        try:
-            if job.planned is None:
-                assert job.needs is not None
-                self._splits(job.needs)
-                return Prepared()
-            cell = job.planned.cell
-            prepared = self._splits(job.needs) if job.needs else self.raw
-            family = self._build(cell.family, cell.seed)
-            key = job.planned.key
-            return fit_cell(
-                job.planned,
-                family,
-                prepared,
-                self.setup.threads,
-                checkpoints=Checkpoints(self.setup.checkpoints / key, key),
-            )
-        except MedcurveError as error:
-            return Failure(error.code, f"{error.message} {error.fix}".strip())
-        except Exception as error:  # a fault of one family must not end a night's study
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            message = f"{type(error).__name__} at {place}: {error}"
-            return Failure("study.cell_crashed", message, passing=True)
+        return attempt(lambda: self._do(job))
+
+    def fit(self, planned: PlannedCell, splits: Splits) -> CellResult:
+        """Fit a cell on its patients of ``splits``, as its family takes them.
+
+        Raises:
+            FamilyError: If the family refuses these scans.
+        """
+        cell, key, folder = planned.cell, planned.key, self.setup.checkpoints
+        return fit_cell(
+            planned,
+            self._build(cell.family, cell.seed),
+            splits,
+            self.setup.threads,
+            checkpoints=Checkpoints(folder / key, key) if folder else None,
+        )
+
+    def prepare(self, needs: Preparation) -> Splits:
+        """The store's scans, prepared.
+
+        Raises:
+            FamilyError: If the family cannot prepare them.
+        """
+        family = self._build(needs.family, needs.seed)
+        return self.raw.prepared_by(family, self.setup.threads)
+
+    def _do(self, job: Job) -> CellResult | Prepared:
+        splits = self._splits(job.needs) if job.needs else self.raw
+        return Prepared() if job.planned is None else self.fit(job.planned, splits)
 
     def _build(self, name: str, seed: int) -> Family[Any]:
         shape = self.raw.train.scan_shape
-        return self.setup.build(self.setup.families[name], self.store.task, shape, seed)
+        return self.setup.build(self.setup.families[name], self.task, shape, seed)
 
     def _splits(self, needs: Preparation) -> Splits:
         if needs.key not in self._prepared:
             folder = self.setup.features
-            splits = needs.load(folder, self.raw)
-            if splits is None:
-                family = self._build(needs.family, needs.seed)
-                needs.compute(folder, family, self.raw, self.setup.threads)
-                splits = needs.load(folder, self.raw)
-                assert splits is not None
-            self._prepared[needs.key] = splits
+            inputs = needs.load(folder)
+            if inputs is None:
+                needs.save(folder, self.prepare(needs).inputs())
+                inputs = needs.load(folder)
+                assert inputs is not None
+            self._prepared[needs.key] = self.raw.with_inputs(inputs)
         return self._prepared[needs.key]
+
+
+def attempt(do: Callable[[], _Done]) -> _Done | Failure:
+    """Do it; an error becomes a ``Failure``: a fault of one family must not end a night's study."""
+    try:
+        return do()
+    except MedcurveError as error:
+        return Failure(error.code, f"{error.message} {error.fix}".strip())
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        message = f"{type(error).__name__} at {place}: {error}"
+        return Failure("study.cell_crashed", message, passing=True)
 
 
 def work(setup: Setup, pipe: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,39 @@ def test_mlflow_out_of_reach_stops_nothing_but_sync(
     assert medcurve("sync", study, *common) == 2
 
 
+def test_a_study_on_ray_leaves_the_same_files(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    runs, study = tmp_path / "runs", Path("tiny") / "study-tiny-study"
+    shutil.copytree(place / "runs", runs)
+    shutil.rmtree(runs / study)
+    names = ("study", str(place / "tiny-study.yaml"), "--data", str(place / "tiny.yaml"))
+    on_ray = (*names, "--runs", str(runs), "--engine", "ray", "--workers", "1")
+    before = signal.getsignal(signal.SIGTERM)
+
+    assert medcurve(*on_ray, "--dry-run") == 0
+    assert "on 1 process (nothing was written)" in capsys.readouterr().out
+    assert medcurve(*on_ray) == 0
+    assert "3 cells, 3 computed now" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) == before  # Ray puts one of its own in its place
+    here = place / "runs" / study
+    for path in [*here.glob("cells/*.safetensors"), here / "results.json"]:
+        assert (runs / study / path.relative_to(here)).read_bytes() == path.read_bytes()
+
+
+def test_without_ray_the_engine_says_how_to_install_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "pipeline.study.ray_engine", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    names = ("study", str(place / "tiny-study.yaml"), "--data", str(place / "tiny.yaml"))
+    assert medcurve(*names, "--runs", str(place / "runs"), "--engine", "ray") == 2
+    printed = capsys.readouterr().err
+    assert "study.no_ray" in printed
+    assert "pip install" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -191,6 +225,10 @@ def test_mlflow_out_of_reach_stops_nothing_but_sync(
         (("ingest", "no/such.yaml"), "config.not_found"),
         (("study", "dmo", "--data", "phantom3d"), "did you mean 'demo'"),
         (("split", "phantom3d"), "stage.missing"),
+        (
+            ("study", "demo", "--data", "phantom3d", "--address", "auto"),
+            "config.address_without_ray",
+        ),
         (
             ("study", "demo", "--data", "phantom3d", "--prep", "phantm3d"),
             "did you mean 'phantom3d'",

@@ -56,10 +56,11 @@ def test_arithmetic_names_the_threads_and_versions() -> None:
 
 
 def test_kept_features_are_those_of_the_family(tmp_path: Path, raw: Splits) -> None:
-    PREPARATION.compute(tmp_path / "features", toy(), raw, 1)
-    kept = PREPARATION.load(tmp_path / "features", raw)
+    PREPARATION.save(tmp_path / "features", raw.prepared_by(toy(), 1).inputs())
+    inputs = PREPARATION.load(tmp_path / "features")
 
-    assert kept is not None
+    assert inputs is not None
+    kept = raw.with_inputs(inputs)
     for name in ("train", "val", "test"):
         expected = toy().prepare(getattr(raw, name).x)
         scans = getattr(kept, name)
@@ -68,15 +69,15 @@ def test_kept_features_are_those_of_the_family(tmp_path: Path, raw: Splits) -> N
 
 
 def test_absent_or_damaged_features_do_not_count(tmp_path: Path, raw: Splits) -> None:
-    folder = tmp_path / "features"
-    assert PREPARATION.load(folder, raw) is None
-    PREPARATION.compute(folder, toy(), raw, 1)
+    folder, inputs = tmp_path / "features", raw.prepared_by(toy(), 1).inputs()
+    assert PREPARATION.load(folder) is None
+    PREPARATION.save(folder, inputs)
     path = folder / f"{'f' * 64}-val.npy"
     data = bytearray(path.read_bytes())
     data[-3] ^= 4
     path.write_bytes(data)
-    assert PREPARATION.load(folder, raw) is None
+    assert PREPARATION.load(folder) is None
 
-    PREPARATION.compute(folder, toy(), raw, 1)
+    PREPARATION.save(folder, inputs)
     path.unlink()
-    assert PREPARATION.load(folder, raw) is None
+    assert PREPARATION.load(folder) is None

@@ -23,9 +23,9 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.keeper import Keeper
 from pipeline.study import compute, run, worker
 from pipeline.study.config import StudyConfig
-from pipeline.study.engine import Needs
 from pipeline.study.errors import StudyError, StudyStoppedError
 from pipeline.study.grid import Plan, PlannedCell
+from pipeline.study.jobs import Needs
 from pipeline.study.journal import CellResult, Failure
 from pipeline.study.plan import open_plan, refit
 from pipeline.study.run import cost_of_study, run_study

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_prep.files import sha256_bytes
 from data_prep.progress import Progress, silent
 from data_prep.stage import new_stage
 from data_prep.store import IndexRow, Store, write_index, write_shard
@@ -21,8 +22,10 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
-from pipeline.study.engine import Needs
-from pipeline.study.grid import PlannedCell
+from pipeline.study.config import StudyConfig
+from pipeline.study.features import Preparation
+from pipeline.study.grid import Plan, PlannedCell, make_plan
+from pipeline.study.jobs import Engine, Needs
 from pipeline.study.journal import CellResult, Failure
 from pipeline.study.worker import Job, Setup, Worker
 
@@ -73,10 +76,17 @@ def open_store(folder: Path) -> Store:
 
 
 class ToyParams(FamilyParams):
-    """``mood`` decides what the family does when it is fitted; ``diary`` counts preparations."""
+    """What the family does when it is fitted, and the files that it writes to.
+
+    Attributes:
+        mood: What it does.
+        diary: Gets a line for each preparation.
+        fits: Gets a line for each fit: what it was fitted on, and the parent process.
+    """
 
     mood: str = "good"
     diary: str = ""
+    fits: str = ""
 
 
 class Toy(Family[ToyParams]):
@@ -101,6 +111,10 @@ class Toy(Family[ToyParams]):
         progress: Progress = silent,
         checkpoints: Checkpoints | None = None,
     ) -> Fit:
+        if self.params.fits:
+            with Path(self.params.fits).open("a") as fits:
+                trained_on = sha256_bytes("".join(train.scan_ids).encode())
+                fits.write(f"{self.seed}-{trained_on} {os.getppid()}\n")
         _act(self.params.mood, len(train))
         self.check_classes(train)
         self.means = torch.stack(
@@ -127,13 +141,17 @@ def _act(mood: str, n_scans: int) -> None:
         raise RuntimeError("a fault of the family")
     if mood == "dies" or (mood == "dies when large" and n_scans > 20):
         os._exit(9)
+    if mood == "dawdles":
+        time.sleep(0.2)
     if mood == "sleeps":
         time.sleep(60)
 
 
-def toy_config(mood: str = "good", diary: Path | None = None) -> FamilyConfig:
+def toy_config(
+    mood: str = "good", diary: Path | None = None, fits: Path | None = None
+) -> FamilyConfig:
     """A family config that is not looked up in ``FAMILIES``."""
-    params = ToyParams(mood=mood, diary=str(diary or ""))
+    params = ToyParams(mood=mood, diary=str(diary or ""), fits=str(fits or ""))
     return FamilyConfig.model_construct(family="toy", params=params)
 
 
@@ -162,3 +180,55 @@ def in_process(
         answer = worker.answer(Job(planned, needs(planned)))
         assert isinstance(answer, CellResult | Failure)
         yield planned, answer
+
+
+Outcome = dict[tuple[str, int, int, int], CellResult | Failure]
+
+
+class Toys:
+    """A study of toy families on one store, without its folder."""
+
+    def __init__(
+        self, root: Path, families: dict[str, FamilyConfig], subsets: int = 2, seeds: int = 1
+    ) -> None:
+        self.store = write_store(root / "store")
+        config = StudyConfig(families=tuple(families), sizes=(6, 12), subsets=subsets, seeds=seeds)
+        self.plan: Plan = make_plan(config, families, open_store(self.store), {})
+        self.setup = Setup(
+            self.store, root / "features", root / "checkpoints", families, 1, build_toy
+        )
+
+    def run(
+        self,
+        engine: Engine,
+        workers: int = 1,
+        needs: Needs = lambda _: None,
+        *,
+        cells: Sequence[PlannedCell] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+        after: Callable[[int], None] = lambda _: None,
+    ) -> Outcome:
+        """What an engine makes of the cells; ``after`` is told the number that are finished."""
+        cells = self.plan.cells if cells is None else cells
+        found: Outcome = {}
+        for planned, result in engine(self.setup, cells, needs, workers=workers, stopped=stopped):
+            cell = planned.cell
+            assert (cell.family, cell.size, cell.subset, cell.seed) not in found
+            found[cell.family, cell.size, cell.subset, cell.seed] = result
+            after(len(found))
+        return found
+
+
+def toy_needs(planned: PlannedCell) -> Preparation:
+    """One preparation for each seed."""
+    return Preparation(planned.cell.family, planned.cell.seed, f"toy-{planned.cell.seed}")
+
+
+def assert_same_bits(one: Outcome, other: Outcome) -> None:
+    """All cells of both are done, with the same probabilities."""
+    assert one.keys() == other.keys()
+    for key, first in one.items():
+        second = other[key]
+        assert isinstance(first, CellResult) and isinstance(second, CellResult)
+        assert first.val.tobytes() == second.val.tobytes()
+        assert first.test.tobytes() == second.test.tobytes()
