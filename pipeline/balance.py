@@ -29,7 +29,7 @@ def shares(columns: Floats) -> Floats:
 
 
 def balanced_weights(columns: Floats, *, by_label: bool) -> Floats:
-    """Weights of mean 1 under which all classes weigh the same.
+    """Weights of mean 1 under which all classes that there are weigh the same.
 
     Args:
         columns: (N, K) of zeros and ones.
@@ -38,11 +38,26 @@ def balanced_weights(columns: Floats, *, by_label: bool) -> Floats:
     Returns:
         (N, K) by label; else (N, 1), a weight for each scan.
     """
+    no, yes = answer_weights(columns, by_label=by_label)
+    each: Floats = np.where(columns == 1, yes, no)
+    return each if by_label else each.sum(axis=1, keepdims=True)
+
+
+def answer_weights(columns: Floats, *, by_label: bool) -> tuple[Floats, Floats]:
+    """(K,) weight of a 0 and (K,) weight of a 1 in each column; the rest as ``balanced_weights``.
+
+    A scan's weight is that of each label's answer, or the sum over the classes, where a 0 weighs
+    nothing.
+    """
     share = shares(columns)
     if by_label:
-        return np.where(columns == 1, 0.5 / share, 0.5 / (1 - share))
-    each: Floats = (columns / (share * columns.shape[1])).sum(axis=1, keepdims=True)
-    return each
+        no, yes = 0.5 / (1 - share), 0.5 / share
+        mean = np.where(columns == 1, yes, no).mean(axis=0)
+    else:
+        no, yes = np.zeros_like(share), 1 / (share * len(share))
+        mean = (columns * yes).sum(axis=1).mean()
+    # Already 1, but where a class (an answer) has no scans: then the others have its weight too.
+    return no / mean, yes / mean
 
 
 def prior_shift(columns: Floats, *, by_label: bool) -> Floats:

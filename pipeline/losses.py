@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from data_prep.errors import MedcurveError
 from data_prep.task import Task
-from pipeline.balance import prior_shift, shares
+from pipeline.balance import answer_weights, prior_shift
 
 LossName = Literal["auto", "cross_entropy", "focal", "cumulative", "earth_mover"]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -142,7 +142,10 @@ def training_loss(
     by_label = task.is_multi_label
     each = _of_scans(task, name, gamma)
     columns = task.one_hot(target)
-    share = torch.from_numpy(shares(columns)).float().to(device)
+    no, yes = (
+        torch.from_numpy(weight).float().to(device)
+        for weight in answer_weights(columns, by_label=by_label)
+    )
     shift = torch.from_numpy(prior_shift(columns, by_label=by_label)).float().to(device)
     spread = smoothing / (2 if by_label else task.n_classes)
 
@@ -151,9 +154,8 @@ def training_loss(
         values = each(logits - shift if shifted else logits, soft)
         if not weighted:
             return values.mean()
-        if by_label:
-            return (values * torch.where(wanted == 1, 0.5 / share, 0.5 / (1 - share))).mean()
-        return (values * (wanted / (share * len(share))).sum(dim=1)).mean()
+        weights = torch.where(wanted == 1, yes, no)
+        return (values * (weights if by_label else weights.sum(dim=1))).mean()
 
     return loss
 

@@ -29,7 +29,7 @@ from pipeline.families.gaussian_derivatives import (
     gradient_magnitude,
     hessian_eigenvalues,
 )
-from pipeline.families.logistic import Weights
+from pipeline.families.logistic import PENALTIES, Penalties, Weights
 
 _CHUNK_BYTES: Final = 32 << 20  # filter responses held at a time
 
@@ -57,10 +57,7 @@ class FilterbankParams(FamilyParams):
         default=("average", "deviation", "max"), min_length=1
     )
     classifier: Literal["ridge", "boosted"] = "ridge"
-    penalties: tuple[PositiveFloat, ...] = Field(
-        default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
-        min_length=1,
-    )
+    penalties: Penalties = PENALTIES
     boost: BoostConfig = BoostConfig()
     class_weights: ClassWeights = "none"
 

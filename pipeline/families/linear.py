@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from data_prep.progress import Progress, silent
@@ -17,7 +16,7 @@ from pipeline.dataset import Scans
 from pipeline.families import logistic
 from pipeline.families.axes import Axes, effort, standard
 from pipeline.families.base import Family, FamilyParams, Fit, State
-from pipeline.families.logistic import Weights
+from pipeline.families.logistic import PENALTIES, Penalties, Weights
 
 
 class LinearParams(FamilyParams):
@@ -32,10 +31,7 @@ class LinearParams(FamilyParams):
             chooses.
     """
 
-    penalties: tuple[PositiveFloat, ...] = Field(
-        default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
-        min_length=1,
-    )
+    penalties: Penalties = PENALTIES
     class_weights: ClassWeights = "none"
 
 

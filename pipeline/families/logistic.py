@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 from data_prep.task import Task
 from pipeline.balance import balanced_weights, prior_shift
 from pipeline.families.axes import Axes, Floats, Inputs, product
+
+# L2 penalties to choose from, relative to the mean squared length of a standardised row of inputs,
+# so that one grid serves any number of them: logistic regression's and ridge's alike.
+Penalties = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+PENALTIES: Final[Penalties] = (
+    *(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3),
+    *(3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
+)
 
 
 def columns(task: Task, target: NDArray[np.int64]) -> Floats:

@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from data_prep.progress import Progress, silent
@@ -22,7 +22,7 @@ from pipeline.families.axes import effort, standard
 from pipeline.families.backbones import ARCHITECTURES, Architecture, Backbone, NetworkName
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.checkpoint import OwnCheckpoint
-from pipeline.families.logistic import Weights
+from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.network import (
     fit_network,
     refuse_foreign_axes,
@@ -71,10 +71,7 @@ class PretrainedParams(FamilyParams):
     checkpoint: OwnCheckpoint | None = None
     mode: Literal["probe", "partial", "full"] = "probe"
     reading: ReadingConfig = ReadingConfig()
-    penalties: tuple[PositiveFloat, ...] = Field(
-        default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
-        min_length=1,
-    )
+    penalties: Penalties = PENALTIES
     class_weights: ClassWeights = "none"
     blocks: PositiveInt = 4
     layer_decay: float = Field(default=0.85, gt=0, le=1)

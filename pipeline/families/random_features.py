@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,7 +28,7 @@ from pipeline.families.axes import effort
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.conv_net import ConvNet, ConvNetParams
 from pipeline.families.frozen import classifier_of, features_of
-from pipeline.families.logistic import Weights
+from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.monai_nets import SMALL_EDGE, Architecture, build_monai_net
 from pipeline.families.network import state_of
 
@@ -47,7 +47,8 @@ class RandomFeaturesParams(FamilyParams):
     Attributes:
         network: ``none``: one layer of random filters, as the parameters below say. Else the name
             of a network whose first weights are frozen (``cnn_scratch``, ``resnet18``, ...); its
-            features are what its classifier would see, and only ``penalties`` counts besides.
+            features are what its classifier would see, and only ``penalties`` and
+            ``class_weights`` count besides.
         filters: Number of filters in all, shared evenly between the sizes.
         sizes: Edge lengths of the filters in voxels.
         draw: ``gaussian``; ``zero_mean``: the same without its mean, blind to brightness;
@@ -77,10 +78,7 @@ class RandomFeaturesParams(FamilyParams):
     threshold_sd: NonNegativeFloat = 0.5
     pyramid: tuple[PositiveInt, ...] = Field(default=(2,), min_length=1)
     pooling: tuple[Literal["average", "max"], ...] = Field(default=("average", "max"), min_length=1)
-    penalties: tuple[PositiveFloat, ...] = Field(
-        default=(1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6),
-        min_length=1,
-    )
+    penalties: Penalties = PENALTIES
     class_weights: ClassWeights = "none"
 
     @model_validator(mode="after")

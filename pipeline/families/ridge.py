@@ -1,9 +1,11 @@
 """Ridge regression on one-hot targets as a classifier, its penalty by leaving patients out.
 
-All penalties come from one decomposition, and leaving a patient out is exact without a refit: with
-the hat matrix H, the residual of the left-out scans g is (I - H_gg)^-1 e_g (Allen 1974, "PRESS",
-for one scan; Cook and Weisberg 1982 for a group). Whole patients are left out, because a scan is no
-test of a model that saw the same patient.
+All penalties come from one decomposition, and leaving a patient out needs no refit: with the hat
+matrix H, the residual of the left-out scans g is (I - H_gg)^-1 e_g (Allen 1974, "PRESS", for one
+scan; Cook and Weisberg 1982 for a group). It is exact for rows and weights as they are
+given: scales of features and shares of classes are those of all training scans, also of those that
+are left out. Whole patients are left out, because a scan is no test of a model that saw the same
+patient.
 """
 
 from __future__ import annotations

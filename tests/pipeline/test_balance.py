@@ -17,13 +17,17 @@ def columns_of(counts: list[int]) -> np.ndarray:
 
 
 @settings(max_examples=50, deadline=None)
-@given(counts=st.lists(st.integers(1, 60), min_size=2, max_size=5))
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=2, max_size=5).filter(lambda c: sum(map(bool, c)))
+)
 def test_weights_have_mean_one_and_each_class_the_same_sum(counts: list[int]) -> None:
     columns = columns_of(counts)
     weights = balanced_weights(columns, by_label=False)
     assert weights.shape == (len(columns), 1)
     assert weights.mean() == pytest.approx(1)
-    assert np.allclose((columns * weights).sum(axis=0), len(columns) / len(counts))
+    present = np.array(counts) > 0
+    expected = np.where(present, len(columns) / present.sum(), 0)
+    assert np.allclose((columns * weights).sum(axis=0), expected)
 
 
 @settings(max_examples=50, deadline=None)
@@ -52,6 +56,13 @@ def test_bayes_rule_with_and_without_balance_differs_by_the_shift(
     expected = density[0] * share[0] / (density[0] * share[0] + density[1] * other)
     odds = np.log(density[0] / density[1])
     assert expit(odds + prior_shift(one, by_label=True)[0]) == pytest.approx(expected)
+
+
+def test_a_label_that_all_or_no_scans_have_weighs_nothing_out() -> None:
+    columns = np.array([[0.0, 1.0, n < 3] for n in range(8)])
+    weights = balanced_weights(columns, by_label=True)
+    assert np.allclose(weights.mean(axis=0), 1)
+    assert np.allclose(weights[:, :2], 1)
 
 
 def test_equal_classes_are_left_alone() -> None:

@@ -218,6 +218,15 @@ def test_weights_of_classes_and_of_labels_keep_their_hand_values() -> None:
     assert float(loss(logits, columns)) == pytest.approx(float((each * weights).mean()), rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["multi-class", "multi-label"])
+def test_weights_have_mean_one_where_a_class_has_no_scans(kind: TaskKind) -> None:
+    columns = torch.eye(3).double()[[0, 0, 0, 1]]
+    target = columns.numpy().astype(np.int64) if kind == "multi-label" else np.array([0, 0, 0, 1])
+    loss = loss_of(kind, target, weighted=True)(torch.zeros(4, 3).double(), columns)
+    doubt = math.log(2) if kind == "multi-label" else math.log(3)  # of each scan, whatever it is
+    assert float(loss) == pytest.approx(doubt, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "cumulative", "earth_mover"])
 @pytest.mark.parametrize("kind", ["ordinal", "multi-label"])
 def test_a_balanced_loss_still_learns_the_training_frequencies(

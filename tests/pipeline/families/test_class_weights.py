@@ -9,16 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from data_prep.progress import silent
 from data_prep.task import Task, TaskKind
 from pipeline.balance import prior_shift, shares
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, boosting, build_family, logistic, ridge
-from pipeline.families.axes import Axes
+from pipeline.families.axes import Axes, standard
 from pipeline.families.boosting import BoostConfig
 from pipeline.metrics import score
 
@@ -133,6 +133,40 @@ def test_a_weight_in_the_ridge_is_as_good_as_scans_that_stand_several_times(
             plain_axes.unproject(plain.weights.weight),
             atol=1e-3,
         )
+
+
+def test_leaving_out_is_exact_where_a_class_has_no_scans() -> None:
+    """A draw of few patients can miss a class; weights must have mean 1 all the same."""
+    rng = np.random.default_rng(0)
+    task = Task(kind="multi-class", class_names=("a", "b", "c"))
+    target = np.array([0] * 21 + [1] * 9)
+    features = rng.normal(size=(30, 4)).astype(np.float32) + 0.8 * target[:, None]
+    ids = np.arange(30).astype(np.str_)
+    features = features.astype(np.float32)
+    found = ridge.fit_classifier(task, features, target, ids, [0.1], "balanced")
+    wanted, (mean, scale) = task.one_hot(target), standard(features, floor=1e-3)
+    rows = ((features - mean) / scale).astype(np.float64)
+    weights = np.where(target == 0, 15 / 21, 15 / 9)
+    squared = []
+    for out in range(30):
+        kept = np.arange(30) != out
+        model = Ridge(alpha=0.1 * 30).fit(rows[kept], wanted[kept], sample_weight=weights[kept])
+        squared.append(weights[out] * (wanted[out] - model.predict(rows[[out]])[0]) ** 2)
+    assert found.left_out_error == pytest.approx(np.mean(squared), rel=1e-4)
+
+
+def test_a_linear_model_is_penalised_alike_with_and_without_a_name_for_an_empty_class() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3)).astype(np.float32)
+    x -= x.mean(axis=0)
+    target = (np.arange(40) < 10).astype(np.int64)
+    rows = []
+    for names in ("ab", "abc"):
+        task = Task(kind="ordinal", class_names=tuple(names))  # a softmax for any number of classes
+        axes, wanted = Axes.of(x), logistic.columns(task, target)
+        solved = logistic.solve(task, axes, wanted, 0.1, None, logistic.balance(task, wanted))
+        rows.append(softmax(solved.logits(axes.projected)[:, :2], axis=1))
+    assert np.allclose(*rows, atol=1e-4)
 
 
 def test_a_ridge_classifier_has_a_regression_for_each_label() -> None:
