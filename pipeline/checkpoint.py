@@ -205,9 +205,13 @@ def weights_digest(net: nn.Module) -> str:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    seal = record.pop(_SEAL, None) if isinstance(record, dict) else None
-    if seal is None or seal != digest(record):
+    try:
+        record = read_json(path)
+        seal = record.pop(_SEAL, None) if isinstance(record, dict) else None
+        whole = seal is not None and seal == digest(record)
+    except RecursionError:  # JSON that is nested deeper than any that was written
+        whole = False
+    if not whole:
         raise _unusable(f"{path.name} does not have the content that it was written with")
     return dict(record)
 

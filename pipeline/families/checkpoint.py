@@ -6,14 +6,13 @@ import importlib.util
 import io
 import itertools
 import os
-import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-import safetensors
 import safetensors.torch
 import torch
 from pydantic import AfterValidator, Field
@@ -144,20 +143,62 @@ def read_checkpoint(checkpoint: Checkpoint, progress: Progress = silent) -> Weig
     """
     path = checkpoint.locate(progress)
     data = path.read_bytes()  # once: what is checked is what is read
-    found = sha256_bytes(data)
-    if not found.startswith(checkpoint.sha256):
+    _refuse_other(path, sha256_bytes(data), checkpoint.sha256)
+    if not data:
+        raise _unreadable(path, "the file is empty")
+    weights = _tensors(path, _parsed(path, data))
+    _refuse_no_numbers(path, weights)
+    return weights
+
+
+def check_digest(checkpoint: OwnCheckpoint) -> None:
+    """Refuse a file that is not there or is not the one that was meant, without reading weights.
+
+    Raises:
+        CheckpointError: ``checkpoint.not_found`` or ``checkpoint.wrong_sha256``.
+    """
+    path = checkpoint.locate()
+    _refuse_other(path, sha256_file(path), checkpoint.sha256)
+
+
+def _refuse_other(path: Path, found: str, wanted: str) -> None:
+    if not found.startswith(wanted):
         raise CheckpointError(
             "checkpoint.wrong_sha256",
-            f"{path}: sha256 is {found}, expected {checkpoint.sha256}",
+            f"{path}: sha256 is {found}, expected {wanted}",
             fix="get the file again; if it is meant to be another one, state its own sha256",
         )
-    try:
-        if path.suffix == ".safetensors":
+
+
+def _parsed(path: Path, data: bytes) -> object:
+    """What the file holds. Whatever its readers raise or warn of is about the file, and torch's own
+    words advise to run what is in it.
+    """
+    if path.suffix == ".safetensors":
+        try:
             return safetensors.torch.load(data)
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError) as error:
-        raise _unreadable(path, str(error).partition("\n")[0]) from error
-    return _tensors(path, content)
+        except Exception as error:
+            raise _unreadable(path, "it is no safetensors file, or not a whole one") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content: object = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return content
+    except Exception as error:
+        raise _unreadable(
+            path,
+            "torch.save did not write it, it is not whole, or it holds Python objects besides "
+            "tensors",
+        ) from error
+
+
+def _refuse_no_numbers(path: Path, weights: Weights) -> None:
+    """Refuse tensors that torch would copy into a network without a word, or not at all."""
+    for name, value in weights.items():
+        if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+            raise _unreadable(path, f"'{name}' is a sparse, quantised or empty tensor, not numbers")
+        if not bool(value.isfinite().all()):
+            raise _unreadable(path, f"'{name}' holds values that are not finite (NaN or infinite)")
 
 
 def _tensors(path: Path, content: object) -> Weights:
@@ -182,8 +223,8 @@ def _unreadable(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
         "checkpoint.unreadable",
         f"{path}: {reason}",
-        fix="save the network's state_dict() with torch.save, or as safetensors; files that hold "
-        "Python objects are not read, because reading them runs their code",
+        fix="save the trained network's state_dict() with torch.save, or as safetensors; files "
+        "that hold Python objects are not read, because reading them runs their code",
     )
 
 

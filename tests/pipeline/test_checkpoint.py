@@ -226,6 +226,10 @@ def replace_the_record(folder: Path) -> None:
     write_json(folder / RECORD, ["something", "else"])
 
 
+def nest_the_record(folder: Path) -> None:
+    (folder / RECORD).write_text("[" * 200_000 + "]" * 200_000)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -235,6 +239,7 @@ def replace_the_record(folder: Path) -> None:
         change_the_record,
         cut_the_record,
         replace_the_record,
+        nest_the_record,
     ],
 )
 def test_a_damaged_checkpoint_is_never_trusted(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -63,7 +65,10 @@ class Hostile:
         return (Path("canary").touch, ())
 
 
-@pytest.mark.parametrize("content", [Hostile(), [1, 2], {"epoch": 3}, b"no checkpoint"])
+@pytest.mark.parametrize(
+    "content",
+    [Hostile(), [1, 2], {"epoch": 3}, b"no checkpoint", b"h\x00junk", b"junk", b"\x80\x02.", b""],
+)
 def test_what_is_no_state_dict_is_refused_and_never_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object
 ) -> None:
@@ -77,6 +82,45 @@ def test_what_is_no_state_dict_is_refused_and_never_run(
         read_checkpoint(own(path))
     assert caught.value.code == "checkpoint.unreadable"
     assert not (tmp_path / "canary").exists()
+    assert "weights_only" not in str(caught.value)  # torch advises to read it all the same
+    assert "\x1b" not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(junk=st.binary(max_size=40), suffix=st.sampled_from([".pth", ".pt", ".safetensors"]))
+def test_any_bytes_are_refused_in_our_own_words(
+    tmp_path_factory: pytest.TempPathFactory, junk: bytes, suffix: str
+) -> None:
+    path = tmp_path_factory.mktemp("junk") / f"own{suffix}"
+    path.write_bytes(junk)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(own(path))
+    assert caught.value.code == "checkpoint.unreadable"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (torch.tensor([1.0, float("nan")]), "not finite"),
+        (torch.tensor([float("-inf"), 1.0]), "not finite"),
+        (torch.eye(2).to_sparse(), "sparse"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_no_numbers_are_refused_by_name(
+    tmp_path: Path, value: Tensor, reason: str, suffix: str
+) -> None:
+    path = tmp_path / f"own{suffix}"
+    content = weights() | {"first.bias": value}
+    if suffix == ".pth":
+        torch.save(content, path)
+    elif value.layout is torch.strided:
+        save_file(content, path)
+    else:
+        pytest.skip("safetensors does not write sparse tensors")
+    with pytest.raises(CheckpointError, match=rf"own\{suffix}: 'first\.bias'.*{reason}") as caught:
+        read_checkpoint(own(path))
+    assert caught.value.code == "checkpoint.unreadable"
 
 
 def test_damage_is_found_by_the_digest(tmp_path: Path) -> None:
