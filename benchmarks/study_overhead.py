@@ -31,9 +31,10 @@ from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.study.cell import arithmetic
 from pipeline.study.config import StudyConfig
 from pipeline.study.engine import run_local
+from pipeline.study.findings import find
 from pipeline.study.grid import make_plan
 from pipeline.study.journal import CELLS, Journal
-from pipeline.study.results import find, write_results
+from pipeline.study.results import write_results
 from pipeline.study.worker import Setup
 from pipeline.tracking import sync_study
 
