@@ -202,11 +202,10 @@ def _tradeoff(results: Mapping[str, Any], family: str) -> Iterator[MetricPoint]:
 def _with_ends(name: str, found: Mapping[str, Any], value: str) -> Iterator[MetricPoint]:
     """A value with its interval and spread; what is undefined is left out.
 
-    MLflow draws every metric in a chart of its own and gives what stands before a stroke a section:
-    the few charts that tell the story come first, their uncertainty below.
+    All without a section (``section/name``): MLflow draws sections before what has none.
     """
     ends = ("low", "high", "sd_subsets")
-    for metric, key in {name: value, **{f"uncertainty/{name}_{end}": end for end in ends}}.items():
+    for metric, key in {name: value, **{f"{name}_{end}": end for end in ends}}.items():
         if found.get(key) is not None:
             yield MetricPoint(metric, found[key], found["size"])
 
@@ -217,11 +216,10 @@ def _family_run(
     """A family's learning curves: every metric with step = number of training patients."""
     mine = [cell for cell in results["cells"] if cell["family"] == family]
     cells = tuple(_cell_run(results, cell, journal[cell["key"]]) for cell in mine)
-    metrics: list[MetricPoint] = []
-    for point in results["points"]:
+    metrics = list(_tradeoff(results, family))  # the UI's table keeps this order
+    for point in sorted(results["points"], key=lambda point: point["split"]):
         if point["family"] == family:
             metrics += _with_ends(f"{point['split']}_{point['metric']}", point, "mean")
-    metrics += _tradeoff(results, family)
     fits = defaultdict(list)
     for cell in mine:
         if cell["status"] == "done":

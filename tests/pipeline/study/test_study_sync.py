@@ -123,8 +123,8 @@ def test_a_family_run_draws_the_learning_curve(uri: str, study: Path) -> None:
     assert {point.step: point.value for point in history} == wanted
     assert {
         "val_auc",
-        "uncertainty/test_accuracy_low",
-        "uncertainty/test_brier_high",
+        "test_accuracy_low",
+        "test_brier_high",
         "fit_seconds",
     } <= set(family.data.metrics)
     assert family.info.run_id in report.curves_page
@@ -284,7 +284,7 @@ def test_a_family_run_draws_bias_variance_and_the_gap(uri: str, study: Path) -> 
     for name, wanted in terms.items():
         assert drawn(name) == wanted
         for end in ("low", "high"):
-            assert set(drawn(f"uncertainty/{name}_{end}")) == set(wanted)
+            assert set(drawn(f"{name}_{end}")) == set(wanted)
     assert set(terms["total"]) == {6, 24}
     assert set(terms["variance_data"]) == set(terms["variance"]) == {6}
     assert drawn("bias2")[6] + drawn("variance")[6] == pytest.approx(drawn("total")[6])
@@ -292,7 +292,7 @@ def test_a_family_run_draws_bias_variance_and_the_gap(uri: str, study: Path) -> 
     assert "noise" not in family.data.metrics  # nothing is known of it but on phantoms
     for size, gap in drawn("train_test_gap").items():
         assert gap == pytest.approx(drawn("train_auc")[size] - drawn("test_auc")[size])
-    assert "uncertainty/train_test_gap_high" in family.data.metrics
+    assert "train_test_gap_high" in family.data.metrics
     cell = next(r for r in runs(uri, report) if r.data.tags["medcurve.kind"] == "cell")
     assert {"train_auc", "val_auc", "test_auc"} <= set(cell.data.metrics)
 
