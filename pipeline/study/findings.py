@@ -29,6 +29,7 @@ from pipeline.study.forecast import Outlook, outlook
 from pipeline.study.grid import Plan
 from pipeline.study.journal import Entry, Floats, Journal
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
+from pipeline.study.outcomes import Outcomes, outcomes
 from pipeline.study.selection import Choice, ScoredCell, choose
 from pipeline.study.summary import caveats, few_patients, headline
 from pipeline.study.train_test_gap import Gap, gaps, on_training_scans
@@ -49,6 +50,7 @@ class Findings:
         decomposed: Bias and variance of each family and size that has a finished cell.
         verdicts: What limits each of them.
         hardest: The hardest and the most contested test scans at the largest size.
+        outcomes: What each family's fits do on the test scans at the largest size.
         outlook: Laws, forecasts and crossings.
         choice: What is to be released.
         sentences: In words, most important first.
@@ -63,6 +65,7 @@ class Findings:
     decomposed: tuple[Decomposed, ...]
     verdicts: tuple[Verdict, ...]
     hardest: tuple[ScanRank, ...]
+    outcomes: tuple[Outcomes, ...]
     outlook: Outlook
     choice: Choice | None
     sentences: tuple[str, ...]
@@ -86,6 +89,7 @@ class _Scored:
     replicates: Mapping[Where, Replicates]
     parts: AucParts
     decomposed: Decomposed | None
+    outcomes: Outcomes | None
     cells: tuple[ScoredCell, ...]
 
 
@@ -126,7 +130,6 @@ def find(
     by_cell = {one.cell: one for place in scored.values() for one in place.cells}
     cells = [by_cell[entry.cell] for entry in entries if entry.failure is None]
     choice = choose(config, families, plan.sizes[-1], found, cells)
-    more = [*limit_sentences(taken, limits, plan.sizes[-1]), *outlook_sentences(ahead, config)]
     return Findings(
         curves=found,
         gaps=tuple(gaps(found, families, plan.sizes, config.metric, draws, config.level)),
@@ -135,11 +138,16 @@ def find(
         decomposed=tuple(taken),
         verdicts=tuple(limits),
         hardest=tuple(ranked_scans([one for one in taken if one.size == plan.sizes[-1]], HARDEST)),
+        outcomes=tuple(one.outcomes for one in scored.values() if one.outcomes is not None),
         outlook=ahead,
         choice=choice,
         sentences=(
             *few_patients(plan.task, splits["test"].target, splits["test"].patient_ids),
-            *headline(config, families, plan.sizes, found, pairs, steps, choice, more),
+            *headline(
+                *(config, families, plan.sizes, found, pairs, steps, choice),
+                limits=list(limit_sentences(taken, limits, plan.sizes[-1])),
+                forecasts=list(outlook_sentences(ahead, config)),
+            ),
         ),
         caveats=tuple(caveats(config, plan.sizes, plan.train_patients)),
         cells=tuple(cells),
@@ -186,7 +194,7 @@ def _score_place(
             values[Where(*place, "train", metric)][replicate] = value
         cells.append(ScoredCell(entry.cell, entry.key, **scores))
     finished = p[~np.isnan(p[..., 0, 0])]
-    share = place[1] / plan.train_patients
+    share, largest = place[1] / plan.train_patients, place[1] == plan.sizes[-1]
     return _Scored(
         replicates={
             where: Replicates(cells_at, drawn[where])
@@ -196,6 +204,7 @@ def _score_place(
         },
         parts=auc_parts(plan.task, test.target, finished, test.patient_ids),
         decomposed=decomposed(*place, p, truth, overlap=share) if len(finished) else None,
+        outcomes=outcomes(*place, p, truth) if len(finished) and largest else None,
         cells=tuple(cells),
     )
 

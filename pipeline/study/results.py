@@ -22,11 +22,14 @@ from data_prep.store import Store
 from data_prep.task import Task
 from pipeline.study.comparison import Difference
 from pipeline.study.components import Component
+from pipeline.study.confusion import Confusion, Difficulty, missed_by_all
 from pipeline.study.findings import Findings
 from pipeline.study.forecast import Outlook
 from pipeline.study.grid import Plan
 from pipeline.study.journal import Entry, finite
 from pipeline.study.learning_curve import Point
+from pipeline.study.outcomes import Outcomes
+from pipeline.study.reliability import ReliabilityBin
 from pipeline.study.selection import ScoredCell
 from pipeline.study.verdict import Verdict
 
@@ -37,6 +40,9 @@ DECOMPOSITION: Final = "decomposition.csv"
 VERDICTS: Final = "verdicts.csv"
 COMPARISONS: Final = "comparisons.csv"
 FORECAST: Final = "forecast.csv"
+RELIABILITY: Final = "reliability.csv"
+CONFUSION: Final = "confusion.csv"
+DIFFICULTY: Final = "difficulty.csv"
 HARDEST_SCANS: Final = "hardest_scans.csv"
 FORECAST_COLUMNS: Final = (
     *("kind", "family", "other", "metric", "target", "size", "fitted_to", "status"),
@@ -75,6 +81,7 @@ def write_results(
         "decomposition": [_json(asdict(c)) for one in found.decomposed for c in one.components],
         "verdicts": [asdict(verdict) for verdict in found.verdicts],
         **_outlook(found.outlook),
+        **_outcomes(found.outcomes),
         "pending": len(plan.cells) - len(entries),
         "cells": _cells(entries, found.cells),
     }
@@ -90,6 +97,17 @@ def write_results(
             if e.failure is None
         ],
     )
+
+
+def _outcomes(found: Sequence[Outcomes]) -> dict[str, Any]:
+    """What the fits of the largest size do on the test scans, all families in one list."""
+    return {
+        "reliability": [_json(asdict(one)) for each in found for one in each.bins],
+        "calibration": [_json(asdict(each.calibration)) for each in found],
+        "confusion": [_json(asdict(one)) for each in found for one in each.confusion],
+        "difficulty": [asdict(one) for each in found for one in each.difficulty],
+        "missed_by_all": missed_by_all([each.missed for each in found]),
+    }
 
 
 def _outlook(outlook: Outlook) -> dict[str, Any]:
@@ -119,6 +137,12 @@ def _write_tables(out: Path, found: Findings) -> None:
     _write_rows(out / VERDICTS, _names(Verdict), map(asdict, found.verdicts))
     _write_rows(out / COMPARISONS, (*_names(Difference), "winner"), winners)
     _write_rows(out / FORECAST, FORECAST_COLUMNS, _forecast_rows(found.outlook))
+    for name, kind, rows in (
+        (RELIABILITY, ReliabilityBin, [row for one in found.outcomes for row in one.bins]),
+        (CONFUSION, Confusion, [row for one in found.outcomes for row in one.confusion]),
+        (DIFFICULTY, Difficulty, [row for one in found.outcomes for row in one.difficulty]),
+    ):
+        _write_rows(out / name, _names(kind), map(asdict, rows))
 
 
 def _forecast_rows(outlook: Outlook) -> Iterator[dict[str, Any]]:

@@ -179,15 +179,24 @@ def headline(
     pairs: Sequence[Difference],
     trends: Sequence[Trend],
     choice: Choice | None,
-    more: Sequence[str] = (),
+    *,
+    limits: Sequence[str] = (),
+    forecasts: Sequence[str] = (),
 ) -> list[str]:
-    """The whole summary, most important first; ``more`` are the reasons and forecasts."""
+    """The whole summary, most important first: which family, what limits it, how much data.
+
+    A page shows the first few of these and folds the rest, so pair by pair comes last.
+    """
     metric = config.metric
-    found = [best_sentence(curves, families, sizes[-1], metric, pairs)]
-    found += pair_sentences(families, sizes, metric, pairs)
-    found.append(trend_sentence(trends, metric))
-    found += [*target_sentences(curves, families, config), *more]
-    found.append(choice.reason if choice else "No cell can be released: no validation score.")
+    found = [
+        best_sentence(curves, families, sizes[-1], metric, pairs),
+        choice.reason if choice else "No cell can be released: no validation score.",
+        *limits,
+        trend_sentence(trends, metric),
+        *forecasts,
+        *target_sentences(curves, families, config),
+        *pair_sentences(families, sizes, metric, pairs),
+    ]
     return [sentence for sentence in found if sentence]
 
 
