@@ -12,8 +12,11 @@ from matplotlib.figure import Figure
 
 # Told apart by people with any common colour blindness (Okabe and Ito 2008, "Color Universal
 # Design"), and by marker where there is no colour at all (print).
-PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#3B8EC2", "#444444")
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
+PALETTE: Final = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#3B8EC2", "#444444"),
+    *("#6A3D9A", "#8C2D04"),  # as far from the others as two more can be
+)
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 
 STYLE: Final[Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
@@ -29,6 +32,7 @@ STYLE: Final[Any] = {
     "xtick.color": "#555555",
     "ytick.color": "#555555",
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.grid.axis": "y",
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.8,
@@ -56,4 +60,5 @@ def svg(figure: Figure, name: str) -> str:
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
-    return re.sub(r'( id="|"#|\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
+    # Not every "#" begins an id: fill="#0072b2" is a colour.
+    return re.sub(r'( id="|href="#|\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])

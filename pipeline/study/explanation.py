@@ -9,7 +9,7 @@ from typing import Final
 from pipeline.study.components import Component, Decomposed
 from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.forecast import POINTS, Forecast, Outlook
-from pipeline.study.summary import listed
+from pipeline.study.summary import listed, named
 from pipeline.study.verdict import Verdict
 
 
@@ -27,7 +27,7 @@ def limit_sentences(
             (family, parts), *_ = shown.items()
             text = f"At {size} patients {family} is {says}: {parts}"
         else:
-            who = listed([f"{family} ({parts})" for family, parts in shown.items()])
+            who = named({family: f" ({parts})" for family, parts in shown.items()})
             text = f"At {size} patients these are {says}: {who}"
         yield f"{text}{_reservation(alike, here)}."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, groupby
 from typing import Final
 
@@ -19,6 +19,13 @@ from pipeline.study.selection import Choice
 
 # Above this, pairs that never part are not told one by one: the table has them.
 MANY_FAMILIES: Final = 4
+TREND_WORDS: Final = {
+    "rising": "still rising",
+    "falling": "falling",
+    "flat": "flat",
+    "open": "not settled (within noise)",
+}
+FEW_NUMBERS: Final = 2  # of families in one sentence
 FEW_PATIENTS: Final = 10  # of a class in the test split: fewer make a bootstrap interval unsafe
 
 
@@ -47,10 +54,11 @@ def best_sentence(
     level = [point for point in others if point.family not in beaten]
     if not level:
         return f"At {size} patients {leader.family} is best: {shown}."
-    rest = listed([f"{point.family} ({interval_text(point)})" for point in level])
+    rest = listed([f"{point.family} ({point.mean:.2f})" for point in level])
+    # The others may well differ from each other: only the leader is spoken of.
     text = (
-        f"At {size} patients no single family is best: {leader.family} ({shown}) and {rest} are "
-        "within noise of each other"
+        f"At {size} patients no single family is best: {leader.family} ({shown}) is within noise "
+        f"of {rest}"
     )
     if beaten:
         lower = listed([point.family for point in others if point.family in beaten])
@@ -109,21 +117,12 @@ def trend_sentence(trends: Sequence[Trend], metric: str) -> str:
     if not trends:
         return ""
     start, end = trends[0].start, trends[0].end
-    words = {
-        "rising": "still rising",
-        "falling": "falling",
-        "flat": "flat",
-        "open": "not settled (within noise)",
-    }
     parts = []
-    for verdict, word in words.items():
-        who = [
-            f"{trend.family} ({signed(trend.gain, trend.low, trend.high)})"
-            for trend in trends
-            if trend.verdict == verdict and not math.isnan(trend.gain)
-        ]
-        if who:
-            parts.append(f"{word}: {listed(who)}")
+    for verdict, word in TREND_WORDS.items():
+        alike = [t for t in trends if t.verdict == verdict and not math.isnan(t.gain)]
+        shown = {t.family: f" ({signed(t.gain, t.low, t.high)})" for t in alike}
+        if alike:
+            parts.append(f"{word}: {named(shown)}")
     gain = f"{METRIC_WORDS[metric]} gained from {start} to {end} patients"
     return f"{gain}: {'; '.join(parts)}." if parts else ""
 
@@ -213,6 +212,12 @@ def signed(value: float, low: float, high: float) -> str:
 def listed(items: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def named(shown: Mapping[str, str]) -> str:
+    """Families, each with its number unless they are so many that only a table can be read."""
+    few = len(shown) <= FEW_NUMBERS
+    return listed([family + (text if few else "") for family, text in shown.items()])
 
 
 def _run(winner: str, run: Sequence[Difference], sizes: Sequence[int], metric: str) -> str:

@@ -28,7 +28,13 @@ PARENT: Final = "mlflow.parentRunId"
 NOTE: Final = "mlflow.note.content"
 TAGS: Final = frozenset({KEY, CONTENT, STUDY, CELL, KIND, CODE, PARENT, NOTE, "mlflow.runName"})
 
-ARTIFACTS: Final = ("report.html", "results.json", "curves.csv", "costs.csv", "study.json")
+# Never hardest_scans.csv, which names scans.
+ARTIFACTS: Final = (
+    *("report.html", "results.json", "study.json", "curves.csv", "costs.csv"),
+    *("decomposition.csv", "verdicts.csv", "comparisons.csv", "forecast.csv"),
+    *("reliability.csv", "confusion.csv", "difficulty.csv"),
+)
+FIGURES: Final = "figures"  # folder of SVG files
 TERMS: Final = ("noise", "bias2", "variance_data", "variance_seed", "variance", "total")
 _SYSTEM_POINTS: Final = 500
 _MAX_PARAM: Final = 6000  # characters, MLflow's limit

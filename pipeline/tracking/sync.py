@@ -17,6 +17,7 @@ from pipeline.tracking.client import answering, connect, experiment
 from pipeline.tracking.records import (
     ARTIFACTS,
     CONTENT,
+    FIGURES,
     KEY,
     NOTE,
     PARENT,
@@ -185,13 +186,14 @@ def _log_dataset(client: MlflowClient, run_id: str, results: Mapping[str, Any]) 
 
 
 def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
-    """Log report, results and tables, unless these very files stand there already."""
+    """Log report, results, tables and figures, unless these very files stand there already."""
     files = [folder / name for name in ARTIFACTS if (folder / name).is_file()]
+    files += sorted((folder / FIGURES).glob("*.svg"))
     stand = digest({path.name: sha256_file(path) for path in files})
     if client.get_run(run_id).data.tags.get(REPORTED) == stand:
         return
     for path in files:
-        client.log_artifact(run_id, str(path))
+        client.log_artifact(run_id, str(path), FIGURES if path.parent.name == FIGURES else None)
     client.set_tag(run_id, REPORTED, stand)
 
 

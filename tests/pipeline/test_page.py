@@ -43,6 +43,7 @@ def drawn(name: str) -> str:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1])
         axes.fill_between([0, 1], [0, 1])
+        axes.bar(0, 1, color="#0072b2", hatch="//", edgecolor="white")
         axes.set_title("a$b_1$")
         return svg(figure, name)
 
@@ -54,6 +55,7 @@ def test_a_figure_is_the_same_bytes_and_refers_to_its_own_ids() -> None:
     assert "a$b_1$" in text
     ids = set(re.findall(r' id="([^"]+)"', text))
     assert all(name.startswith("one-") for name in ids)
-    used = set(re.findall(r'(?:"#|\(#)([^")]+)', text))
+    used = set(re.findall(r'(?:href="#|\(#)([^")]+)', text))
     assert used <= ids
+    assert 'fill="#0072b2"' in text  # a colour is not an id
     assert not ids & set(re.findall(r' id="([^"]+)"', drawn("two")))

@@ -18,7 +18,7 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.report import write_report
 from pipeline.study.run import run_study
 from pipeline.tracking import SyncReport, TrackingError, prepare_store, sync, sync_study
-from pipeline.tracking.records import read_study
+from pipeline.tracking.records import ARTIFACTS, read_study
 
 N_RUNS = 1 + 2 + 6  # study, families, cells
 
@@ -98,13 +98,10 @@ def test_a_study_stands_as_study_families_and_cells(uri: str, study: Path) -> No
     assert {"cells", "test_auc/linear", "test_auc/strict"} <= set(parent.data.metrics)
     assert parent.inputs.dataset_inputs[0].dataset.name == "phantom"
     artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
-    assert {path.name for path in artifacts.iterdir()} == {
-        "report.html",
-        "results.json",
-        "curves.csv",
-        "costs.csv",
-        "study.json",
-    }
+    assert {path.name for path in artifacts.iterdir()} == {*ARTIFACTS, "figures"}
+    drawn = {path.name for path in (study / "figures").iterdir()}
+    assert {path.name for path in (artifacts / "figures").iterdir()} == drawn
+    assert {"learning-curves.svg", "bias-variance.svg", "reliability.svg"} <= drawn
 
 
 def test_a_family_run_draws_the_learning_curve(uri: str, study: Path) -> None:

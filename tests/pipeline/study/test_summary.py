@@ -135,6 +135,25 @@ def test_the_last_step_is_rising_flat_falling_or_open() -> None:
     assert trends(flat, ["stays"], (80,), "auc", 0.95) == []
 
 
+def test_of_many_families_names_are_told_and_numbers_left_to_the_table() -> None:
+    level = {name: dict.fromkeys(SIZES, 0.8) for name in ("a", "b", "c")}
+    families = tuple(level)
+    trend = next(s for s in told(made(level), families=families) if s.startswith("AUC gained"))
+    assert trend.endswith(": a, b and c.") and "[" not in trend
+    few = next(s for s in told(made(CROSSING)) if s.startswith("AUC gained"))
+    assert "linear (+0.010 [" in few
+
+
+def test_within_noise_is_said_of_the_leader_only() -> None:
+    means = {
+        "a": dict.fromkeys(SIZES, 0.80),
+        "b": dict.fromkeys(SIZES, 0.795),
+        "c": dict.fromkeys(SIZES, 0.5),
+    }
+    (first, *_) = told(made(means), families=tuple(means))
+    assert "a (test AUC 0.80 [0.78, 0.82]) is within noise of b (0.80); a beats c." in first
+
+
 def test_targets_are_reached_surely_barely_or_not() -> None:
     sentences = told(made(CROSSING), targets=[0.75, 0.93, 0.99])
 

@@ -1,0 +1,169 @@
+"""Sections on the test scans: are probabilities true, what is taken for what, which are hard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from pipeline.study.report.draw_scans import agreement, confusion, label_rates, reliability
+from pipeline.study.report.panels import each, together
+from pipeline.study.report.parts import (
+    Figure,
+    Record,
+    Section,
+    Table,
+    counted,
+    estimate,
+    number,
+    plain,
+    single,
+)
+from pipeline.study.results import CONFUSION, DIFFICULTY, HARDEST_SCANS, RELIABILITY
+
+_PANEL: Final = (2.1, 2.2)
+_ASKED: Final = {
+    "binary": "how often a scan is '{name}' where that was given this probability",
+    "multi-label": "how often a label is true where it was given this probability",
+}
+_ASKED_OF_BEST: Final = "how often the most probable class is right where it had this probability"
+
+
+def calibration_section(results: Record) -> Section | None:
+    """Reliability diagrams at the largest size; None where no family has a fit there."""
+    bins, summary = results["reliability"], results["calibration"]
+    if not bins:
+        return None
+    task, level = results["task"], f"{100 * results['config']['level']:g} %"
+    asked = _ASKED.get(task["kind"], _ASKED_OF_BEST).format(name=task["class_names"][-1])
+    families = [one["family"] for one in summary]
+    draw = reliability(bins, list(results["families"]))
+    told = Table(
+        "Calibration error: mean distance of observed from predicted. Bins are off where the "
+        f"{level} interval leaves the prediction out; by chance alone about one in "
+        f"{1 / (1 - results['config']['level']):.0f} is.",
+        ("Family", "Calibration error", "Bins that are off"),
+        tuple(
+            plain(one["family"], number(one["error"]), f"{one['off']} of {one['bins']}")
+            for one in summary
+        ),
+    )
+    every = Table(
+        f"Every bin, with {level} interval",
+        ("Family", "Bin", "Predicted", "Observed", "Predictions of one fit"),
+        tuple(
+            (
+                *plain(one["family"], one["bin"], number(one["predicted"])),
+                estimate(one, "observed"),
+                *plain(f"{one['predictions']:.1f}"),
+            )
+            for one in bins
+        ),
+    )
+    return Section(
+        "Do the probabilities mean what they say?",
+        sentences=(
+            f"At {results['sizes'][-1]} patients, before any recalibration: {asked}. On the dashed "
+            "line a probability means what it says; below the line probabilities are too high.",
+        ),
+        figures=(
+            Figure(
+                "Observed share against predicted probability, family by family",
+                each(draw, families, "reliability", _PANEL),
+                together(draw, families, "reliability", _PANEL),
+                "reliability",
+                f"Across: predicted; up: observed share, with {level} interval. Each point is the "
+                "same number of predictions.",
+            ),
+        ),
+        tables=(told, every),
+        files=(RELIABILITY,),
+    )
+
+
+def confusion_section(results: Record) -> Section | None:
+    """What the released family takes for what; None where none is released."""
+    if results["release"] is None:
+        return None
+    family, size = (results["release"]["cell"][name] for name in ("family", "size"))
+    rows = [row for row in results["confusion"] if row["family"] == family]
+    classes, level = results["task"]["class_names"], f"{100 * results['config']['level']:g} %"
+    if results["task"]["kind"] == "multi-label":
+        drawing, label = label_rates(rows, classes), "Sensitivity and specificity of each label"
+        head: tuple[str, ...] = ("Label", "Has it", "Said")
+        caption = f"Decided at a probability of 0.5; bars: {level} interval."
+    else:
+        drawing, label = confusion(rows, classes), "Predicted against true class"
+        head = ("True class", "Predicted class")
+        caption = "Share of the scans of each true class; the most probable class is predicted."
+    table = Table(
+        f"Test scans of one fit of {family}, on average, and their share of the true class",
+        (*head, "Scans", f"Share with {level} interval"),
+        tuple(
+            (
+                *plain(*([row["label"]] if row["label"] else []), row["true"], row["predicted"]),
+                *plain(f"{row['scans']:.1f}"),
+                estimate(row, "share"),
+            )
+            for row in rows
+        ),
+    )
+    return Section(
+        "What is taken for what?",
+        sentences=(
+            f"{family}, the family that is released, at {size} patients; every fit counts alike. "
+            "The CSV file has the other families.",
+        ),
+        figures=(single("confusion", label, drawing, caption),),
+        tables=(table,),
+        files=(CONFUSION,),
+    )
+
+
+def agreement_section(results: Record) -> Section | None:
+    """How many test scans are easy, contested or missed; None where there is no fit."""
+    rows = results["difficulty"]
+    if not rows:
+        return None
+    labelled = results["task"]["kind"] == "multi-label"
+    what = "labels of test scans" if labelled else "test scans"
+    everything = [row for row in rows if not row["class_name"]]
+    total = sum(everything[0][name] for name in ("right", "contested", "wrong"))
+    fits = Counter(
+        cell["family"]
+        for cell in results["cells"]
+        if cell["size"] == results["sizes"][-1] and cell["status"] == "done"
+    )
+    return Section(
+        "Which scans are hard?",
+        sentences=(
+            f"{results['missed_by_all']} of {total} {what} are missed by most fits of every "
+            "family: look at these first, for a wrong label or for what no family sees.",
+            "Scans are not named here. The hardest and the most contested of each family stand in "
+            f"{HARDEST_SCANS} in the study's folder, which only its owner can read and which is "
+            "neither shown nor logged.",
+        ),
+        figures=(
+            single(
+                "agreement",
+                f"How many {what} every fit gets right, fits disagree about, every fit gets wrong",
+                agreement(everything, what.capitalize()),
+                f"At {results['sizes'][-1]} patients, over {counted(max(fits.values()), 'fit')} of "
+                "each family (fewer where some failed or are pending).",
+            ),
+        ),
+        tables=(
+            Table(
+                f"Number of {what}",
+                ("Family", "Class", "Every fit right", "Fits disagree", "Every fit wrong"),
+                tuple(
+                    plain(
+                        row["family"],
+                        row["class_name"] or "all",
+                        *(row[name] for name in ("right", "contested", "wrong")),
+                    )
+                    for row in rows
+                ),
+            ),
+        ),
+        files=(DIFFICULTY,),
+    )
