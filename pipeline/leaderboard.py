@@ -29,6 +29,7 @@ def run_leaderboard(
     """
     started = time.monotonic()
     count = stages.workers(workers)
+    stages.read_study(study)
     workspaces = [open_workspace(runs, name) for name in cohorts]
     done: list[Standings] = []
     for workspace in workspaces:

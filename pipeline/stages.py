@@ -175,6 +175,19 @@ def prep_stage(workspace: Workspace, processes: int) -> None:
     say(f"prep: {done.scans} scans, {done.quarantined} quarantined{kept} → {workspace.store}")
 
 
+def read_study(name: str, extend: Sequence[str] = ()) -> StudyConfig:
+    """A study's config, more in its grid where ``extend`` says so, and every family that it names.
+
+    Raises:
+        ConfigError: One of them is missing or wrong.
+    """
+    from pipeline.study.plan import read_families
+
+    config = extended(read_config(find_config("study", name), StudyConfig), extend)
+    read_families(config.families)
+    return config
+
+
 def study_stage(
     workspace: Workspace,
     name: str,
@@ -189,7 +202,7 @@ def study_stage(
 
     ``ray`` is the address of a Ray cluster; None: cells are computed by processes here.
     """
-    config = extended(read_config(find_config("study", name), StudyConfig), extend)
+    config = read_study(name, extend)
     return _run_study(workspace, config, name, processes, uri, only, ray)
 
 
@@ -206,7 +219,7 @@ def cost_stage(
     from pipeline.study.run import cost_of_study
     from pipeline.study_board import duration
 
-    config = extended(read_config(find_config("study", name), StudyConfig), extend)
+    config = read_study(name, extend)
     refuse_stale(workspace)
     found = cost_of_study(config, workspace.store, workspace.study(name), only=only)
     table(
@@ -224,7 +237,10 @@ def cost_stage(
 
 def train_stage(workspace: Workspace, family: str, seed: int, uri: str | None) -> Path:
     """Train one family on all training patients: a study of one cell, then its release."""
+    from pipeline.study.plan import read_families
+
     config = StudyConfig(families=(family,), sizes=("all",), subsets=1, seeds=1, seed=seed)
+    read_families(config.families)
     name = f"train-{Path(family).stem}"
     _run_study(workspace, config, name, 1, uri)
     return release_stage(workspace, name, uri)
@@ -239,13 +255,10 @@ def _run_study(
     only: Sequence[str] = (),
     ray: str | None = None,
 ) -> StudyResult:
-    from pipeline.families import load_family_config
     from pipeline.study.interim import INTERIM
     from pipeline.study.run import run_study
     from pipeline.study_board import Board
 
-    for family in config.families:
-        load_family_config(family)
     refuse_stale(workspace)
     out = workspace.study(name)
     with _engine(ray, processes, config.threads) as (engine, count), Board() as board:
@@ -437,9 +450,11 @@ def check_configs() -> int:
 
     Raises:
         ConfigError: The first that is wrong, or names what does not exist.
+        CheckpointError: Weights that a family names are not there, or not those meant.
     """
     from pipeline.augment import AugmentConfig
-    from pipeline.families import load_family_config
+    from pipeline.families import check_files, load_family_config
+    from pipeline.study.plan import read_families
 
     count = 0
     for path in sorted(CONFIG_ROOT.rglob("*.yaml")):
@@ -451,10 +466,9 @@ def check_configs() -> int:
             case "augment":
                 read_config(path, AugmentConfig)
             case "family":
-                load_family_config(str(path))
+                check_files(path.stem, load_family_config(str(path)))
             case "study":
-                for family in read_config(path, StudyConfig).families:
-                    load_family_config(family)
+                read_families(read_config(path, StudyConfig).families)
             case kind:
                 raise ConfigError(
                     "config.unknown_kind",

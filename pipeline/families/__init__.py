@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from data_prep.config import Config, find_config, parse_config, read_yaml
-from data_prep.errors import nearest
+from data_prep.errors import MedcurveError, nearest
 from data_prep.task import Task
 from pipeline.families.base import Family, FamilyParams
 from pipeline.families.cnn_scratch import CnnScratch
@@ -86,6 +86,23 @@ def load_family_config(name: str) -> FamilyConfig:
         raw.params, schema, source=str(path), lines=lines, at="params", folder=path.parent
     )
     return FamilyConfig(family=raw.family, params=params)
+
+
+def check_files(name: str, config: FamilyConfig) -> None:
+    """Refuse a family whose files are not there or not those meant, before any work.
+
+    Args:
+        name: How an error calls the family.
+        config: Of the family.
+
+    Raises:
+        MedcurveError: As its ``params.check_files``.
+    """
+    try:
+        config.params.check_files()
+    except MedcurveError as error:
+        message = f"family '{name}', {error.message}"
+        raise type(error)(error.code, message, fix=error.fix) from error
 
 
 def build_family(

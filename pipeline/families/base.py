@@ -34,6 +34,13 @@ class FamilyParams(Config):
         train = getattr(self, "train", None)
         return train if isinstance(train, TrainConfig) else None
 
+    def check_files(self) -> None:
+        """Refuse files that it names and that are not there or not those meant, before any work.
+
+        Raises:
+            MedcurveError: With the field.
+        """
+
     def brief(self) -> Self:
         """The same with as little training as shows its pace, by which a study's cost is told."""
         return self.model_copy(update={"train": t.brief()}) if (t := self.training) else self

@@ -151,14 +151,16 @@ def read_checkpoint(checkpoint: Checkpoint, progress: Progress = silent) -> Weig
     return weights
 
 
-def check_digest(checkpoint: OwnCheckpoint) -> None:
-    """Refuse a file that is not there or is not the one that was meant, without reading weights.
+def check_files(checkpoint: Checkpoint) -> None:
+    """Refuse what lies here and cannot be used, before any work; nothing is downloaded.
 
     Raises:
-        CheckpointError: ``checkpoint.not_found`` or ``checkpoint.wrong_sha256``.
+        CheckpointError: ``checkpoint.not_found``, ``checkpoint.package_missing`` or
+            ``checkpoint.wrong_sha256``.
     """
-    path = checkpoint.locate()
-    _refuse_other(path, sha256_file(path), checkpoint.sha256)
+    if not isinstance(checkpoint, DownloadedCheckpoint):
+        path = checkpoint.locate()
+        _refuse_other(path, sha256_file(path), checkpoint.sha256)
 
 
 def _refuse_other(path: Path, found: str, wanted: str) -> None:
@@ -166,7 +168,8 @@ def _refuse_other(path: Path, found: str, wanted: str) -> None:
         raise CheckpointError(
             "checkpoint.wrong_sha256",
             f"{path}: sha256 is {found}, expected {wanted}",
-            fix="get the file again; if it is meant to be another one, state its own sha256",
+            fix="get the file again; if it is meant to be another one, state its own in "
+            "params.checkpoint.sha256",
         )
 
 

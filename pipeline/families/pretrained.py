@@ -21,7 +21,7 @@ from pipeline.families import logistic, ridge
 from pipeline.families.axes import effort, standard
 from pipeline.families.backbones import ARCHITECTURES, Architecture, Backbone, NetworkName
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
-from pipeline.families.checkpoint import OwnCheckpoint
+from pipeline.families.checkpoint import OwnCheckpoint, check_files
 from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.network import (
     fit_network,
@@ -96,6 +96,15 @@ class PretrainedParams(FamilyParams):
                 "reading.flip_axes at a scan and its mirror images"
             )
         return self
+
+    def check_files(self) -> None:
+        """Its weights, but for those that are downloaded.
+
+        Raises:
+            CheckpointError: ``checkpoint.not_found``, ``checkpoint.wrong_sha256`` or
+                ``checkpoint.package_missing``.
+        """
+        check_files(self.checkpoint or ARCHITECTURES[self.network].published)
 
     @property
     def training(self) -> TrainConfig | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def open_plan(config: StudyConfig, store_folder: Path) -> tuple[Plan, Store]:
         CohortError: A size does not fit the cohort, or ``split.patient_leak``.
         StageError: The store is missing or damaged.
     """
-    families = _families(config)
+    families = read_families(config.families)
     config = config.model_copy(update={"families": tuple(families)})
     return lay_out(config, families, store_folder)
 
@@ -134,16 +134,20 @@ def lay_out(
     return make_plan(config, families, store, arithmetic(config.threads)), store
 
 
-def _families(config: StudyConfig) -> dict[str, FamilyConfig]:
-    """Config of each family by its name; a path is named by its file, so that none is recorded."""
+def read_families(names: Sequence[str]) -> dict[str, FamilyConfig]:
+    """Config of each family by its name; a path is named by its file, so that none is recorded.
+
+    Raises:
+        ConfigError: ``config.duplicate_family``, or as ``load_family_config``.
+    """
     families: dict[str, FamilyConfig] = {}
-    for name in config.families:
+    for name in names:
         label = Path(name).stem if is_path(name) else name
         if label in families:
             raise ConfigError(
                 "config.duplicate_family",
-                f"field 'families': two configs are called '{label}'",
-                fix="rename one of the files",
+                f"families: two configs are called '{label}'",
+                fix="name each only once; if they differ, rename one of the files",
             )
         families[label] = load_family_config(name)
     return families

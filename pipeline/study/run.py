@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,13 @@ from data_prep.errors import nearest
 from data_prep.files import write_json
 from data_prep.progress import silent
 from data_prep.stage import PROVENANCE, refuse_foreign, write_provenance
+from pipeline.families import check_files
 from pipeline.study.compute import CHECKPOINTS, FEATURES, compute
 from pipeline.study.config import StudyConfig
 from pipeline.study.costs import estimate_costs
 from pipeline.study.errors import StudyError
 from pipeline.study.findings import find
-from pipeline.study.grid import Plan, curve_first
+from pipeline.study.grid import Plan, PlannedCell, curve_first
 from pipeline.study.interim import INTERIM, InterimReports, write_interim
 from pipeline.study.jobs import Engine
 from pipeline.study.journal import CELLS, Entry, Journal
@@ -83,6 +84,7 @@ def run_study(
         ConfigError: A family's config is missing or wrong.
         CohortError: A size does not fit the cohort.
         StageError: The store is missing or damaged, or ``out`` is not a study's folder.
+        CheckpointError: A family's weights are not there, or not those meant.
         StudyError: Another process runs this study, no cell could be computed, or
             ``study.unknown_family``.
         StudyStoppedError: A signal stopped it; running it again goes on where it stopped.
@@ -92,14 +94,11 @@ def run_study(
     _refuse_unknown(only, plan)
     cohort = cohort or store_folder.resolve().parent.name
     with _locked(out):
-        _begin(out, cohort, plan)
         journal = Journal(out / CELLS)
         entries = _journaled(plan, journal, watcher)
-        missing = curve_first(
-            planned
-            for planned in plan.cells
-            if planned.key not in entries and (not only or planned.cell.family in only)
-        )
+        missing = curve_first(_missing(plan, entries, only))
+        _check_files(plan, missing)
+        _begin(out, cohort, plan)
         watcher.begin(plan, set(entries))
         if entries:
             watcher.event(f"{len(entries)} of {len(plan.cells)} cells stand in the journal")
@@ -157,16 +156,28 @@ def cost_of_study(
     plan, store = open_plan(config, store_folder)
     _refuse_unknown(only, plan)
     entries = _journaled(plan, Journal(out / CELLS), Watcher())
+    missing = _missing(plan, entries, only)
+    _check_files(plan, missing)
     costs = estimate_costs(plan, store, entries)
     families = []
     for family in [name for name in plan.families if not only or name in only]:
-        missing = [
-            planned
-            for planned in plan.cells
-            if planned.cell.family == family and planned.key not in entries
-        ]
-        families.append((family, len(missing), costs.left(missing)))
+        of_family = [planned for planned in missing if planned.cell.family == family]
+        families.append((family, len(of_family), costs.left(of_family)))
     return StudyCost(len(plan.cells), len(entries), tuple(families))
+
+
+def _missing(plan: Plan, entries: Collection[str], only: Collection[str]) -> list[PlannedCell]:
+    return [
+        planned
+        for planned in plan.cells
+        if planned.key not in entries and (not only or planned.cell.family in only)
+    ]
+
+
+def _check_files(plan: Plan, missing: Sequence[PlannedCell]) -> None:
+    """Look at the files of the families that are still to be trained, before the first of them."""
+    for name in dict.fromkeys(planned.cell.family for planned in missing):
+        check_files(name, plan.families[name])
 
 
 def _refuse_unknown(only: Collection[str], plan: Plan) -> None:

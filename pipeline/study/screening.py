@@ -24,10 +24,11 @@ from data_prep.progress import Progress, silent
 from data_prep.store import Store
 from data_prep.task import Task
 from pipeline.dataset import Scans, load_split
-from pipeline.families import FamilyConfig, build_family, load_family_config, logistic, ridge
+from pipeline.families import FamilyConfig, build_family, logistic, ridge
 from pipeline.families.base import FamilyError
 from pipeline.families.frozen import features_of
 from pipeline.metrics import resample, score
+from pipeline.study.plan import read_families
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +96,7 @@ def screen_store(
         FamilyError: ``family.no_network``; or a network does not fit the scans.
         StageError: The store is missing or damaged.
     """
-    configs = {name: load_family_config(name) for name in families}
+    configs = read_families(families)
     store = Store.open(store_folder)
     task, train, val = store.task, load_split(store, "train"), load_split(store, "val")
     for name, config in configs.items():
@@ -199,7 +200,7 @@ def summarise(
     rows = []
     for name in sorted(frozen, key=lambda n: -scores[n]):
         row: tuple[str, ...] = (
-            Path(name).stem,
+            name,
             _with_interval(task, val, frozen[name]),
             f"{frozen[name].seconds:.2f}",
         )

@@ -296,6 +296,14 @@ def test_all_configs_load_and_refer_to_what_exists(
     monkeypatch.setattr(stages, "CONFIG_ROOT", tmp_path)
     assert medcurve("check") == 2
     assert "no stage reads configs/other" in capsys.readouterr().err
+    (tmp_path / "family").mkdir()
+    (tmp_path / "family" / "own.yaml").write_text(
+        f"family: pretrained\nparams: {{checkpoint: {{path: own.pth, sha256: '{'0' * 64}'}}}}\n"
+    )
+    assert medcurve("check") == 2
+    said = capsys.readouterr().err
+    assert "checkpoint.not_found" in said
+    assert "family 'own', params.checkpoint.path" in said
 
 
 def test_a_folder_of_ones_own_needs_no_fetching(

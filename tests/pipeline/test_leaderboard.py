@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from data_prep.errors import MedcurveError
+from data_prep.errors import ConfigError, MedcurveError
 from data_prep.published import Published
 from pipeline.leaderboard import run_leaderboard
 from pipeline.standings import (
@@ -130,4 +130,15 @@ def test_a_wrong_name_stops_it_before_any_work(tmp_path: Path) -> None:
     good = write(tmp_path, "a", {"name": "a", "prep": prep, "source": TINY})
     with pytest.raises(MedcurveError, match="no_such"):
         run_leaderboard([good, "no_such"], "quick", tmp_path / "runs", 1, None)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("families", ["knn, no_such_family", None])
+def test_a_wrong_study_stops_it_before_any_work(tmp_path: Path, families: str | None) -> None:
+    cohort = {"name": "a", "prep": write(tmp_path, "p", PREP), "source": TINY}
+    study = "nosuch"
+    if families:
+        study = write(tmp_path, "s", STUDY | {"families": families.split(", ")})
+    with pytest.raises(ConfigError, match="no_?such"):
+        run_leaderboard([write(tmp_path, "a", cohort)], study, tmp_path / "runs", 1, None)
     assert not (tmp_path / "runs").exists()

@@ -20,6 +20,7 @@ from data_prep.errors import ConfigError, StageError
 from data_prep.files import read_json
 from data_prep.stage import stage_digest
 from pipeline.checkpoint import Checkpoints
+from pipeline.families.checkpoint import CheckpointError
 from pipeline.keeper import Keeper
 from pipeline.study import compute, run, worker
 from pipeline.study.config import StudyConfig
@@ -314,6 +315,35 @@ def test_two_families_of_one_name_are_refused(store: Path, strict: str, tmp_path
     config = StudyConfig(families=(strict, str(twin)), sizes=(6,))
     with pytest.raises(ConfigError, match="two configs are called 'strict'"):
         open_plan(config, store)
+
+
+def own_weights(folder: Path, sha256: str = "0" * 64) -> str:
+    """A family on weights of the user's own that are not there."""
+    path = folder / "own.yaml"
+    path.write_text(
+        "family: pretrained\n"
+        f"params: {{checkpoint: {{path: own.pth, sha256: '{sha256}'}}, reading: {{sizes: [32]}}}}\n"
+    )
+    return str(path)
+
+
+def test_files_of_a_family_are_looked_at_before_any_training(
+    here: None, store: Path, tmp_path: Path
+) -> None:
+    config = StudyConfig(families=("prior", own_weights(tmp_path)), sizes=(6,), subsets=1)
+    for run_it in (run_study, cost_of_study):
+        with pytest.raises(
+            CheckpointError, match=r"family 'own', params\.checkpoint\.path"
+        ) as caught:
+            run_it(config, store, tmp_path / "out")
+        assert caught.value.code == "checkpoint.not_found"
+    (tmp_path / "own.pth").write_bytes(b"other weights")
+    with pytest.raises(CheckpointError, match=r"family 'own', .*own\.pth") as caught:
+        run_study(config, store, tmp_path / "out")
+    assert caught.value.code == "checkpoint.wrong_sha256"
+    assert "params.checkpoint.sha256" in caught.value.fix
+    assert not list((tmp_path / "out").iterdir())
+    run_study(config, store, tmp_path / "out", only=["prior"])  # which needs no weights
 
 
 def test_a_cell_fitted_again_gives_the_journals_bits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from data_prep.errors import ConfigError
 from data_prep.task import Task
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig
@@ -102,7 +104,7 @@ def test_agreement_of_equal_and_of_opposite_rankings() -> None:
 
 def test_the_table_is_best_first_and_says_how_the_rankings_agree() -> None:
     val = scans_of(60, 3)
-    frozen = {"weak.yaml": trial_of(val, 0.1), "strong.yaml": trial_of(val, 3.0)}
+    frozen = {"weak": trial_of(val, 0.1), "strong": trial_of(val, 3.0)}
     plain = summarise(TASK, val, frozen, {})
     assert [row[0] for row in plain.rows] == ["strong", "weak"]
     assert all(len(row) == len(plain.header) == 3 for row in plain.rows)
@@ -141,6 +143,11 @@ def test_a_store_is_screened_and_a_family_without_network_refused(
     )
     assert {row[0] for row in found.rows} == {"net0", "net1"}
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    (tmp_path / "sub").mkdir()
+    twin = shutil.copy(files[0], tmp_path / "sub")
+    with pytest.raises(ConfigError, match="two configs are called 'net0'") as refused:
+        screen_store(tmp_path, [str(files[0]), str(twin)], 1)
+    assert refused.value.code == "config.duplicate_family"
     with pytest.raises(FamilyError, match="knn: family 'knn' has no network") as caught:
         screen_store(tmp_path, [str(files[0]), "knn"], 1)
     assert caught.value.code == "family.no_network"
