@@ -7,7 +7,7 @@ so they are the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from data_prep.config import Config
 from data_prep.progress import Progress
 from data_prep.task import Task
-from pipeline.balance import ClassWeights, balanced_weights
+from pipeline.balance import ClassWeights, shares
 from pipeline.dataset import Scans
 from pipeline.families import logistic
 
@@ -154,32 +154,40 @@ def fit(
     progress: Progress,
     class_weights: ClassWeights = "none",
 ) -> Boosted:
-    """Boost one forest per target column and keep the rounds of least validation loss.
+    """Boost the log loss of the task, and keep the rounds of least validation loss.
 
-    For several classes the columns are one class against the rest each, joined by a softmax.
+    A binary task has one column of trees and each label one of its own; several classes have one
+    tree each in every round, which fits the slope of the log loss of their softmax (Friedman 2001,
+    algorithm 6).
 
     Args:
         task: Decides how columns become probabilities.
         config: How.
-        train: Scans whose ``x`` is (N, features).
+        train: Scans whose ``x`` is (N, features); of each question both answers.
         val: The same, to choose the number of rounds by.
         seed: Decides what each tree sees.
-        progress: Told (columns done, columns in all).
-        class_weights: ``balanced``: with and without a class weigh the same while its trees grow.
-            What they start from is then fitted once more without weights, after each round, so
-            that probabilities are of the training frequencies.
+        progress: Told (models done, models in all).
+        class_weights: ``balanced``: the classes (a label's two answers) weigh the same while trees
+            grow. What they start from is then fitted once more without weights, after each round,
+            so that probabilities are of the training frequencies.
     """
     wanted = logistic.columns(task, train.target)
-    n_columns = wanted.shape[1]
-    forest = Forest.empty(config, n_columns)
-    for column in range(n_columns):
-        progress(column, n_columns)
-        weights = np.ones(len(wanted))
-        if class_weights == "balanced":
-            weights = balanced_weights(wanted[:, [column]], by_label=True)[:, 0]
-        _grow(forest, column, train.x.numpy(), wanted[:, column], weights, config, seed)
-    progress(n_columns, n_columns)
-    shifts = np.zeros((config.trees, n_columns))
+    forest = Forest.empty(config, wanted.shape[1])
+    weights = np.ones_like(wanted)
+    if class_weights == "balanced":
+        weights = np.broadcast_to(logistic.balance(task, wanted), wanted.shape)
+    if logistic.by_label(task):
+        models = [[column] for column in range(wanted.shape[1])]
+    else:
+        # A class that no training scan has gets its frequency and no tree.
+        forest.baseline[:] = np.log(shares(wanted))
+        models = [np.flatnonzero(wanted.any(axis=0)).tolist()]
+    for done, columns in enumerate(models):
+        progress(done, len(models))
+        own = weights[:, columns[0]]
+        _grow(forest, columns, train.x.numpy(), wanted[:, columns], own, config, seed)
+    progress(len(models), len(models))
+    shifts = np.zeros((config.trees, wanted.shape[1]))
     if class_weights == "balanced":
         shifts = _refit(task, forest, train.x.numpy(), wanted)
     grown = forest.baseline + forest.contributions(val.x.numpy()).cumsum(axis=1) + shifts
@@ -203,23 +211,30 @@ def _refit(task: Task, forest: Forest, x: NDArray[np.float32], wanted: Floats) -
 
 def _grow(
     forest: Forest,
-    column: int,
+    columns: Sequence[int],
     x: NDArray[np.float32],
     wanted: Floats,
     weights: Floats,
     config: BoostConfig,
     seed: int,
 ) -> None:
-    """Fill one column of a new forest; a class that all or no training scans have gets no tree."""
+    """Fill columns of a new forest with one model.
+
+    Args:
+        forest: To be filled.
+        columns: One, for a model of its two answers; or those of the classes that there are.
+        x: (N, features).
+        wanted: (N, columns) of zeros and ones.
+        weights: (N,) of the scans.
+        config: How.
+        seed: Decides what each tree sees.
+    """
     from sklearn.ensemble import (
         GradientBoostingClassifier,
     )  # half a second that others need not pay
 
-    positive = float(wanted.sum())
-    # The log odds of the frequencies, with half a scan more on each side so that they are finite.
-    forest.baseline[column] = np.log((positive + 0.5) / (len(wanted) - positive + 0.5))
-    if positive in (0, len(wanted)):
-        return
+    alone = wanted.shape[1] == 1
+    labels = wanted[:, 0].astype(np.int64) if alone else wanted.argmax(axis=1)
     model = GradientBoostingClassifier(
         n_estimators=config.trees,
         max_depth=config.depth,
@@ -227,17 +242,19 @@ def _grow(
         subsample=config.subsample,
         max_features=config.feature_share,
         random_state=seed,
-    ).fit(x, wanted.astype(np.int64), sample_weight=weights)
-    for position, estimator in enumerate(model.estimators_[:, 0]):
+    ).fit(x, labels, sample_weight=weights)
+    # Of two classes scikit-learn has one tree a round: by how much the second is more likely.
+    grown = columns[-model.estimators_.shape[1] :]
+    for (position, nth), estimator in np.ndenumerate(model.estimators_):
         tree = estimator.tree_
         inner = np.flatnonzero(tree.children_left >= 0)
-        where = (position, column, inner)
+        where = (position, grown[nth], inner)
         forest.feature[where] = tree.feature[inner]
         forest.threshold[where] = tree.threshold[inner]
         forest.left[where] = tree.children_left[inner]
         forest.right[where] = tree.children_right[inner]
         values = config.learning_rate * tree.value[:, 0, 0]
-        forest.value[position, column, : len(values)] = values
-    # scikit-learn starts from the unsmoothed log odds, which its trees are fitted on top of.
-    share = np.average(wanted, weights=weights)
-    forest.baseline[column] = np.log(share / (1 - share))
+        forest.value[position, grown[nth], : len(values)] = values
+    # What scikit-learn starts from, and its trees are fitted on top of.
+    share = np.average(wanted, axis=0, weights=weights)
+    forest.baseline[columns] = np.log(share / (1 - share)) if alone else np.log(share)

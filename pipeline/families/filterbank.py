@@ -189,5 +189,7 @@ def _pool(response: Tensor, cells: int, kind: str) -> Tensor:
     if kind == "max":
         most = functional.adaptive_max_pool2d if flat else functional.adaptive_max_pool3d
         return most(response, cells)
-    mean = average(response, cells)
-    return (average(response**2, cells) - mean**2).clamp(min=0).sqrt()
+    # The difference of two large numbers has few digits: each scan's map is centred before.
+    centred = response - response.mean(dim=tuple(range(2, response.ndim)), keepdim=True)
+    mean = average(centred, cells)
+    return (average(centred**2, cells) - mean**2).clamp(min=0).sqrt()

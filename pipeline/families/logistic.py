@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from data_prep.task import Task
 from pipeline.balance import balanced_weights, prior_shift
@@ -51,10 +51,17 @@ def refit_bias(task: Task, logits: Floats, wanted: Floats) -> Floats:
     The way back from a fit with ``balance`` to the frequencies of ``wanted``. Of a model without a
     penalty that has seen endless scans it is ``prior_shift``; of one that is held back by a penalty
     or by few rounds it is less, and the whole shift would all but forget the rare classes. The mean
-    probability of each class is then its share. A class that all or no scans have is left alone.
+    probability of each class is then its share. A class that all or no scans have is left alone:
+    beside the others taken together it stays as likely as it was.
     """
     share = wanted.mean(axis=0)
     free = (share > 0) & (share < 1)
+    if not by_label(task) and 0 < free.sum() < len(free):
+        shift = np.zeros(len(free))
+        shift[free] = refit_bias(task, logits[:, free], wanted[:, free])
+        grown = logsumexp((logits + shift)[:, free], axis=1) - logsumexp(logits[:, free], axis=1)
+        shift[free] -= grown.mean()
+        return shift
 
     def objective(shift: Floats) -> tuple[float, Floats]:
         moved = logits + shift

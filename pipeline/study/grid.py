@@ -24,7 +24,7 @@ from pipeline.families import FamilyConfig
 from pipeline.study.config import StudyConfig
 
 # To be raised whenever the same cell would give other numbers: old journals are then recomputed.
-RESULT_VERSION: Final = 2
+RESULT_VERSION: Final = 3
 PATIENTS_PER_CLASS: Final = 2
 
 Positions = NDArray[np.int64]

@@ -47,6 +47,18 @@ def test_features_are_the_stated_statistics_of_the_stated_responses() -> None:
     assert torch.allclose(family.prepare(x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 10), (1, 6, 6, 8)])
+@pytest.mark.parametrize("brightness", [0.0, 1000.0])
+def test_deviations_keep_their_digits_however_bright_a_scan_is(
+    brightness: float, shape: tuple[int, ...]
+) -> None:
+    response = noise(3, shape) + brightness
+    halves = [halved for edge in shape[1:] for halved in (2, edge // 2)]
+    cells = response.double().reshape(3, shape[0], *halves)
+    expected = cells.std(dim=tuple(range(3, cells.ndim, 2)), correction=0)
+    assert torch.allclose(filterbank._pool(response, 2, "deviation").double(), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("shape", "params", "count"),
     [
