@@ -124,7 +124,7 @@ def other_metrics_section(results: Record) -> Section | None:
     """Learning curves of the metrics that the study does not look at first; None with one size."""
     if len(results["sizes"]) == 1:
         return None
-    families, largest = list(results["families"]), results["sizes"][-1]
+    families = list(results["families"])
     others = [name for name in METRICS if name != results["config"]["metric"]]
     shown = _shown(results)
     draw = metric_curves(results["points"], families, others)
@@ -136,10 +136,7 @@ def other_metrics_section(results: Record) -> Section | None:
     )
     return Section(
         "The other metrics",
-        sentences=(
-            f"Brier score and log loss are losses: lower is better. At {largest} patients "
-            "every metric stands in the table of the section above as well.",
-        ),
+        sentences=("Brier score and log loss are losses: lower is better.",),
         legend=tuple((name, look(at)[0], "") for at, name in enumerate(families)),
         figures=(
             Figure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -19,11 +20,12 @@ from pipeline.study.report.panels import Draw, look
 _LABEL_GAP_IN: Final = 0.165  # least distance of two labels
 _LETTER_PT: Final = 5.6  # width of a letter, about, and height of a line
 _LINE_PT: Final = 11.5
+_MARKER_PT: Final = 4.0  # half of a marker
 _MANY: Final = 4  # more ribbons than this hide each other
 _DASHES: Final[Any] = {"color": "#666666", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
 
 Points = Sequence[Mapping[str, Any]]
-Laws = Mapping[str, Mapping[str, Any]]
+Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 
 
 def learning_curves(
@@ -112,7 +114,7 @@ def family_curve(
             _ribbon(axes, curve, number, 0.2)
             _line(axes, curve, number)
         _targets(axes, targets)
-        _patients_axis(axes, sorted({point["size"] for point in points}), most=4)
+        _patients_axis(axes, sorted({point["size"] for point in points}), apart=0.22)
         axes.set_xlabel("")
         axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))
 
@@ -129,7 +131,7 @@ def metric_curves(points: Points, families: Sequence[str], metrics: Sequence[str
             if curve:
                 _ribbon(axes, curve, number, 0.07)
                 _line(axes, curve, number)
-        _patients_axis(axes, sorted({point["size"] for point in points}), most=4)
+        _patients_axis(axes, sorted({point["size"] for point in points}), apart=0.22)
         axes.set_xlabel("")
 
     return draw
@@ -218,9 +220,12 @@ def _targets(axes: Axes, targets: Sequence[float]) -> None:
         axes.axhline(target, **_DASHES)
 
 
-def _patients_axis(axes: Axes, sizes: Sequence[int], most: int = 9) -> None:
-    step = -(-len(sizes) // most)
-    shown = list(sizes[::-1][::step])[::-1]
+def _patients_axis(axes: Axes, sizes: Sequence[int], apart: float = 0.085) -> None:
+    """Name the sizes, leaving out those nearer to a larger one than this share of the axis."""
+    shown, span = [sizes[-1]], math.log(sizes[-1] / sizes[0])
+    for size in reversed(sizes[:-1]):
+        if math.log(shown[-1] / size) >= apart * span:
+            shown.append(size)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(map(float, shown))))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -249,26 +254,38 @@ def _direct_labels(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) ->
 
 
 def _labels_beside(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Name each point beside it, on the side with more room, moved up where names would overlap."""
+    """Name each point beside it, or as near as names and points leave room."""
     box, per_point = axes.get_window_extent(), axes.figure.dpi / 72
-    taken: list[tuple[float, float, float]] = []  # left, right, bottom, in points
-    for at, mean, family, colour in sorted(ends, key=lambda end: end[1]):
-        x, y = (axes.transData.transform((at, mean)) - box.p0) / per_point
-        width, to_left = _LETTER_PT * len(family), x > 0.6 * box.width / per_point
-        left = x - 6 - width if to_left else x + 6
-        height = y
-        for other_left, other_right, bottom in sorted(taken, key=lambda one: one[2]):
-            beside = left < other_right and other_left < left + width
-            if beside and abs(bottom - height) < _LINE_PT:
-                height = bottom + _LINE_PT
-        taken.append((left, left + width, height))
+    at = [(axes.transData.transform((x, y)) - box.p0) / per_point for x, y, *_ in ends]
+    right_end = box.width / per_point
+    taken = [(x - _MARKER_PT, y - _MARKER_PT, x + _MARKER_PT, y + _MARKER_PT) for x, y in at]
+    for (x, y), (cost, mean, family, colour) in zip(at, ends, strict=True):
+        width, to_left = _LETTER_PT * len(family), x > 0.6 * right_end
+        places = [
+            (side, shift)
+            for shift in sorted(range(-6, 7), key=abs)
+            for side in ((-1, 1) if to_left else (1, -1))
+        ]
+        for side, shift in places:
+            left = x + 6 if side > 0 else x - 6 - width
+            low = y - _LINE_PT / 2 + shift * _LINE_PT
+            mine = (left, low, left + width, low + _LINE_PT)
+            inside = left >= 0 and left + width <= right_end
+            if inside and not any(_overlap(mine, other) for other in taken):
+                break
+        taken.append(mine)
         axes.annotate(
             family,
-            (at, mean),
-            (-6 if to_left else 6, height - y + 4),
+            (cost, mean),
+            (6 * side, shift * _LINE_PT),
             textcoords="offset points",
             color=colour,
-            ha="right" if to_left else "left",
+            ha="left" if side > 0 else "right",
             va="center",
-            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if shift else None,
         )
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    beside = one[0] < other[2] and other[0] < one[2]
+    return beside and one[1] < other[3] and other[1] < one[3]

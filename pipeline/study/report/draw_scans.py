@@ -106,7 +106,7 @@ def label_rates(rows: Rows, labels: Sequence[str]) -> str:
         axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlim(-0.02, 1.02)
-        axes.set_xlabel("Share of scans with (sensitivity) or without (specificity) the label")
+        axes.set_xlabel("Share of test scans that is told right")
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
         return svg(figure, "confusion")
 

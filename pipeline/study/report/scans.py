@@ -133,6 +133,8 @@ def agreement_section(results: Record) -> Section | None:
         for cell in results["cells"]
         if cell["size"] == results["sizes"][-1] and cell["status"] == "done"
     )
+    fewest, most = min(fits.values()), max(fits.values())
+    spoken = counted(most, "fit") if fewest == most else f"{fewest} to {most} fits"
     return Section(
         "Which scans are hard?",
         sentences=(
@@ -147,8 +149,7 @@ def agreement_section(results: Record) -> Section | None:
                 "agreement",
                 f"How many {what} every fit gets right, fits disagree about, every fit gets wrong",
                 agreement(everything, what.capitalize()),
-                f"At {results['sizes'][-1]} patients, over {counted(max(fits.values()), 'fit')} of "
-                "each family (fewer where some failed or are pending).",
+                f"At {results['sizes'][-1]} patients, over {spoken} of each family.",
             ),
         ),
         tables=(

@@ -57,9 +57,12 @@ def test_direct_labels_neither_overlap_nor_leave_the_figure(level: float) -> Non
 def test_labels_of_points_of_one_cost_do_not_overlap() -> None:
     points = [point(name, 40, 0.8) for name in FAMILIES]
     svg = cost_against_score(dict.fromkeys(FAMILIES, 2.0), points, FAMILIES, "auc")
-    at = heights(svg, FAMILIES)
-    assert all(at)
-    assert min(abs(a - b) for a, b in pairwise(sorted(at))) > 8
+    for side in ("text-anchor: start", "text-anchor: end"):  # right and left of the points
+        texts = re.findall(rf"<text[^>]*{side}[^>]*>family\d</text>", svg)
+        at = heights("".join(texts), re.findall(r">(family\d)<", "".join(texts)))
+        assert len(at) >= 3 and all(at)
+        assert min(abs(a - b) for a, b in pairwise(sorted(at))) > 8
+    assert all(f">{name}<" in svg for name in FAMILIES)
 
 
 def test_each_family_has_a_look_of_its_own() -> None:
