@@ -139,6 +139,6 @@ def test_a_wrong_study_stops_it_before_any_work(tmp_path: Path, families: str | 
     study = "nosuch"
     if families:
         study = write(tmp_path, "s", STUDY | {"families": families.split(", ")})
-    with pytest.raises(ConfigError, match="no_?such"):
+    with pytest.raises(ConfigError, match=r"no_?such"):
         run_leaderboard([write(tmp_path, "a", cohort)], study, tmp_path / "runs", 1, None)
     assert not (tmp_path / "runs").exists()
