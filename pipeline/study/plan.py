@@ -138,7 +138,8 @@ def read_families(names: Sequence[str]) -> dict[str, FamilyConfig]:
     """Config of each family by its name; a path is named by its file, so that none is recorded.
 
     Raises:
-        ConfigError: ``config.duplicate_family``, or as ``load_family_config``.
+        ConfigError: ``config.duplicate_family``, ``config.same_family`` (its cells would be the
+            other's), or as ``load_family_config``.
     """
     families: dict[str, FamilyConfig] = {}
     for name in names:
@@ -149,5 +150,13 @@ def read_families(names: Sequence[str]) -> dict[str, FamilyConfig]:
                 f"families: two configs are called '{label}'",
                 fix="name each only once; if they differ, rename one of the files",
             )
-        families[label] = load_family_config(name)
+        config = load_family_config(name)
+        twin = next((other for other, known in families.items() if known == config), None)
+        if twin is not None:
+            raise ConfigError(
+                "config.same_family",
+                f"families: '{label}' and '{twin}' are the same family with the same parameters",
+                fix="leave one out, or change a parameter",
+            )
+        families[label] = config
     return families

@@ -317,6 +317,15 @@ def test_two_families_of_one_name_are_refused(store: Path, strict: str, tmp_path
         open_plan(config, store)
 
 
+def test_a_family_under_two_names_is_refused(store: Path, strict: str, tmp_path: Path) -> None:
+    twin = tmp_path / "twin.yaml"
+    shutil.copy(strict, twin)
+    config = StudyConfig(families=(strict, str(twin)), sizes=(6,))
+    with pytest.raises(ConfigError, match="'twin' and 'strict' are the same family") as caught:
+        open_plan(config, store)
+    assert caught.value.code == "config.same_family"
+
+
 def own_weights(folder: Path, sha256: str = "0" * 64) -> str:
     """A family on weights of the user's own that are not there."""
     path = folder / "own.yaml"
