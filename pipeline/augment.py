@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Generator, Tensor
 from torch.nn import functional
 
@@ -34,7 +34,7 @@ class AugmentConfig(Config):
         noise: Largest standard deviation of added Gaussian noise; drawn from 0 up.
     """
 
-    flip_axes: tuple[int, ...] = ()
+    flip_axes: tuple[NonNegativeInt, ...] = ()
     shift_px: NonNegativeFloat = 0.0
     rotation_degrees: float = Field(default=0.0, ge=0, le=180)
     scale: NonNegativeFloat = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -52,18 +52,34 @@ def refuse_unfit_training(
     """
     refuse_unfit(family.task, train.loss, train.sampling)
     refuse_foreign_axes(family.name, augment, family.scan_shape)
-    unseen = set(test_time.flip_axes) - set(augment.flip_axes)
-    if unseen or test_time.shift_px > augment.shift_px:
-        field = "flip_axes" if unseen else "shift_px"
-        allowed = list(augment.flip_axes) if unseen else augment.shift_px
-        found = list(test_time.flip_axes) if unseen else test_time.shift_px
-        raise FamilyError(
-            "family.unseen_view",
-            f"{family.name}: params.test_time.{field} is {found}; training, by "
-            f"params.augment.{field}, sees at most {allowed}",
-            fix="ask for less, or let params.augment allow it (mirror only where the anatomy is "
-            "the same mirrored)",
+    refuse_unseen_mirrors(family.name, "test_time", test_time.flip_axes, augment)
+    if test_time.shift_px > augment.shift_px:
+        raise _unseen(
+            family.name, "test_time.shift_px", test_time.shift_px, "shift_px", augment.shift_px
         )
+
+
+def refuse_unseen_mirrors(
+    name: str, part: str, flip_axes: Sequence[int], augment: AugmentConfig
+) -> None:
+    """Refuse mirror images at prediction, asked for by ``params.<part>``, that training never sees.
+
+    Raises:
+        FamilyError: ``family.unseen_view``.
+    """
+    if set(flip_axes) - set(augment.flip_axes):
+        allowed = list(augment.flip_axes)
+        raise _unseen(name, f"{part}.flip_axes", list(flip_axes), "flip_axes", allowed)
+
+
+def _unseen(name: str, field: str, found: object, limit: str, allowed: object) -> FamilyError:
+    return FamilyError(
+        "family.unseen_view",
+        f"{name}: params.{field} is {found}; training, by params.augment.{limit}, sees at most "
+        f"{allowed}",
+        fix="ask for less, or let params.augment allow it (mirror only where the anatomy is "
+        "the same mirrored)",
+    )
 
 
 def fit_network(

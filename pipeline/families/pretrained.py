@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Final, Literal, cast
 
 import numpy as np
@@ -22,11 +23,13 @@ from pipeline.families.axes import effort, standard
 from pipeline.families.backbones import ARCHITECTURES, Architecture, Backbone, NetworkName
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.checkpoint import OwnCheckpoint, check_files
+from pipeline.families.fine_tuned import FineTuned
 from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.network import (
     fit_network,
     refuse_foreign_axes,
     refuse_unfit_training,
+    refuse_unseen_mirrors,
     state_of,
 )
 from pipeline.families.scan_features import ReadingConfig, ScanFeatures
@@ -39,7 +42,12 @@ from pipeline.views import ViewsConfig
 _MOST_INTENSITY: Final = 10.0
 _AT_A_TIME: Final = 1024  # scans on the device
 
-Row = NDArray[np.float32]
+# Parameters that a mode does not look at: to set one is to expect what will not happen.
+_WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {
+    "probe": ("blocks", "layer_decay", "dropout", "train", "augment"),
+    "partial": (),
+    "full": ("blocks",),
+}
 
 
 class PretrainedParams(FamilyParams):
@@ -52,17 +60,20 @@ class PretrainedParams(FamilyParams):
         mode: ``probe``: nothing of it is trained, a ridge classifier is fitted on its features;
             ``partial``: its last ``blocks`` are trained; ``full``: all of it is.
         reading: How scans are shown to it, and what is taken of it.
-        penalties: Of ``probe``: ridge penalties to choose from by leaving patients out, relative
-            to the mean squared length of a standardised feature row.
-        class_weights: Of ``probe``: ``balanced``: each class (with and without each label) weighs
+        penalties: Of the ridge classifier, with which ``partial`` and ``full`` begin: penalties to
+            choose from by leaving patients out, relative to the mean squared length of a
+            standardised feature row.
+        class_weights: Of the same: ``balanced``: each class (with and without each label) weighs
             the same in the ridge; probabilities are of the training frequencies all the same. The
-            other modes have ``train.class_weights``.
+            training that follows in ``partial`` and ``full`` has ``train.class_weights``.
         blocks: Of ``partial``: how many, counted from the last that is used.
-        layer_decay: Each block's learning rate is that of the block above it times this; the new
-            classifier's is ``train.learning_rate`` (Howard and Ruder 2018).
+        layer_decay: Of ``partial`` and ``full``: each block's learning rate is that of the block
+            above it times this; the new classifier's is ``train.learning_rate`` (Howard and Ruder
+            2018).
         dropout: Of ``partial`` and ``full``: share of the classifier's inputs that are dropped.
         train: How ``partial`` and ``full`` are trained.
-        augment: Random changes of their training scans, or the name of a set.
+        augment: Of ``partial`` and ``full``: random changes of training scans, or the name of a
+            set.
         test_time: Of ``partial`` and ``full``: views of a scan whose probabilities are averaged
             when it is predicted; only such as ``augment`` allows.
     """
@@ -95,6 +106,13 @@ class PretrainedParams(FamilyParams):
                 "test_time is for mode: partial and full; a probe looks once, or by "
                 "reading.flip_axes at a scan and its mirror images"
             )
+        for name in _WITHOUT_EFFECT[self.mode]:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                allowed = "partial" if name == "blocks" else "partial and full"
+                raise ValueError(
+                    f"{name} is for mode: {allowed}, and does nothing in mode: {self.mode}; leave "
+                    "it out, or change the mode"
+                )
         return self
 
     def check_files(self) -> None:
@@ -137,6 +155,9 @@ class Pretrained(Family[PretrainedParams]):
         mirrored = AugmentConfig(flip_axes=params.reading.flip_axes)
         refuse_foreign_axes(self.name, mirrored, scan_shape)
         self._probes = params.mode == "probe"
+        if not self._probes:
+            mirrors = params.reading.flip_axes
+            refuse_unseen_mirrors(self.name, "reading", mirrors, params.augment)
         self._has_weights = False
         self._net = self._new_net(trained=False)
         columns = logistic.n_columns(task)
@@ -264,8 +285,21 @@ class Pretrained(Family[PretrainedParams]):
             self._has_weights = trained
             if self._probes:
                 return features.eval()
-            blocks = self.params.blocks if self.params.mode == "partial" else None
+            blocks = self._trained_blocks(cast("Backbone", net))
             return FineTuned(features, self.task.n_classes, self.params.dropout, blocks)
+
+    def _trained_blocks(self, net: Backbone) -> int | None:
+        if self.params.mode == "full":
+            return None
+        used = sum(len(part) for part in net.parts())
+        if self.params.blocks > used:
+            raise FamilyError(
+                "family.no_such_block",
+                f"{self.name}: params.blocks is {self.params.blocks}; {self.params.network} has "
+                f"{used} blocks up to stage {self.params.last_stage}, the last that is used",
+                fix=f"set params.blocks to at most {used}, or params.mode: full",
+            )
+        return self.params.blocks
 
     def _refuse_foreign_intensities(self, x: Tensor) -> None:
         found = float(x.abs().mean()) if len(x) else 0.0
@@ -278,85 +312,6 @@ class Pretrained(Family[PretrainedParams]):
                 fix="choose such an intensity in the prep config, or give the intensities that "
                 "are black and white: params.reading.intensity: [black, white]",
             )
-
-
-class FineTuned(nn.Module):
-    """(N, C, I, J[, K]) scans -> (N, n_classes) logits, on features that are trained on.
-
-    Args:
-        features: With its network.
-        n_classes: Columns of the logits.
-        dropout: Share of the classifier's inputs that are dropped in training.
-        blocks: How many of the network's last blocks are trained; None: all. The others stay as
-            they are.
-
-    Attributes:
-        features: With its network.
-        mean: (D,) of each feature.
-        scale: (D,) by which features are divided: rows then have a mean squared length of 1, and a
-            step of the classifier's weights moves its logits by as much for any D.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(
-        self, features: ScanFeatures, n_classes: int, dropout: float, blocks: int | None
-    ) -> None:
-        super().__init__()
-        self.features = features
-        self.register_buffer("mean", torch.zeros(features.n_features))
-        self.register_buffer("scale", torch.ones(features.n_features))
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(features.n_features, n_classes)
-        self._frozen = [] if blocks is None else self._blocks()[:-blocks]
-        for block in self._frozen:
-            block.requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch."""
-        rows = (self.features(x) - self.mean) / self.scale
-        logits: Tensor = self.classifier(self.dropout(rows))
-        return logits
-
-    def train(self, mode: bool = True) -> FineTuned:
-        """As ``nn.Module.train``, but the network keeps the statistics of its norms.
-
-        A few hundred steps on small batches would replace those of a million photographs by poorer
-        ones: with them ``full`` had an AUC of 0.885 on BreastMNIST's validation, without 0.911.
-        """
-        super().train(mode)
-        self.features.net.eval()
-        return self
-
-    def begin_with(self, mean: Row, scale: Row, weights: Weights) -> None:
-        """Standardise features by ``mean`` and ``scale`` (D,); classify by a probe's weights.
-
-        From a classifier of random weights the first steps would spoil the features before it has
-        learnt what they are good for (Kumar et al. 2022, "Fine-tuning can distort pretrained
-        features and underperform out-of-distribution").
-        """
-        weight = torch.from_numpy(weights.weight * scale[:, None]).float().T
-        bias = torch.from_numpy(weights.bias + mean @ weights.weight).float()
-        if len(weight) < self.classifier.out_features:  # one logit for two classes
-            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-        with torch.no_grad():
-            self.mean.copy_(torch.from_numpy(mean))
-            self.scale.copy_(torch.from_numpy(scale))
-            self.classifier.weight.copy_(weight)
-            self.classifier.bias.copy_(bias)
-
-    def rates(self, decay: float) -> dict[str, float]:
-        """Name -> factor on the learning rate of each parameter of the network's blocks."""
-        names = {parameter: name for name, parameter in self.named_parameters()}
-        return {
-            names[parameter]: decay**depth
-            for depth, block in enumerate(reversed(self._blocks()), start=1)
-            for parameter in block.parameters()
-        }
-
-    def _blocks(self) -> list[nn.Module]:
-        return [block for part in cast("Backbone", self.features.net).parts() for block in part]
 
 
 def _computed(features: ScanFeatures, x: Tensor) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Final, Literal, cast
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -39,7 +39,8 @@ class ReadingConfig(Config):
             the last one is not worked out.
         pooling: What is taken of each map over all its places.
         flip_axes: Spatial axes along which features of the mirrored scan are averaged in when no
-            gradients are needed. Only where the anatomy is the same mirrored.
+            gradients are needed. Only where the anatomy is the same mirrored; of a network that is
+            trained on, only such as its ``augment`` mirrors.
         volume: How a 3D scan is shown: as ``slices`` across each axis, or whole, the network made
             3D (``acs`` or ``inflated``, see ``to_volumetric``).
         slices: How many across each axis, evenly spaced (all, where there are fewer).
@@ -51,7 +52,7 @@ class ReadingConfig(Config):
     intensity: Literal["auto"] | tuple[float, float] = "auto"
     stages: tuple[PositiveInt, ...] | Literal["all"] = "all"
     pooling: tuple[Pooling, ...] = Field(default=("average", "deviation"), min_length=1)
-    flip_axes: tuple[int, ...] = ()
+    flip_axes: tuple[NonNegativeInt, ...] = ()
     volume: Literal["slices", "acs", "inflated"] = "slices"
     slices: PositiveInt = 7
     slice_pooling: Literal["mean", "attention"] = "mean"

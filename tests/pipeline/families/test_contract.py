@@ -20,10 +20,8 @@ from pipeline.families.base import Family, FamilyError, Fit
 from pipeline.metrics import score
 
 BLIND = ("prior",)  # it looks at no voxel, so there is nothing that it could learn
-PRETRAINED: dict[str, Any] = {
-    "reading": {"sizes": [32], "stages": [1], "slices": 2},
-    "train": {"epochs": 1, "min_steps": 2, "learning_rate": 1e-4},
-}
+PRETRAINED: dict[str, Any] = {"reading": {"sizes": [32], "stages": [1], "slices": 2}}
+FINE_TUNED = PRETRAINED | {"train": {"epochs": 1, "min_steps": 2, "learning_rate": 1e-4}}
 QUICK: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [32], "train": {"epochs": 8, "min_steps": 80, "batch_size": 16}},
     "random_features": {"filters": 48, "sizes": [3, 5]},
@@ -39,7 +37,7 @@ QUICK: dict[str, dict[str, Any]] = {
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "filterbank boosted": ("filterbank", {"classifier": "boosted", "boost": {"trees": 80}}),
     "knn scan": ("knn", {"normalise": "scan"}),
-    "pretrained full": ("pretrained", PRETRAINED | {"mode": "full"}),
+    "pretrained full": ("pretrained", FINE_TUNED | {"mode": "full"}),
     "random_features network": ("random_features", {"network": "cnn_scratch"}),
 }
 CASES = {name: (name, QUICK.get(name, {})) for name in FAMILIES} | VARIANTS

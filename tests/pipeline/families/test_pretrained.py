@@ -17,7 +17,8 @@ from pipeline.families import FamilyConfig, build_family, load_family_config
 from pipeline.families.backbones import ARCHITECTURES
 from pipeline.families.base import FamilyError
 from pipeline.families.checkpoint import CheckpointError
-from pipeline.families.pretrained import FineTuned, Pretrained, PretrainedParams
+from pipeline.families.fine_tuned import FineTuned
+from pipeline.families.pretrained import Pretrained, PretrainedParams
 from pipeline.study.features import preparation
 
 TASK = Task(kind="binary", class_names=("a", "b"))
@@ -26,7 +27,8 @@ TRAIN = {"epochs": 1, "min_steps": 2, "learning_rate": 1e-3, "precision": "fp32"
 
 
 def family(shape: tuple[int, ...] = (1, 12, 12), **params: Any) -> Pretrained:
-    config = {"family": "pretrained", "params": {"reading": READING, "train": TRAIN} | params}
+    training = {"train": TRAIN} if params.get("mode", "probe") != "probe" else {}
+    config = {"family": "pretrained", "params": {"reading": READING} | training | params}
     built = build_family(FamilyConfig.model_validate(config), TASK, shape, seed=0)
     assert isinstance(built, Pretrained)
     return built
@@ -60,7 +62,7 @@ def published() -> dict[str, Any]:
     ],
 )
 def test_a_mode_trains_its_blocks_and_no_other(mode: str, trained: set[str]) -> None:
-    built = family(mode=mode, blocks=2)
+    built = family(mode=mode, **({"blocks": 2} if mode == "partial" else {}))
     built.fit(*(part.with_x(built.prepare(part.x)) for part in (scans(), scans(n=10))))
     before, changed = published(), set()
     for name, value in weights(built).items():
@@ -97,7 +99,7 @@ def test_fine_tuning_begins_as_the_probe(kind: str) -> None:
     still = TRAIN | {"learning_rate": 1e-12, "weight_decay": 0}
     rows = []
     for mode in ("probe", "full"):
-        params = {"reading": READING, "mode": mode, "train": still}
+        params = {"reading": READING, "mode": mode} | ({"train": still} if mode == "full" else {})
         config = FamilyConfig.model_validate({"family": "pretrained", "params": params})
         built = build_family(config, task, (1, 12, 12), seed=0)
         ready = train.with_x(built.prepare(train.x))
@@ -194,11 +196,42 @@ def test_intensities_of_no_recipe_are_refused_until_their_range_is_given() -> No
         ({"reading": {"stages": [9]}}, "efficientnet-lite0 has stages 1 to 8"),
         ({"reading": {"slice_pooling": "attention"}}, "mode: partial"),
         ({"checkpoint": {"path": "x.pth", "sha256": "abc"}}, "sha256"),
+        ({"train": {"epochs": 3}}, "train is for mode: partial and full"),
+        ({"augment": {"noise": 0.1}}, "augment is for mode: partial and full"),
+        ({"blocks": 2}, "blocks is for mode: partial"),
+        ({"dropout": 0.5}, "dropout is for mode: partial and full"),
+        ({"layer_decay": 0.5}, "layer_decay is for mode: partial and full"),
+        ({"mode": "full", "blocks": 2}, "does nothing in mode: full"),
+        ({"reading": {"flip_axes": [-2]}}, "flip_axes"),
+        ({"mode": "full", "augment": {"flip_axes": [-1]}}, "flip_axes"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         FamilyConfig.model_validate({"family": "pretrained", "params": params})
+
+
+def test_every_mode_can_be_read_back_from_what_it_says_of_itself() -> None:
+    for mode in ("probe", "partial", "full"):
+        params = PretrainedParams.model_validate({"mode": mode})
+        assert PretrainedParams.model_validate(params.model_dump(mode="json")) == params
+
+
+def test_more_blocks_than_are_used_are_refused() -> None:
+    family(mode="partial", blocks=4)  # the stem, and three blocks up to stage 2
+    with pytest.raises(FamilyError, match="4 blocks up to stage 2") as caught:
+        family(mode="partial", blocks=5)
+    assert caught.value.code == "family.no_such_block"
+
+
+@pytest.mark.parametrize("mode", ["partial", "full"])
+def test_a_network_reads_no_mirror_image_that_its_training_never_saw(mode: str) -> None:
+    mirrored = {"mode": mode, "reading": READING | {"flip_axes": [1]}}
+    with pytest.raises(FamilyError, match=r"params\.reading\.flip_axes is \[1\]") as caught:
+        family(**mirrored, augment={"flip_axes": [0]})
+    assert caught.value.code == "family.unseen_view"
+    family(**mirrored, augment={"flip_axes": [1]})
+    family(reading=READING | {"flip_axes": [1]})  # a probe's classifier sees what it is given
 
 
 def test_mirroring_along_an_absent_axis_is_refused() -> None:
