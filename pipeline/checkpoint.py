@@ -132,13 +132,19 @@ class Checkpointing:
         place: Where; None: nowhere, and nothing is ever found.
         state: Of the training.
         identity: Digest of all that decides its result: another training's checkpoint is not used.
+
+    Attributes:
+        seconds_before: Time that the training had taken when the checkpoint that it goes on from
+            was written, since its own beginning however often it was stopped.
+        notes: What became of checkpoints, in words.
     """
 
     def __init__(self, place: Checkpoints | None, state: TrainingState, identity: str) -> None:
         self._place = place
         self._state = state
         self._identity = identity
-        self._written = time.monotonic()
+        self._began = self._written = time.monotonic()
+        self.seconds_before = 0.0
         self.notes: list[str] = []
 
     def resume(self) -> int:
@@ -157,6 +163,7 @@ class Checkpointing:
             self.notes.append(f"checkpoint ignored, training began anew: {error.message}")
             return 0
         self._state.restore(tensors, record["numbers"])
+        self.seconds_before = record["seconds"]
         self.notes.append(f"went on from its checkpoint after epoch {record['epoch']}")
         return int(record["epoch"])
 
@@ -184,6 +191,7 @@ class Checkpointing:
         record = {
             "identity": self._identity,
             "epoch": epoch,
+            "seconds": self.seconds_before + time.monotonic() - self._began,
             "tensors": path.name,
             "sha256": sha256_bytes(data),
             "numbers": self._state.numbers(),

@@ -52,11 +52,22 @@ class Keeper:
         ):
             self.history[name].append(value)
         worth = {"log_loss": -scores["log_loss"], "auc": scores["auc"], "last": float(done)}
-        # NaN where validation holds one class only: no epoch is better than the first then.
+        if math.isnan(worth["auc"]):  # of every epoch alike: it is the validation scans' doing
+            worth["auc"] = worth["log_loss"]
         if not self.weights or worth[self.choose_by] > self._best:
             self._best = worth[self.choose_by]
             self.epoch = done
             self.weights = {name: value.clone() for name, value in net.state_dict().items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the epoch was chosen."""
+        if self.choose_by == "auc" and any(map(math.isnan, self.history["val_auc"])):
+            return (
+                "the epoch was chosen by log_loss: the validation scans lack a class, so that "
+                "they have no AUC",
+            )
+        return ()
 
     def state(self) -> dict[str, Tensor]:
         """All that it knows, as tensors."""

@@ -58,7 +58,8 @@ class TrainConfig(Config):
             the same way. A multi-label task has no such draw.
         ema_decay: Of the exponential moving average of weights, per step; 0: no averaging.
         choose_by: ``log_loss`` or ``auc`` on validation decides the epoch that is kept (the
-            earlier of equals); ``last`` keeps the last.
+            earlier of equals); ``last`` keeps the last. Where validation scans lack a class they
+            have no AUC: then it is log_loss, and a note says so.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware computes it itself and
             its gradients of this network can be trusted.
         compile: Let torch.compile fuse the network. Off by default: on a processor it takes 20 to
@@ -113,11 +114,13 @@ class Trained:
     Attributes:
         history: ``train_loss``, ``val_log_loss``, ``val_auc``: one value an epoch.
         chosen: ``epoch`` that was kept, counted from 1.
-        notes: What became of checkpoints, in words.
+        seconds_before: Time that epochs out of a checkpoint had taken.
+        notes: What became of checkpoints, and of the choice of an epoch, in words.
     """
 
     history: Mapping[str, list[float]]
     chosen: Mapping[str, float]
+    seconds_before: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -214,7 +217,8 @@ def train_network(
         return Trained(
             history=keeper.history,
             chosen={"epoch": float(keeper.epoch)},
-            notes=tuple(checkpointing.notes),
+            seconds_before=checkpointing.seconds_before,
+            notes=(*checkpointing.notes, *keeper.notes),
         )
 
 

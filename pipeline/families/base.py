@@ -54,11 +54,13 @@ class Fit:
         history: Name -> one value per epoch (``train_loss``, ``val_auc``, ...); empty for a
             family that is solved in one step.
         chosen: Name -> the value that validation chose (``epoch``, ``penalty``, ...).
+        seconds_before: Time that the part of it had taken which came out of a checkpoint.
         notes: What a user should know of how it went, in words.
     """
 
     history: Mapping[str, list[float]] = field(default_factory=dict)
     chosen: Mapping[str, float] = field(default_factory=dict)
+    seconds_before: float = 0.0
     notes: tuple[str, ...] = ()
 
 

@@ -121,7 +121,7 @@ def fit_network(
     )
     if config.balances:
         _refit_bias(net, family.task, train)
-    return Fit(history=trained.history, chosen=trained.chosen, notes=trained.notes)
+    return Fit(trained.history, trained.chosen, trained.seconds_before, trained.notes)
 
 
 def _refit_bias(net: nn.Module, task: Task, train: Scans) -> None:

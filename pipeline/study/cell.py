@@ -139,7 +139,7 @@ def fit_cell(
         history=fit.history,
         chosen=fit.chosen,
         seconds={
-            "fit": fitted - start,
+            "fit": fit.seconds_before + fitted - start,
             "predict": predicted - fitted,
             "score_train": scored - predicted,
         },

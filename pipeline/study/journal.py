@@ -39,7 +39,8 @@ class CellResult:
         history: Name -> one value per epoch.
         chosen: Name -> what validation chose.
         seconds: ``fit``, ``predict`` (validation and test scans) and ``score_train``, measured by a
-            monotonic clock; of a fit that went on from a checkpoint, the time since.
+            monotonic clock; of a fit that went on from a checkpoint, with the time until that was
+            written.
         notes: What a user should know of how it went; said, but not journaled.
     """
 

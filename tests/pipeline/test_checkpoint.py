@@ -136,6 +136,29 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     assert_same(unbroken, resumed)
 
 
+def test_a_training_knows_how_long_it_took_however_often_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def an_epoch_takes_100_seconds(end: int) -> Progress:
+        def progress(done: int, _: int) -> None:
+            nonlocal now
+            if done == end:
+                raise KilledError
+            now += 100
+
+        return progress
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for killed in (2, 5):
+        with pytest.raises(KilledError):
+            train(tmp_path, progress=an_epoch_takes_100_seconds(killed))
+        now += 5000  # until it is gone on with
+    assert train(None)[1].seconds_before == 0
+    assert train(tmp_path)[1].seconds_before == 500
+
+
 def test_a_finished_training_comes_out_of_its_last_checkpoint(tmp_path: Path) -> None:
     first = train(tmp_path)
     told: list[int] = []

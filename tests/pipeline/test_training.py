@@ -152,13 +152,17 @@ def test_each_rule_keeps_its_epoch_and_of_equals_the_earlier(
     assert trained.chosen["epoch"] == expected
 
 
-def test_one_class_in_validation_has_no_auc_and_the_first_epoch_is_kept() -> None:
-    for rule, expected in (("auc", 1.0), ("last", 4.0)):
+def test_where_validation_has_one_class_log_loss_chooses_and_a_note_says_so() -> None:
+    for rule, notes in (("log_loss", 0), ("auc", 1), ("last", 0)):
         config = QUICK.model_copy(update={"choose_by": rule})
         trained = train_network(
             net_of(), BINARY, scans_of(32, 1), scans_of(8, 2, share=0), config, seed=0
         )
-        assert trained.chosen["epoch"] == expected
+        best = 1 + int(np.argmin(trained.history["val_log_loss"]))
+        assert best > 1
+        assert trained.chosen["epoch"] == (4 if rule == "last" else best)
+        assert len(trained.notes) == notes
+        assert all("chosen by log_loss" in note for note in trained.notes)
 
 
 @pytest.mark.parametrize(("n", "steps"), [(4, 40), (160, 40), (320, 80)])

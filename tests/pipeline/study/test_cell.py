@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,18 @@ def test_a_cell_predicts_every_scan_of_val_and_test(tmp_path: Path, raw: Splits)
     assert result.train == score(BINARY, own.target, family.predict_proba(own.x))
     assert set(result.seconds) == {"fit", "predict", "score_train"}
     assert all(seconds >= 0 for seconds in result.seconds.values())
+
+
+def test_a_cell_that_was_gone_on_with_counts_the_time_before(
+    raw: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pace tells what other cells will cost."""
+    config = StudyConfig(families=("toy",), sizes=(8,), subsets=1, validation="proportional")
+    planned = make_plan(config, {"toy": toy_config()}, open_store(tmp_path / "store"), {}).cells[0]
+    family, fit = toy(0), Toy.fit
+    monkeypatch.setattr(Toy, "fit", lambda *how: replace(fit(*how), seconds_before=5000.0))
+    seconds = fit_cell(planned, family, raw.prepared_by(family, 1), 1).seconds
+    assert seconds["fit"] > 5000 > seconds["predict"]
 
 
 def test_threads_are_pinned_and_given_back() -> None:
