@@ -24,6 +24,7 @@ from pipeline.families.checkpoint import (
 )
 from pipeline.families.efficientnet import EfficientNet
 from pipeline.families.monai_backbones import DenseNet, ResNet, densenet_name, resnet_name
+from pipeline.families.monai_nets import densenet_least_edge
 
 NetworkName = Literal[
     "efficientnet-lite0",
@@ -67,6 +68,7 @@ class Architecture:
         classifier: Pattern of our names of what is replaced.
         mean: Of red, green and blue (0 to 1) in the images that it was trained on.
         deviation: Likewise.
+        least_edge: Number of stages -> pixels along an axis that an image must have for them.
     """
 
     build: Callable[[], nn.Module]
@@ -76,6 +78,7 @@ class Architecture:
     classifier: str
     mean: Colours = (0.485, 0.456, 0.406)  # of ImageNet, as torchvision and EfficientNet have it
     deviation: Colours = (0.229, 0.224, 0.225)
+    least_edge: Callable[[int], int] = lambda n_stages: 1
 
     def empty(self, n_stages: int) -> nn.Module:
         """The first stages, with weights that mean nothing yet."""
@@ -161,6 +164,8 @@ ARCHITECTURES: Final[dict[NetworkName, Architecture]] = {
         published=DownloadedCheckpoint(f"{_TORCHVISION}densenet121-a639ec97.pth", "a639ec97"),
         rename=densenet_name,
         classifier=r"net\.class_layers\.",
+        # Between the dense blocks, which are the stages but the first, it pools.
+        least_edge=lambda stages: densenet_least_edge(max(stages - 2, 0), small_stem=False),
     ),
 }
 

@@ -25,6 +25,11 @@ def classifier_of(net: nn.Module) -> nn.Linear:
     return [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
 
 
+def has_classifier(net: nn.Module | None) -> bool:
+    """Whether there is a network with a fully connected layer, and so ``features_of`` it."""
+    return net is not None and any(isinstance(module, nn.Linear) for module in net.modules())
+
+
 def features_of(net: nn.Module, x: Tensor) -> Tensor:
     """What the classifier of ``net`` sees of scans (N, C, I, J[, K]): (N, D) float32.
 

@@ -9,6 +9,8 @@ from typing import Final, Literal, get_args
 
 from torch import nn
 
+from pipeline.families.base import FamilyError
+
 Architecture = Literal["resnet18", "resnet34", "resnet50", "densenet121", "efficientnet-b0"]
 ARCHITECTURES: Final[tuple[Architecture, ...]] = get_args(Architecture)
 
@@ -20,6 +22,7 @@ _BLOCKS: Final[dict[str, tuple[str, list[int]]]] = {
     "resnet34": ("basic", [3, 4, 6, 3]),
     "resnet50": ("bottleneck", [3, 4, 6, 3]),
 }
+_TRANSITIONS: Final = 3  # of DenseNet-121, each pools by 2
 _MBCONV: Final = (  # Tan and Le 2019, table 1: repeats, kernel, stride, expansion, in, out
     "r1_k3_s11_e1_i32_o16_se0.25",
     "r2_k3_s22_e6_i16_o24_se0.25",
@@ -50,8 +53,12 @@ def build_monai_net(
         small_stem: A first convolution of 3 voxels and stride 1 without pooling after it, in place
             of the published one.
         dropout: Share of the classifier's inputs dropped in training.
+
+    Raises:
+        FamilyError: ``family.scan_too_small``: only DenseNet pools without padding.
     """
     if architecture == "densenet121":
+        _refuse_small(architecture, scan_shape, small_stem)
         return _densenet(scan_shape, n_classes, width, small_stem, dropout)
     if architecture == "efficientnet-b0":
         return _efficientnet(scan_shape, n_classes, width, small_stem, dropout)
@@ -132,6 +139,30 @@ def _efficientnet(
     if small_stem:
         net._conv_stem.stride = (1,) * (len(scan_shape) - 1)
     return net
+
+
+def densenet_least_edge(halvings: int, *, small_stem: bool) -> int:
+    """Voxels along an axis of which so many poolings by 2 leave one (Huang et al. 2017, table 1).
+
+    The published stem has two layers of stride 2 before them, each of which leaves half of the
+    voxels, rounded up.
+    """
+    pooled: int = 2**halvings
+    return pooled if small_stem else 4 * pooled - 3
+
+
+def _refuse_small(architecture: str, scan_shape: tuple[int, ...], small_stem: bool) -> None:
+    least = densenet_least_edge(_TRANSITIONS, small_stem=small_stem)
+    if min(scan_shape[1:]) < least:
+        stem = "small" if small_stem else "published"
+        raise FamilyError(
+            "family.scan_too_small",
+            f"{architecture} with its {stem} stem gets {min(scan_shape[1:])} voxels along the "
+            f"shortest axis of scans of shape {scan_shape}; it needs {least}",
+            fix="choose a larger params.shape in the prep config, or another architecture: "
+            "ResNets and EfficientNets bear scans of any size"
+            + ("" if small_stem else "; params.stem: small needs fewer"),
+        )
 
 
 def _drop_before(parent: nn.Module, name: str, dropout: float) -> None:

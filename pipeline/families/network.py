@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import torch
 from scipy.special import logit
-from torch import nn
+from torch import Tensor, nn
 
 from data_prep.progress import Progress
 from data_prep.task import Task
 from pipeline.augment import AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
+from pipeline.device import seeded
 from pipeline.families import logistic
 from pipeline.families.base import Family, FamilyError, Fit, State
 from pipeline.losses import refuse_unfit, shift_logits, start_balanced
@@ -100,11 +102,12 @@ def fit_network(
     ``begun``: its classifier is fitted already, and knows how frequent each class is.
 
     Raises:
-        FamilyError: ``family.one_class`` or ``family.no_validation``.
+        FamilyError: ``family.one_class``, ``family.no_validation`` or ``family.lone_value``.
         TrainingError: As ``train_network``.
     """
     family.check_classes(train)
     family.check_validation(val)
+    _refuse_lone_values(family, net, train, config)
     if config.balances and not begun:
         start_balanced(net, family.task, train.target)
     trained = train_network(
@@ -122,6 +125,37 @@ def fit_network(
     if config.balances:
         _refit_bias(net, family.task, train)
     return Fit(trained.history, trained.chosen, trained.seconds_before, trained.notes)
+
+
+def _refuse_lone_values(
+    family: Family[Any], net: nn.Module, train: Scans, config: TrainConfig
+) -> None:
+    """Refuse batches of one scan where a batch norm gets one value of a channel: it makes 0 of it.
+
+    Whether it does is decided by the scan's way through a copy of the network.
+    """
+    if min(config.batch_size, len(train)) > 1:
+        return
+
+    def look(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if norm.training and inputs[0].numel() == inputs[0].shape[1]:
+            found = (
+                "there is one training scan" if len(train) == 1 else "params.train.batch_size: 1"
+            )
+            raise FamilyError(
+                "family.lone_value",
+                f"{family.name}: {found}; a batch norm then gets a single value of each channel, "
+                "and makes 0 of whatever it is",
+                fix="train on batches of 2 scans or more (params.train.batch_size), or choose a "
+                "network without batch norm where the family has params.norm",
+            )
+
+    seen = copy.deepcopy(net).cpu().train()
+    for module in seen.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(look)
+    with seeded(family.seed, torch.device("cpu")):
+        seen(train.x[:1])
 
 
 def _refit_bias(net: nn.Module, task: Task, train: Scans) -> None:

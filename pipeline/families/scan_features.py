@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from data_prep.config import Config
 from pipeline.families.backbones import Architecture, Backbone, normalised
+from pipeline.families.base import FamilyError
 from pipeline.families.volumetric import to_volumetric
 
 # What is worked on at a time without gradients: bounds the memory, and fits a processor's cache.
@@ -85,6 +86,9 @@ class ScanFeatures(nn.Module):
         config: How scans are read.
         scan_shape: (C, I, J[, K]).
 
+    Raises:
+        FamilyError: ``family.scan_too_small``.
+
     Attributes:
         net: The network, for images (N, 3, I, J) or volumes (N, 3, I, J, K).
         image_shape: Of one image of the largest size: (3, I, J[, K]).
@@ -108,6 +112,7 @@ class ScanFeatures(nn.Module):
         if len(scan_shape) == 4 and config.volume != "slices":
             to_volumetric(net, config.volume)
         self.net = net
+        _refuse_small(architecture, config, scan_shape, self._in_slices)
         edges = scan_shape[1:3] if self._in_slices else scan_shape[1:]
         self.image_shape = (3, *_scaled(edges, max(config.sizes)))
         axes = 3 if self._in_slices else 1
@@ -231,6 +236,24 @@ def slabs(x: Tensor, axis: int, wanted: int) -> Tensor:
         .reshape(*last.shape[:-1], count)
         .movedim(-1, 2 + axis)
     )
+
+
+def _refuse_small(
+    architecture: Architecture, config: ReadingConfig, scan_shape: tuple[int, ...], slices: bool
+) -> None:
+    edges = scan_shape[1:]
+    shown = list(itertools.combinations(edges, 2)) if slices else [edges]
+    found = min(min(_scaled(image, min(config.sizes))) for image in shown)
+    last = config.stages_of(architecture)[-1]
+    least = architecture.least_edge(last)
+    if found < least:
+        raise FamilyError(
+            "family.scan_too_small",
+            f"pretrained: an image of a scan of shape {scan_shape} is {found} pixels wide at "
+            f"params.reading.sizes {min(config.sizes)}; {last} stages of this network need {least}",
+            fix="choose larger params.reading.sizes, fewer params.reading.stages, another "
+            "params.network, or scans that are less narrow in the prep config",
+        )
 
 
 def _scaled(edges: tuple[int, ...], size: int) -> tuple[int, ...]:

@@ -11,31 +11,37 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from torch import Tensor
 
+from data_prep.errors import MedcurveError
 from data_prep.progress import Progress, silent
 from data_prep.store import Store
 from data_prep.task import Task
 from pipeline.dataset import Scans, load_split
 from pipeline.families import FamilyConfig, build_family, logistic, ridge
 from pipeline.families.base import FamilyError
-from pipeline.families.frozen import features_of
+from pipeline.families.frozen import features_of, has_classifier
 from pipeline.metrics import resample, score
+from pipeline.prediction import memory_format
+from pipeline.study.cell import pinned_threads
 from pipeline.study.plan import read_families
+from pipeline.study.rank_correlation import permutation_p, rank_correlation
 
 Floats = NDArray[np.float64]
 
 # The penalties of random_features: relative to a standardised row's mean squared length.
 PENALTIES: Final = tuple(float(p) for p in np.logspace(0, -6, 13))
+_THREADS: Final = 1  # as of a study's cell, unless the study says otherwise
+_WARM_UP_FEATURES: Final = 4
 _RESAMPLES: Final = 1000
-_MOST_ORDERS: Final = 10_000  # of the permutation test; all of them up to 7 architectures
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +97,12 @@ def screen_store(
     The networks' test scans are never looked at. With ``verify`` each is trained as well, and
     scored on the validation scans that also choose its epoch.
 
+    An architecture that refuses the scans or its training is named, and the others are ranked.
+
     Raises:
-        ConfigError: A family's config is missing or wrong.
-        FamilyError: ``family.no_network``; or a network does not fit the scans.
+        ConfigError: A family's config is missing or wrong, or ``config.duplicate_family``.
+        FamilyError: ``family.no_network``.
+        MedcurveError: What the first architecture says, where all refuse.
         StageError: The store is missing or damaged.
     """
     configs = read_families(families)
@@ -104,14 +113,21 @@ def screen_store(
     total = len(configs) * (2 if verify else 1)
     frozen: dict[str, Trial] = {}
     trained: dict[str, Trial] = {}
-    for name, config in configs.items():
-        progress(len(frozen), total)
-        frozen[name] = try_frozen(config, task, train, val, range(seeds))
-    for name, config in configs.items() if verify else ():
-        progress(total // 2 + len(trained), total)
-        trained[name] = try_trained(config, task, train, val, range(seeds))
+    refused: dict[str, MedcurveError] = {}
+    ways = [(try_frozen, frozen)] + ([(try_trained, trained)] if verify else [])
+    with pinned_threads(_THREADS):
+        for step, ((way, found), name) in enumerate(itertools.product(ways, configs)):
+            progress(step, total)
+            if name in refused:
+                continue
+            try:
+                found[name] = way(configs[name], task, train, val, range(seeds))
+            except MedcurveError as error:
+                refused[name] = error
+    if not frozen:
+        raise next(iter(refused.values()))
     progress(total, total)
-    return summarise(task, val, frozen, trained)
+    return summarise(task, val, frozen, trained, refused)
 
 
 def try_frozen(
@@ -119,34 +135,53 @@ def try_frozen(
 ) -> Trial:
     """Ridge on what the classifier of the untrained network sees, the penalty by left-out patients.
 
+    One chunk of scans and a small ridge go before, untimed: what a process does once belongs to no
+    architecture.
+
     Raises:
-        FamilyError: ``family.no_network``, ``family.one_patient``.
+        FamilyError: ``family.one_class``, ``family.one_patient``, or as the family refuses scans.
     """
+    build_family(config, task, train.scan_shape, seed=0).check_classes(train)
+    _features(config, task, train.x[:1], seed=0)
+    noise = np.random.default_rng(0).normal(size=(len(train), _WARM_UP_FEATURES))
+    ridge.fit_classifier(task, noise.astype(np.float32), train.target, train.patient_ids, PENALTIES)
     started, rows = time.perf_counter(), []
     for seed in seeds:
-        family = build_family(config, task, train.scan_shape, seed)
-        family.check_classes(train)
-        net = family.network()
-        assert net is not None  # screen_store has refused a family that has none
+        seen = _features(config, task, torch.cat([train.x, val.x]), seed)
         fitted = ridge.fit_classifier(
-            task, features_of(net, train.x).numpy(), train.target, train.patient_ids, PENALTIES
+            task, seen[: len(train)], train.target, train.patient_ids, PENALTIES
         )
-        logits = fitted.weights.logits(features_of(net, val.x).numpy())
-        rows.append(logistic.probability(task, logits))
+        rows.append(logistic.probability(task, fitted.weights.logits(seen[len(train) :])))
     return Trial(tuple(rows), (time.perf_counter() - started) / len(rows))
+
+
+def _features(config: FamilyConfig, task: Task, x: Tensor, seed: int) -> NDArray[np.float32]:
+    """(N, D) that the classifier of the untrained network sees, laid out as training has it."""
+    net = build_family(config, task, tuple(x.shape[1:]), seed).network()
+    assert net is not None  # screen_store has refused a family that has none
+    found: NDArray[np.float32] = features_of(net, x.to(memory_format=memory_format(x.ndim))).numpy()
+    return found
 
 
 def try_trained(
     config: FamilyConfig, task: Task, train: Scans, val: Scans, seeds: Sequence[int]
 ) -> Trial:
-    """The same networks, trained as their config says."""
-    started, rows = time.perf_counter(), []
-    for seed in seeds:
-        family = build_family(config, task, train.scan_shape, seed)
-        fit_on, choose_on = (scans.with_x(family.prepare(scans.x)) for scans in (train, val))
-        family.fit(fit_on, choose_on)
-        rows.append(family.predict_proba(choose_on.x))
+    """The same networks, trained as their config says; a brief training goes before, untimed.
+
+    Raises:
+        MedcurveError: As the family's ``fit``.
+    """
+    _trained(config.model_copy(update={"params": config.params.brief()}), task, train, val, 0)
+    started = time.perf_counter()
+    rows = [_trained(config, task, train, val, seed) for seed in seeds]
     return Trial(tuple(rows), (time.perf_counter() - started) / len(rows))
+
+
+def _trained(config: FamilyConfig, task: Task, train: Scans, val: Scans, seed: int) -> Floats:
+    family = build_family(config, task, train.scan_shape, seed)
+    fit_on, choose_on = (scans.with_x(family.prepare(scans.x)) for scans in (train, val))
+    family.fit(fit_on, choose_on)
+    return family.predict_proba(choose_on.x)
 
 
 def agreement(
@@ -162,37 +197,22 @@ def agreement(
     return Agreement(rho, float(low), float(high), permutation_p(first, second))
 
 
-def rank_correlation(first: Floats, second: Floats) -> float:
-    """Spearman's; NaN where a side is constant or not finite."""
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        return math.nan
-    a, b = (rankdata(side) - (len(side) + 1) / 2 for side in (first, second))
-    length = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / length if length else math.nan
-
-
-def permutation_p(first: Floats, second: Floats, seed: int = 0) -> float:
-    """Share of the orders of ``second`` whose correlation is at least the one found."""
-    found = rank_correlation(first, second)
-    if math.isnan(found):
-        return math.nan
-    n = len(second)
-    exact = math.factorial(n) <= _MOST_ORDERS
-    generator = np.random.default_rng(seed)
-    orders = (
-        itertools.permutations(range(n))
-        if exact
-        else (tuple(generator.permutation(n)) for _ in range(_MOST_ORDERS))
-    )
-    reached = [rank_correlation(first, second[list(order)]) >= found - 1e-12 for order in orders]
-    own = 0 if exact else 1  # a drawn order may lack the one found (Phipson and Smyth 2010)
-    return (sum(reached) + own) / (len(reached) + own)
-
-
 def summarise(
-    task: Task, val: Scans, frozen: dict[str, Trial], trained: dict[str, Trial]
+    task: Task,
+    val: Scans,
+    frozen: Mapping[str, Trial],
+    trained: Mapping[str, Trial],
+    refused: Mapping[str, MedcurveError],
 ) -> Screening:
-    """The table, best random-weight score first, and what it says."""
+    """The table, best random-weight score first, and what it says.
+
+    Args:
+        task: What is predicted.
+        val: The scans that all were scored on.
+        frozen: Name -> architecture with random weights.
+        trained: Name -> those that were trained as well; empty where none was to be.
+        refused: Name -> what kept an architecture from one of the two.
+    """
     scores = {name: _auc(task, val, trial) for name, trial in frozen.items()}
     header: tuple[str, ...] = ("architecture", "random AUC [95 %]", "s")
     if trained:
@@ -204,7 +224,9 @@ def summarise(
             _with_interval(task, val, frozen[name]),
             f"{frozen[name].seconds:.2f}",
         )
-        if trained:
+        if trained and name not in trained:
+            row += ("–", "–", "–")
+        elif trained:
             ratio = trained[name].seconds / frozen[name].seconds
             row += (
                 f"{_auc(task, val, trained[name]):.3f}",
@@ -214,12 +236,13 @@ def summarise(
         rows.append(row)
     sentences = ["AUC on the validation scans, mean over seeds, intervals over patients"]
     if len(trained) > 1:
-        found = agreement(task, val, list(frozen.values()), list(trained.values()))
+        found = agreement(task, val, [frozen[name] for name in trained], list(trained.values()))
         sentences.append(
             f"rank correlation of random and trained scores: {found.rho:.2f} "
             f"[{found.low:.2f}, {found.high:.2f}] over patients; p = {found.p:.3f} over the "
             f"orders of {len(trained)} architectures"
         )
+    sentences += [f"{name}: [{e.code}] {e.message}; {e.fix}" for name, e in refused.items()]
     return Screening(header, tuple(rows), tuple(sentences))
 
 
@@ -248,9 +271,15 @@ def _with_interval(task: Task, val: Scans, trial: Trial) -> str:
 def _refuse_without_network(
     name: str, config: FamilyConfig, task: Task, scan_shape: tuple[int, ...]
 ) -> None:
-    if build_family(config, task, scan_shape, seed=0).network() is None:
+    try:
+        net = build_family(config, task, scan_shape, seed=0).network()
+    except MedcurveError:  # it will say so when its turn comes
+        return
+    if not has_classifier(net):
         raise FamilyError(
             "family.no_network",
-            f"{name}: family '{config.family}' has no network whose weights could be random",
-            fix="screen families with a network: cnn_scratch, monai_network or mlp",
+            f"{name}: family '{config.family}' has no network that classifies scans and could have "
+            "random weights",
+            fix="screen families that train such a network: cnn_scratch, monai_network or mlp (or "
+            "random_features with params.network)",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from data_prep.task import Task
+from pipeline.families.base import FamilyError
 from pipeline.families.monai_nets import ARCHITECTURES, Architecture, build_monai_net
 from pipeline.families.monai_network import MonaiNetwork, MonaiNetworkParams
 from pipeline.inspection import inspect_network
@@ -78,3 +80,24 @@ def test_the_seed_decides_the_first_weights() -> None:
 def test_monai_is_imported_only_where_one_of_its_networks_is_built() -> None:
     code = "import sys, pipeline.families, pipeline.cli; sys.exit('monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("stem", ["small", "published"])
+def test_a_scan_is_refused_in_words_exactly_where_the_network_would_fail(stem: str) -> None:
+    net = build_monai_net("densenet121", (1, 70, 66), 3, width=0.05, small_stem=stem == "small")
+    for edge in (1, 6, 7, 8, 9, 28, 29, 30):
+        shape = (1, 70, edge)
+        with torch.no_grad(), suppress(RuntimeError):
+            net.eval()(torch.zeros((1, *shape)))
+            assert family_of(shape, architecture="densenet121", stem=stem).network() is not None
+            continue
+        with pytest.raises(FamilyError, match=rf"{stem} stem gets {edge} voxels") as caught:
+            family_of(shape, architecture="densenet121", stem=stem)
+        assert caught.value.code == "family.scan_too_small"
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "densenet121"])
+def test_the_others_bear_a_single_voxel(architecture: str) -> None:
+    net = family_of((1, 1, 1, 1), architecture=architecture).net.eval()
+    with torch.no_grad():
+        assert net(torch.zeros(1, 1, 1, 1, 1)).isfinite().all()

@@ -243,3 +243,19 @@ def test_mirroring_along_an_absent_axis_is_refused() -> None:
 def test_the_shipped_configs_are_of_their_modes(mode: str) -> None:
     name = "pretrained" if mode == "probe" else f"pretrained_{mode}"
     assert load_family_config(name).params.mode == mode  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("shape", "found"), [((1, 60, 3), 3), ((1, 40, 40, 6), 10)])
+def test_a_scan_that_is_too_narrow_for_a_network_is_refused_in_words(
+    shape: tuple[int, ...], found: int
+) -> None:
+    reading = {"sizes": [64], "stages": "all"}
+    with pytest.raises(
+        FamilyError, match=rf"is {found} pixels wide.*5 stages .* need 29"
+    ) as caught:
+        family(shape, network="densenet121", reading=reading)
+    assert caught.value.code == "family.scan_too_small"
+    for network, stages in (("resnet18", "all"), ("densenet121", [1])):
+        narrow = family(shape, network=network, reading=reading | {"stages": stages})
+        with torch.no_grad():
+            assert narrow._features(torch.zeros((1, *shape))).isfinite().all()
