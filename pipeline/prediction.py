@@ -22,10 +22,13 @@ def predict_network(
 
     The mean of those of each view that ``test_time`` asks for; if of none, of the scan alone. In
     evaluation mode and float32 whatever the training precision was, so that a row does not depend
-    on its batch beyond rounding; softmax (multi-label: sigmoid) in float64.
+    on its batch beyond rounding; softmax (multi-label: sigmoid) in float64. The filters of ``net``
+    are laid out as training does it: otherwise a network that was loaded would sum in another order
+    than the one that was saved.
     """
     device = next(net.parameters()).device
     layout = memory_format(x.ndim)
+    put_channels_last(net, x.ndim)
     was_training = net.training
     net.eval()
     with torch.no_grad():
@@ -46,6 +49,13 @@ def predict_network(
 def _probability(logits: Tensor, task: Task) -> Tensor:
     wide = logits.double().cpu()
     return wide.sigmoid() if task.is_multi_label else wide.softmax(dim=1)
+
+
+def put_channels_last(net: nn.Module, ndim: int) -> None:
+    """Put channels last in the filters of as many axes as scans have (slices have fewer)."""
+    for parameter in net.parameters():
+        if parameter.ndim == ndim:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format(ndim))
 
 
 def memory_format(ndim: int) -> torch.memory_format:

@@ -26,7 +26,7 @@ from pipeline.dataset import Scans
 from pipeline.device import best_device, bf16_is_safe, computes_bf16, deterministic, seeded
 from pipeline.keeper import Keeper, TrainingError
 from pipeline.losses import LossName, refuse_unfit, training_loss
-from pipeline.prediction import memory_format
+from pipeline.prediction import memory_format, put_channels_last
 
 _BRIEF_STEPS: Final = 4
 
@@ -166,7 +166,7 @@ def train_network(
     device = best_device()
     with seeded(seed, device), deterministic(device):
         layout = memory_format(train.x.ndim)
-        _lay_out(net.to(device), layout, train.x.ndim)
+        put_channels_last(net.to(device), train.x.ndim)
         steps = config.steps_per_epoch(len(train))
         order = draw_order(
             train.target,
@@ -264,13 +264,6 @@ def _uses_bf16(precision: str, net: nn.Module, x: Tensor) -> bool:
             fix="set train.precision: auto (which then means fp32), or use fewer stages",
         )
     return safe
-
-
-def _lay_out(net: nn.Module, layout: torch.memory_format, ndim: int) -> None:
-    """Put channels last in the filters of as many axes as scans have (slices have fewer)."""
-    for parameter in net.parameters():
-        if parameter.ndim == ndim:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 def _optimiser(
