@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+
+from pipeline.receptive_field import CarriedFields, Field, with_field
 
 _KINDS: Final[dict[type[nn.Module], str]] = {
     nn.Conv2d: "convolution",
@@ -29,7 +29,6 @@ _KINDS: Final[dict[type[nn.Module], str]] = {
     nn.BatchNorm3d: "norm",
     nn.GroupNorm: "norm",
 }
-_WINDOWED: Final = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
 _SEES_ALL: Final = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.Linear)
 # Voxels whose influence is below this share of the largest do not count: one minus 95.45 %, two
 # standard deviations of a Gaussian (Luo et al. 2016, "Understanding the effective receptive field
@@ -72,6 +71,25 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a network that takes images does with one scan.
+
+    Attributes:
+        image_shape: Of the largest image of a scan, which the layers are shown for.
+        images: That it makes of a scan: slices, sizes, mirror images.
+        parameters: Of the network and of what is trained above it.
+        multiply_adds: Of all of them.
+        activation_bytes: Of the outputs of all layers for all of them, in float32.
+    """
+
+    image_shape: tuple[int, ...]
+    images: int
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a family holds.
 
@@ -79,10 +97,32 @@ class Inspection:
         layers: Of its network, in the order in which they run; empty where it has none.
         arrays: Name -> shape of each array that a model package stores. Where a length depends on
             the training scans, it is that of the family as it is now.
+        reading: How its network reads a scan; None: the scan itself goes in, and the layers say
+            all.
     """
 
     layers: tuple[Layer, ...]
     arrays: Mapping[str, tuple[int, ...]]
+    reading: Reading | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the network."""
+        if self.reading:
+            return self.reading.parameters
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one scan's way forward."""
+        return self.reading.multiply_adds if self.reading else _multiply_adds_of(self.layers)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of the outputs of all layers for one scan, in float32."""
+        if self.reading:
+            return self.reading.activation_bytes
+        return sum(layer.activation_bytes for layer in self.layers)
 
 
 def inspect_network(
@@ -98,8 +138,8 @@ def inspect_network(
     was_training = net.training
     net.eval()
     try:
-        with _watched(net, scan_shape[1:]) as seen, torch.no_grad(), _Fields():
-            net(_with_field(torch.zeros((1, *scan_shape)), _Field.of_a_voxel(len(scan_shape) - 1)))
+        with _watched(net, scan_shape[1:]) as seen, torch.no_grad(), CarriedFields():
+            net(with_field(torch.zeros((1, *scan_shape)), Field.of_a_voxel(len(scan_shape) - 1)))
         layers = tuple(layer for layer, _ in seen)
         measured = _measure(net, scan_shape, layers) if measure else {}
     finally:
@@ -109,72 +149,48 @@ def inspect_network(
 
 def multiply_adds(net: nn.Module, scan_shape: tuple[int, ...]) -> int:
     """Of one scan's way forward."""
-    return sum(layer.multiply_adds for layer in inspect_network(net, scan_shape, measure=False))
+    return _multiply_adds_of(inspect_network(net, scan_shape, measure=False))
 
 
-@dataclass(frozen=True)
-class _Field:
-    """Receptive field of one output along each axis, and voxels from one output to the next.
+def read_scan(
+    reader: nn.Module, scan_shape: tuple[int, ...], image_shape: tuple[int, ...], scans: int
+) -> Reading:
+    """What happens in ``reader`` on a scan's real way through it.
 
-    size' = size + reach * jump, jump' = jump * stride (Dumoulin and Visin 2016, "A guide to
-    convolution arithmetic"); where branches meet, the larger of both.
+    Args:
+        reader: (N, C, I, J[, K]) scans in; its network, by whose first layer images are counted, is
+            all of its layers.
+        scan_shape: (C, I, J[, K]).
+        image_shape: Of the largest image.
+        scans: How many go in at a time; counts are divided by it.
     """
-
-    size: tuple[float, ...]
-    jump: tuple[int, ...]
-
-    @classmethod
-    def of_a_voxel(cls, ndim: int) -> _Field:
-        return cls((1.0,) * ndim, (1,) * ndim)
-
-    def after(self, module: nn.Module) -> _Field:
-        if not isinstance(module, _WINDOWED):
-            return self
-        ndim = len(self.size)
-        kernel, stride, dilation = (
-            _per_axis(getattr(module, name, 1), ndim)
-            for name in ("kernel_size", "stride", "dilation")
-        )
-        size = tuple(
-            s + (k - 1) * d * j
-            for s, k, d, j in zip(self.size, kernel, dilation, self.jump, strict=True)
-        )
-        return _Field(size, tuple(j * step for j, step in zip(self.jump, stride, strict=True)))
-
-    def of_everything(self) -> _Field:
-        return _Field((math.inf,) * len(self.size), self.jump)
-
-
-def _per_axis(value: int | Sequence[int], ndim: int) -> tuple[int, ...]:
-    return (value,) * ndim if isinstance(value, int) else tuple(value)
+    calls: list[tuple[nn.Module, torch.Size]] = []
+    handles = [
+        module.register_forward_hook(lambda m, _, output: calls.append((m, output.shape)))
+        for module in reader.modules()
+        if _is_layer(module)
+    ]
+    was_training = reader.training
+    reader.eval()
+    try:
+        with torch.no_grad():
+            reader(torch.zeros((scans, *scan_shape)))
+    finally:
+        reader.train(was_training)
+        for handle in handles:
+            handle.remove()
+    first = calls[0][0]
+    return Reading(
+        image_shape=image_shape,
+        parameters=sum(p.numel() for p in reader.parameters()),
+        images=sum(shape[0] for module, shape in calls if module is first) // scans,
+        multiply_adds=sum(_each(module) * shape.numel() for module, shape in calls) // scans,
+        activation_bytes=4 * sum(shape.numel() for _, shape in calls) // scans,
+    )
 
 
-def _with_field(x: Tensor, field: _Field) -> Tensor:
-    x._field = field  # type: ignore[attr-defined]
-    return x
-
-
-class _Fields(TorchFunctionMode):
-    """Carries receptive fields through what is no module: sums, joins, activations, flattening."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        inputs = [t for t in tree_leaves((args, kwargs)) if hasattr(t, "_field")]
-        if isinstance(result, Tensor) and inputs:
-            fields = [tensor._field for tensor in inputs]
-            met = _Field(
-                tuple(map(max, zip(*(f.size for f in fields), strict=True))),
-                tuple(map(max, zip(*(f.jump for f in fields), strict=True))),
-            )
-            pooled = result.ndim < inputs[0].ndim and inputs[0].shape[2:].numel() > 1
-            _with_field(result, met.of_everything() if pooled else met)
-        return result
+def _multiply_adds_of(layers: Sequence[Layer]) -> int:
+    return sum(layer.multiply_adds for layer in layers)
 
 
 @contextmanager
@@ -185,16 +201,16 @@ def _watched(
     seen: list[tuple[Layer, tuple[Tensor, ...]]] = []
 
     def look(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        field = getattr(inputs[0], "_field", _Field.of_a_voxel(len(edges))).after(module)
+        field = getattr(inputs[0], "_field", Field.of_a_voxel(len(edges))).after(module)
         if isinstance(module, _SEES_ALL):
             field = field.of_everything()
-        _with_field(output, field)
+        with_field(output, field)
         layer = Layer(
             name=name,
             kind=_kind(module),
             shape=tuple(output.shape[1:]),
             parameters=sum(p.numel() for p in module.parameters()),
-            multiply_adds=_multiply_adds(module, output),
+            multiply_adds=_each(module) * output[0].numel(),
             receptive_field=field.size,
         )
         seen.append((layer, (output,)))
@@ -221,12 +237,12 @@ def _kind(module: nn.Module) -> str:
     return next(kind for of, kind in _KINDS.items() if isinstance(module, of))
 
 
-def _multiply_adds(module: nn.Module, output: Tensor) -> int:
+def _each(module: nn.Module) -> int:
+    """Multiply-adds of one number of the output."""
     if isinstance(module, nn.Linear):
-        return module.in_features * module.out_features
+        return module.in_features
     if isinstance(module, nn.Conv2d | nn.Conv3d):
-        each = module.in_channels // module.groups * math.prod(module.kernel_size)
-        return each * output[0].numel()
+        return module.in_channels // module.groups * math.prod(module.kernel_size)
     return 0
 
 

@@ -15,7 +15,7 @@ from pipeline.stages import refuse_stale
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pipeline.inspection import Layer
+    from pipeline.inspection import Inspection, Layer
 
 _DRAWINGS: Final = (".svg", ".png", ".pdf")
 
@@ -47,8 +47,12 @@ def inspect_stage(family: str, shape: str, classes: int, out: Path | None, runs:
         ("layer", "kind", "output", "parameters", "multiply-adds", "memory", "field", "measured"),
         [_row(layer) for layer in shown],
     )
-    say(_totals(held.layers))
-    _draw(family, held.layers, scan_shape, out)
+    if held.reading:
+        say(
+            f"the layers, and fields in pixels, are of one image of {_by(held.reading.image_shape)}"
+        )
+    say(_totals(held))
+    _draw(family, held, scan_shape, out)
     say(f"drawing: {out}")
 
 
@@ -72,14 +76,16 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _draw(family: str, layers: Sequence[Layer], scan_shape: tuple[int, ...], out: Path) -> None:
+def _draw(family: str, held: Inspection, scan_shape: tuple[int, ...], out: Path) -> None:
     import io
 
     from pipeline.network_figure import draw_network
 
-    title = f"{Path(family).stem} on a scan of {_by(scan_shape)}"
+    shown = held.reading.image_shape if held.reading else scan_shape
+    what = "an image" if held.reading else "a scan"
+    title = f"{Path(family).stem} on {what} of {_by(shown)}"
     buffer = io.BytesIO()
-    draw_network(title, layers, scan_shape).savefig(buffer, format=out.suffix[1:], dpi=150)
+    draw_network(title, held.layers, shown).savefig(buffer, format=out.suffix[1:], dpi=150)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, buffer.getvalue())
 
@@ -93,19 +99,30 @@ def _row(layer: Layer) -> tuple[str, ...]:
         _by(layer.shape),
         f"{layer.parameters:,}",
         f"{layer.multiply_adds:,}",
-        f"{layer.activation_bytes / 1024:,.1f} KiB",
+        memory(layer.activation_bytes),
         f"{field:.0f}" if math.isfinite(field) else "whole scan",
         measured,
     )
 
 
-def _totals(layers: Sequence[Layer]) -> str:
-    memory = sum(layer.activation_bytes for layer in layers) / 2**20
-    norms = sum(layer.parameters for layer in layers if layer.kind == "norm")
+def memory(size: int) -> str:
+    """Bytes in the largest unit that leaves a digit before the point: ``12.2 KiB``."""
+    if size < 2**10:
+        return f"{size} B"
+    return f"{size / 2**10:,.1f} KiB" if size < 2**20 else f"{size / 2**20:,.1f} MiB"
+
+
+def _totals(held: Inspection) -> str:
+    norms = sum(layer.parameters for layer in held.layers if layer.kind == "norm")
+    a_scan = "a scan"
+    if held.reading:
+        a_scan += f", of which it makes {held.reading.images} image" + "s" * (
+            held.reading.images > 1
+        )
     return (
-        f"in all {sum(layer.parameters for layer in layers):,} parameters ({norms:,} of them in "
-        f"norms), {sum(layer.multiply_adds for layer in layers):,} multiply-adds and "
-        f"{memory:.1f} MiB of activations (float32, norms included) a scan"
+        f"in all {held.parameters:,} parameters ({norms:,} of them in norms), "
+        f"{held.multiply_adds:,} multiply-adds and {memory(held.activation_bytes)} of activations "
+        f"(float32, norms included) {a_scan}"
     )
 
 

@@ -33,7 +33,7 @@ from pipeline.families.network import (
     state_of,
 )
 from pipeline.families.scan_features import ReadingConfig, ScanFeatures
-from pipeline.inspection import Inspection, inspect_network
+from pipeline.inspection import Inspection, inspect_network, read_scan
 from pipeline.prediction import predict_network
 from pipeline.training import TrainConfig
 from pipeline.views import ViewsConfig
@@ -219,7 +219,11 @@ class Pretrained(Family[PretrainedParams]):
 
     def inspect(self) -> Inspection:
         layers = inspect_network(self.network().cpu(), self._features.image_shape)
-        return Inspection(layers, {name: value.shape for name, value in self._arrays().items()})
+        reading = read_scan(
+            self._net.cpu(), self.scan_shape, self._features.image_shape, self._features.chunk
+        )
+        arrays = {name: value.shape for name, value in self._arrays().items()}
+        return Inspection(layers, arrays, reading)
 
     def state(self) -> State:
         if self._probes:  # it may have been fitted on features that another object prepared

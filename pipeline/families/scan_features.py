@@ -93,6 +93,7 @@ class ScanFeatures(nn.Module):
         net: The network, for images (N, 3, I, J) or volumes (N, 3, I, J, K).
         image_shape: Of one image of the largest size: (3, I, J[, K]).
         n_features: D.
+        chunk: Scans that go through at a time where no gradients are needed.
         attention: One for each axis, where slices are weighted.
     """
 
@@ -120,7 +121,7 @@ class ScanFeatures(nn.Module):
         self.n_features = width * axes
         images = axes * min(config.slices, max(scan_shape[1:])) if self._in_slices else 1
         pixels = images * self._channels * max(config.sizes) ** len(edges)
-        self._chunk = min(_CHUNK, max(1, _CHUNK_PIXELS // pixels))
+        self.chunk = min(_CHUNK, max(1, _CHUNK_PIXELS // pixels))
         learned = self._in_slices and config.slice_pooling == "attention"
         self.attention = nn.ModuleList(SliceAttention(width) for _ in range(axes * learned))
 
@@ -133,8 +134,8 @@ class ScanFeatures(nn.Module):
         if torch.is_grad_enabled():
             return self._features(x)
         found = []
-        for part in torch.split(x, self._chunk):
-            filling = part.new_zeros((self._chunk - len(part), *part.shape[1:]))
+        for part in torch.split(x, self.chunk):
+            filling = part.new_zeros((self.chunk - len(part), *part.shape[1:]))
             whole = torch.cat([part, filling])
             mirrored = [self._features(whole.flip(2 + axis)) for axis in self._config.flip_axes]
             found.append(torch.stack([self._features(whole), *mirrored]).mean(dim=0)[: len(part)])

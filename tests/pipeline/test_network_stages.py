@@ -11,7 +11,7 @@ from pipeline import network_stages
 from pipeline.families.monai_nets import build_monai_net
 from pipeline.inspection import inspect_network
 from pipeline.network_figure import draw_network
-from pipeline.network_stages import inspect_stage, parse_shape, screen_stage
+from pipeline.network_stages import inspect_stage, memory, parse_shape, screen_stage
 from pipeline.study import screening
 from pipeline.study.screening import Screening
 
@@ -29,6 +29,25 @@ def test_a_network_is_shown_as_table_and_drawing(
     text = drawing.read_text(encoding="utf-8")
     assert "cnn_scratch_small on a scan of 1 x 20 x 16" in text
     assert "receptive field (voxels)" in text
+
+
+def test_a_network_of_images_says_what_of_and_how_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspect_stage("pretrained_partial", "1,8,10,12", 2, None, tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "fields in pixels, are of one image of 3 x " in said
+    assert "a scan, of which it makes 2" in said
+    text = (tmp_path / "inspect-pretrained_partial.svg").read_text(encoding="utf-8")
+    assert "pretrained_partial on an image of 3 x " in text
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3276, "3.2 KiB"), (5 << 19, "2.5 MiB")],
+)
+def test_memory_is_told_in_a_unit_that_leaves_a_digit(size: int, shown: str) -> None:
+    assert memory(size) == shown
 
 
 @pytest.mark.parametrize(

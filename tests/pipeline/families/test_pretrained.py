@@ -259,3 +259,38 @@ def test_a_scan_that_is_too_narrow_for_a_network_is_refused_in_words(
         narrow = family(shape, network=network, reading=reading | {"stages": stages})
         with torch.no_grad():
             assert narrow._features(torch.zeros((1, *shape))).isfinite().all()
+
+
+@pytest.mark.parametrize("mode", ["probe", "full"])
+@pytest.mark.parametrize(
+    ("shape", "reading", "images"),
+    [
+        ((1, 12, 12), {}, 1),
+        ((2, 12, 12), {"flip_axes": [1]}, 4),
+        ((1, 9, 9, 9), {"slices": 4}, 12),
+        ((1, 9, 9, 9), {"slices": 12, "flip_axes": [0, 2]}, 3 * 9 * 3),
+        ((1, 9, 9, 9), {"volume": "acs"}, 1),
+    ],
+)
+def test_inspect_counts_all_images_of_a_scan(
+    mode: str, shape: tuple[int, ...], reading: dict[str, Any], images: int
+) -> None:
+    trained = {"augment": {"flip_axes": reading.get("flip_axes", [])}} if mode == "full" else {}
+    built = family(shape, mode=mode, reading=READING | reading, **trained)
+    found = built.inspect()
+    assert found.reading is not None
+    assert found.reading.images == images
+    of_one = sum(layer.multiply_adds for layer in found.layers)
+    classifier = 0 if mode == "probe" else built._features.n_features * 2
+    assert found.multiply_adds == images * of_one + classifier
+    activations = sum(layer.activation_bytes for layer in found.layers)
+    assert found.activation_bytes == images * activations + (8 if classifier else 0)
+    assert found.parameters == sum(p.numel() for p in built._net.parameters())
+
+
+def test_inspect_counts_each_size_and_proportion_as_it_is() -> None:
+    sizes = [family((1, 10, 20), reading=READING | {"sizes": [size]}) for size in (32, 64)]
+    both = family((1, 10, 20), reading=READING | {"sizes": [64, 32]}).inspect()
+    assert both.multiply_adds == sum(one.inspect().multiply_adds for one in sizes)
+    assert both.reading is not None
+    assert (both.reading.images, both.reading.image_shape) == (2, (3, 32, 64))
