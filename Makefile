@@ -57,7 +57,7 @@ train: $(READY) ## train one FAMILY on all training patients
 study: $(READY) ## run STUDY on DATA: families x sizes x subsets x seeds
 	$(MEDCURVE) study $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)
 
-leaderboard: $(READY) ## every family on three public sets, beside published scores (about 30 minutes)
+leaderboard: $(READY) ## every family on three public sets, beside published scores (up to 50 minutes)
 	$(MEDCURVE) leaderboard --runs $(RUNS)
 
 report: $(READY) ## write the report of STUDY again from its journal
