@@ -91,9 +91,9 @@ class TrainConfig(Config):
         """Scans that all steps together see, training on ``n_scans``."""
         return self.epochs * self.steps_per_epoch(n_scans) * min(self.batch_size, n_scans)
 
-    def brief(self) -> TrainConfig:
-        """The same for one epoch of a few steps."""
-        return self.model_copy(update={"epochs": 1, "min_steps": _BRIEF_STEPS})
+    def brief(self, steps: int = _BRIEF_STEPS) -> TrainConfig:
+        """The same for one epoch of a few steps (more, where they do not see every scan)."""
+        return self.model_copy(update={"epochs": 1, "min_steps": steps})
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:

@@ -41,9 +41,13 @@ class FamilyParams(Config):
             MedcurveError: With the field.
         """
 
-    def brief(self) -> Self:
-        """The same with as little training as shows its pace, by which a study's cost is told."""
-        return self.model_copy(update={"train": t.brief()}) if (t := self.training) else self
+    def brief(self, train: TrainConfig | None = None) -> Self:
+        """The same with as little training as shows its pace, or with ``train``; unchanged where it
+        trains no network. By this a study's cost is told.
+        """
+        if self.training is None:
+            return self
+        return self.model_copy(update={"train": train or self.training.brief()})
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,19 @@ def compute(
     reports: InterimReports,
     engine: Engine | None = None,
 ) -> None:
-    """Compute the missing cells, by default on this machine; journal each as it is finished."""
+    """Compute the missing cells, by default on this machine; journal each as it is finished.
+
+    How long they will take is worked out, and told, where there is more than one: it costs a few
+    brief fits.
+    """
     if not missing:
         return
     journal = Journal(out / CELLS)
     truth = targets(store.task, [row.target for row in store.rows("val")])
-    left = _Left(estimate_costs(plan, store, entries), missing, workers)
-    watcher.expect(left.seconds)
+    left = None
+    if len(missing) > 1:
+        left = _Left(estimate_costs(plan, store, entries), missing, workers)
+        watcher.expect(left.seconds)
     checkpoints = out / CHECKPOINTS
     setup = Setup(
         store=store.folder,
@@ -77,9 +83,10 @@ def compute(
                 for note in result.notes:
                     watcher.event(f"{planned.cell}: {note}")
             watcher.finished(planned, value)
-            left.book(planned, result)
-            watcher.expect(left.seconds)
-            reports.perhaps(left.seconds)
+            if left is not None:
+                left.book(planned, result)
+                watcher.expect(left.seconds)
+                reports.perhaps(left.seconds)
     done = sum(planned.key in entries for planned in missing)
     if signals and done < len(missing):
         raise StudyStoppedError(

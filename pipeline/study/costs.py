@@ -8,14 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from data_prep.store import IndexRow, Store
 from pipeline.dataset import Scans, load_rows
 from pipeline.families import FAMILIES, FamilyConfig, build_family
+from pipeline.families.base import Family
 from pipeline.study.cell import pinned_threads
 from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.journal import Entry
+from pipeline.training import TrainConfig
 
 _TRIED_SCANS: Final = 48  # enough for the pace of a batch; features of volumes are dear
 _FEW_SCANS: Final = 16
@@ -52,8 +54,9 @@ def estimate_costs(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> Co
     """How long every cell of a study takes.
 
     A family with cells in the journal takes as long for its work as those did (their median). Any
-    other is tried: a fit with as little training as shows its pace, after one to warm up; it is not
-    kept. A family that cannot be tried counts as nothing here: its cells will say why.
+    other is tried: two fits with as little training as shows the pace of a step and what is done
+    once, after one to warm up; none is kept. A family that cannot be tried counts as nothing here:
+    its cells will say why.
 
     Args:
         plan: The study.
@@ -72,8 +75,7 @@ def estimate_costs(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> Co
             work = build_family(config, plan.task, samples.shape, plan.config.seed).work
             pace = _known(cells, entries, work, samples.predicted) or _tried(config, plan, samples)
             of_cells |= {
-                one.key: pace.of(work(len(one.train)), samples.predicted + len(one.train))
-                for one in cells
+                one.key: pace.of(work(len(one.train)), samples.predicted, one) for one in cells
             }
             of_features[name] = _features(config, plan, samples)
     return Costs(of_cells, of_features)
@@ -81,13 +83,26 @@ def estimate_costs(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> Co
 
 @dataclass(frozen=True)
 class _Pace:
-    """Seconds of fitting a unit of work, and of predicting one scan."""
+    """What takes how long.
+
+    Attributes:
+        unit: Seconds of fitting a unit of work.
+        scan: Of predicting one scan.
+        begin: Of what a fit does once, for one training scan (a pretrained network's first
+            features).
+        looks: How often a fit predicts its validation scans, beside the work.
+    """
 
     unit: float
     scan: float
+    begin: float = 0.0
+    looks: int = 0
 
-    def of(self, work: float, predicted: int) -> float:
-        return self.unit * work + self.scan * predicted
+    def of(self, work: float, predicted: int, cell: PlannedCell) -> float:
+        """Seconds of a cell with so much work, that predicts so many scans beside its own."""
+        n_scans = len(cell.train)
+        seen = predicted + n_scans + self.looks * len(cell.val)
+        return self.unit * work + self.begin * n_scans + self.scan * seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +157,7 @@ def _known(
 
 
 def _tried(config: FamilyConfig, plan: Plan, samples: _Samples) -> _Pace:
-    brief = config.model_copy(update={"params": config.params.brief()})
-    family = build_family(brief, plan.task, samples.shape, plan.config.seed)
+    family = _briefly(config, plan, samples)
     try:
         train, few = (
             scans.with_x(family.prepare(scans.x)) for scans in (samples.train, samples.few)
@@ -151,9 +165,28 @@ def _tried(config: FamilyConfig, plan: Plan, samples: _Samples) -> _Pace:
         family.fit(train, few)
         fit = _seconds(lambda: family.fit(train, few))
         predict = _seconds(lambda: family.predict_proba(few.x)) / len(few)
+        training = config.params.training
+        if training is None:
+            return _Pace(fit / family.work(len(train)), predict)
+        # As many steps again: what they add is the steps' own, the rest is done once.
+        steps = training.brief().steps_per_epoch(len(train))
+        longer = _briefly(config, plan, samples, training.brief(2 * steps))
+        more = _seconds(lambda: longer.fit(train, few))
     except Exception:  # whatever it is, the study reports it for each of the family's cells
         return _Pace(0.0, 0.0)
-    return _Pace(fit / family.work(len(train)), predict)
+    least, most = family.work(len(train)), longer.work(len(train))
+    unit = min(more - fit, fit) / (most - least)
+    if unit <= 0:  # the clock's noise: the steps are too quick to matter beside the rest
+        unit = more / most
+    begin = max(0.0, fit - unit * least - predict * len(few)) / len(train)
+    return _Pace(unit, predict, begin, training.epochs)
+
+
+def _briefly(
+    config: FamilyConfig, plan: Plan, samples: _Samples, training: TrainConfig | None = None
+) -> Family[Any]:
+    brief = config.model_copy(update={"params": config.params.brief(training)})
+    return build_family(brief, plan.task, samples.shape, plan.config.seed)
 
 
 def _features(config: FamilyConfig, plan: Plan, samples: _Samples) -> float:

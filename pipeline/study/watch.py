@@ -17,7 +17,7 @@ class Watcher:
         """The study is laid out; ``standing`` has the keys of the cells that are not computed."""
 
     def expect(self, seconds: float) -> None:
-        """So many seconds are left on the clock, by the estimate."""
+        """So many seconds are left on the clock, by the estimate; not told of a single cell."""
 
     def finished(self, planned: PlannedCell, score: float | None) -> None:
         """A cell is journaled; ``score`` is its validation score, None if it failed."""

@@ -55,8 +55,25 @@ def test_a_failed_cell_sets_no_pace(store: Path) -> None:
     assert 0 < max(found.of_cells.values()) < 1e3
 
 
-def test_a_network_is_tried_in_brief(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 2.0, 10.0, 10.0])  # of a fit, then of a prediction
+@pytest.mark.parametrize(
+    ("short", "long", "pace", "once"),
+    [
+        (5.0, 7.0, 2.0, 3.0),  # 4 steps more take 2 s: 3 s of the first 5 are done once
+        (2.0, 4.0, 2.0, 0.0),
+        (2.0, 9.0, 2.0, 0.0),  # noise: the first 4 steps took no longer than they did
+        (4.0, 4.0, 2.0, 2.0),  # noise: all is booked on the 8 steps
+    ],
+)
+def test_a_network_is_tried_in_brief(
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    short: float,
+    long: float,
+    pace: float,
+    once: float,
+) -> None:
+    """Seconds of 4 steps, and of what is done once, from fits of 4 and of 8 steps."""
+    clock = iter([0.0, short, 10.0, 10.0, 20.0, 20.0 + long])  # a fit, a prediction, a fit
     monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     plan = plan_of(store, "mlp", (32, 60))
     training = plan.families["mlp"].params.training
@@ -65,7 +82,28 @@ def test_a_network_is_tried_in_brief(store: Path, monkeypatch: pytest.MonkeyPatc
     for planned in plan.cells:
         n = len(planned.train)
         share = training.scans_seen(n) / training.brief().scans_seen(48)
-        assert found.of_cells[planned.key] == pytest.approx(2.0 * share)
+        assert found.of_cells[planned.key] == pytest.approx(pace * share + once * n / 48)
+
+
+def test_the_looks_at_validation_are_counted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the epochs predicts all validation scans; a brief fit looks at few of them once."""
+    clock = iter([0.0, 1.5, 10.0, 11.5, 20.0, 21.5])  # the brief fits take their one look
+    monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    plan = plan_of(store, "mlp", (32,))
+    training = plan.families["mlp"].params.training
+    assert training is not None
+    found = estimate_costs(plan, open_store(store), {})
+    for planned in plan.cells:
+        steps = 0.75 * training.scans_seen(len(planned.train)) / training.brief().scans_seen(48)
+        seen = 52 + len(planned.train) + training.epochs * len(planned.val)
+        assert found.of_cells[planned.key] == pytest.approx(1.5 / 16 * seen + steps)
+
+
+def test_small_batches_are_tried_with_steps_of_two_numbers() -> None:
+    """Where an epoch has more than the brief steps, twice as many are still more work."""
+    training = TrainConfig(batch_size=4)
+    steps = training.brief().steps_per_epoch(48)
+    assert training.brief(2 * steps).scans_seen(48) == 2 * training.brief().scans_seen(48)
 
 
 def test_features_are_paid_for_once_a_seed(store: Path) -> None:

@@ -153,6 +153,17 @@ def test_a_study_says_what_it_found_and_leaves_a_whole_stage(
         assert "train-000" not in path.read_text()  # nor a scan's id
 
 
+def test_a_single_cell_pays_for_no_estimate(
+    here: None, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "estimate_costs", lambda *_: pytest.fail("it was estimated"))
+    notes = Notes()
+    config = StudyConfig(families=("linear",), sizes=("all",), subsets=1, resamples=100)
+    assert run_study(config, store, tmp_path / "out", watcher=notes).computed == 1
+    assert notes.left == []
+    assert len(notes.cells) == 1
+
+
 def test_killed_in_the_middle_only_the_missing_cells_are_computed(
     config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path
 ) -> None:
@@ -397,7 +408,7 @@ def test_a_cell_that_was_killed_goes_on_from_its_checkpoint(
     look_at, looks = Keeper.look_at, iter(range(99))
 
     def killed(keeper: Keeper, *judged: Any) -> None:
-        if next(looks) == 4:  # the first two are the estimate's, of what it will cost
+        if next(looks) == 2:
             raise RuntimeError("killed")
         look_at(keeper, *judged)
 
