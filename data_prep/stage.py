@@ -170,17 +170,19 @@ def refuse_foreign(folder: Path, stage: str = "") -> None:
         raise StageError(
             "stage.not_ours",
             f"{folder} exists and was not written by medcurve",
-            fix="choose another --out, or remove the folder yourself",
+            fix="choose another --out or --runs, or remove the folder yourself",
         )
     if folder.exists() and not folder.is_dir():
-        raise StageError("stage.not_ours", f"{folder} is a file", fix="choose another --out")
+        raise StageError(
+            "stage.not_ours", f"{folder} is a file", fix="choose another --out or --runs"
+        )
     if stage and (folder / PROVENANCE).is_file():
         written_by = _provenance(folder).get("stage")
         if written_by != stage:
             raise StageError(
                 "stage.not_ours",
                 f"{folder} holds the output of stage '{written_by}', not of '{stage}'",
-                fix="choose another --out, or remove the folder yourself",
+                fix="choose another --out or --runs, or remove the folder yourself",
             )
 
 

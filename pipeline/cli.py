@@ -472,6 +472,8 @@ _ADVICE = {
     errno.EACCES: "choose a folder that you may read and write, with --runs or --out",
     errno.EROFS: "choose a folder that can be written, with --runs or --out",
     errno.ENOSPC: "free some space and run the command again; what stood before is unchanged",
+    errno.EDQUOT: "free some of your quota and run it again; what stood before is unchanged",
+    errno.EFBIG: "a file would be larger than this process may write: raise `ulimit -f`",
     errno.ENOTDIR: "a part of this path is a file: choose another folder",
 }
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from data_prep.cohort import CohortConfig, MedMnistSource
-from data_prep.files import read_json, write_bytes, write_csv
+from data_prep.files import write_bytes, write_csv
 from data_prep.published import Published, published_scores
 from data_prep.readers.medmnist_facts import facts_of, official_name
 from pipeline.study.config import METRIC_WORDS
-from pipeline.study.results import RESULTS
+from pipeline.study.results import read_results
 
 _HEADER: Final = (
     "cohort",
@@ -96,7 +96,7 @@ class Standings:
 
 def read_standings(cohort: CohortConfig, study: Path) -> Standings:
     """What the results of the finished study in the folder ``study`` say."""
-    results = read_json(study / RESULTS)
+    results = read_results(study)
     config = results["config"]
     metric = config["release"]["metric"] or config["metric"]
     size = results["sizes"][-1]

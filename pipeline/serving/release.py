@@ -30,7 +30,7 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.grid import PlannedCell, Positions
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit, recorded_study, refit
-from pipeline.study.results import RESULTS
+from pipeline.study.results import read_results
 
 
 class ReleaseError(MedcurveError):
@@ -85,7 +85,7 @@ def release(
 
 def _results(study: Path, store: Path) -> dict[str, Any]:
     stage_digest(study)  # refuses what is not a whole study
-    results: dict[str, Any] = read_json(study / RESULTS)
+    results = read_results(study)
     if not results["release"]:
         raise ReleaseError(
             "release.nothing_chosen",

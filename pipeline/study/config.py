@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_prep.config import Config, config_name, parse_config
 from data_prep.errors import ConfigError
+from pipeline.metrics import within_range
 
 MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
 METRIC_WORDS: Final[dict[str, str]] = {
@@ -80,6 +81,13 @@ class StudyConfig(Config):
         if twice is not None:
             raise ValueError(f"'{twice}' is listed twice")
         return values
+
+    @model_validator(mode="after")
+    def _targets_exist(self) -> StudyConfig:
+        for target in self.targets:
+            if target != within_range(self.metric, target):
+                raise ValueError(f"targets: {target:g} is no value that {self.metric} can take")
+        return self
 
     @property
     def release_metric(self) -> str:

@@ -19,7 +19,7 @@ from pipeline.study.errors import StudyError
 from pipeline.study.grid import Cell, Plan
 from pipeline.study.journal import CELLS, CellResult, Journal
 from pipeline.study.plan import fit_again, lay_out, recorded_study
-from pipeline.study.results import RESULTS
+from pipeline.study.results import RESULTS, read_results
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def find_store(folder: Path) -> Path:
     Raises:
         StudyError: ``study.no_store`` if none has the digest that the study recorded.
     """
-    wanted = read_json(folder / RESULTS)["store"]
+    wanted = read_results(folder)["store"]
     found = dict(_stores(folder.parent))
     for store, digest in found.items():
         if digest == wanted:
@@ -120,7 +120,7 @@ def rerun(
         StudyError: ``study.no_cell``, or ``study.damaged_cell``.
         StageError: The store is damaged.
     """
-    results = read_json(folder / RESULTS)
+    results = read_results(folder)
     plan, store = lay_out(*recorded_study(results), store_folder)
     journal = Journal(folder / CELLS)
     entry = journal.read(key)

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from data_prep.files import write_csv, write_json
+from data_prep.files import read_json, write_csv, write_json
 from data_prep.store import Store
 from data_prep.task import Task
 from pipeline.study.comparison import Difference
 from pipeline.study.components import Component
 from pipeline.study.confusion import Confusion, Difficulty, missed_by_all
+from pipeline.study.errors import StudyError
 from pipeline.study.findings import Findings
 from pipeline.study.forecast import Outlook
 from pipeline.study.grid import Plan
@@ -50,7 +51,32 @@ FORECAST_COLUMNS: Final = (
 )
 _RANKED: Final = ("family", "size", "ranked_by", "rank", "scan_id", "label", "loss", "spread")
 FORMAT: Final = "medcurve-study"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """``results.json`` of a study, or of its interim report.
+
+    Raises:
+        StudyError: ``study.no_results`` if there is none, ``study.foreign_results`` if it was
+            written by another version of medcurve, or by hand.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise StudyError(
+            "study.no_results",
+            f"{folder} has no {RESULTS}: the study has not finished",
+            fix="run `medcurve study` first; it goes on where it stopped",
+        )
+    results = read_json(path)
+    found = (results.get("format"), results.get("version")) if isinstance(results, dict) else None
+    if not isinstance(results, dict) or found != (FORMAT, FORMAT_VERSION):
+        raise StudyError(
+            "study.foreign_results",
+            f"{path}: format and version are {found}; read is {(FORMAT, FORMAT_VERSION)}",
+            fix="run `medcurve study` again: cells of this version stand, results are written anew",
+        )
+    return results
 
 
 def write_results(

@@ -211,7 +211,7 @@ def _locked(out: Path) -> Iterator[None]:
             raise StudyError(
                 "study.locked",
                 f"{out}: another process is running this study",
-                fix="wait until it has finished, or choose another --out",
+                fix="wait until it has finished, or choose another --runs",
             ) from error
         yield
     finally:

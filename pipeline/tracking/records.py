@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, read_json
+from pipeline.study.errors import StudyError
+from pipeline.study.results import read_results
 from pipeline.study.usage import USAGE, read_usage
 from pipeline.tracking.client import TrackingError
 
@@ -97,15 +99,13 @@ def read_study(folder: Path) -> tuple[Mapping[str, Any], RunRecord]:
     """``results.json`` of a finished study, and its runs: study > families > cells.
 
     Raises:
-        TrackingError: ``tracking.no_results`` if the study has not finished.
+        TrackingError: ``tracking.no_results`` if the study has not finished, or its results are
+            not of this version.
     """
-    if not (folder / "results.json").is_file():
-        raise TrackingError(
-            "tracking.no_results",
-            f"{folder} has no results.json: the study has not finished",
-            fix="run `medcurve study` first; it goes on where it stopped",
-        )
-    results = read_json(folder / "results.json")
+    try:
+        results = read_results(folder)
+    except StudyError as error:
+        raise TrackingError("tracking.no_results", error.message, fix=error.fix) from error
     journal = {cell["key"]: _journal_entry(folder, cell["key"]) for cell in results["cells"]}
     families = tuple(_family_run(results, journal, name) for name in results["families"])
     config, patients = results["config"], results["patients"]

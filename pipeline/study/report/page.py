@@ -13,7 +13,6 @@ from typing import Any, Final
 from data_prep.files import read_json, write_bytes
 from data_prep.stage import PROVENANCE
 from pipeline.page import render
-from pipeline.study.errors import StudyError
 from pipeline.study.report.comparisons import comparison_section
 from pipeline.study.report.curves import (
     cost_section,
@@ -23,7 +22,7 @@ from pipeline.study.report.curves import (
 from pipeline.study.report.limits import limit_section
 from pipeline.study.report.parts import Record, Section
 from pipeline.study.report.scans import agreement_section, calibration_section, confusion_section
-from pipeline.study.results import COSTS, RESULTS
+from pipeline.study.results import COSTS, read_results
 
 REPORT: Final = "report.html"
 FIGURES: Final = "figures"
@@ -38,23 +37,10 @@ def write_report(out: Path, results_in: Path | None = None) -> Path:
         results_in: Folder of the results, if not the study's own; the report lands beside them.
 
     Raises:
-        StudyError: ``study.no_results`` if the study has not finished, ``study.old_results`` if
-            its results are of an earlier version of medcurve.
+        StudyError: As ``read_results``.
     """
     place = results_in or out
-    if not (place / RESULTS).is_file():
-        raise StudyError(
-            "study.no_results",
-            f"{out} has no {RESULTS}: the study has not finished",
-            fix="run `medcurve study` first; it goes on where it stopped",
-        )
-    results = read_json(place / RESULTS)
-    if "reliability" not in results:
-        raise StudyError(
-            "study.old_results",
-            f"{place / RESULTS} is of an earlier version: it has no 'reliability'",
-            fix="run `medcurve study` again: its cells stand, and the results are written anew",
-        )
+    results = read_results(place)
     sections = _sections(results, _seconds_per_fit(place / COSTS, results["sizes"][-1]))
     _write_figures(place / FIGURES, sections)
     values = {

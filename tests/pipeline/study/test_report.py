@@ -312,11 +312,16 @@ def test_an_unfinished_study_has_no_report(tmp_path: Path) -> None:
     assert caught.value.code == "study.no_results"
 
 
-def test_results_of_an_earlier_version_are_refused_with_advice(tmp_path: Path) -> None:
-    write_json(tmp_path / "results.json", {"format": "medcurve-study", "version": 1})
-    with pytest.raises(StudyError, match="earlier version") as caught:
+@pytest.mark.parametrize(
+    "content", [{"format": "medcurve-study", "version": 1}, {"format": "x", "version": 99}, [1]]
+)
+def test_results_of_another_version_are_refused_with_advice(
+    tmp_path: Path, content: object
+) -> None:
+    write_json(tmp_path / "results.json", content)
+    with pytest.raises(StudyError, match="format and version are") as caught:
         write_report(tmp_path)
-    assert caught.value.code == "study.old_results"
+    assert caught.value.code == "study.foreign_results"
     assert "run `medcurve study` again" in (caught.value.fix or "")
 
 

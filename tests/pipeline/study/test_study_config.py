@@ -52,6 +52,7 @@ def test_release_metric_follows_the_study_unless_given() -> None:
     [
         ("families: [linear]\nsizes: [20, 20]\n", "field 'sizes'.*'20' is listed twice"),
         ("families: [linear, linear]\nsizes: [20]\n", "'linear' is listed twice"),
+        ("families: [linear]\nsizes: [20]\ntargets: [5]\n", "5 is no value that auc can take"),
         ("families: []\nsizes: [20]\n", "field 'families'"),
         ("families: [linear]\nsizes: [3]\n", "field 'sizes.0' = 3.*greater than or equal to 4"),
         ("families: [linear]\nsizes: [most]\n", "field 'sizes.0' = 'most'.*'all'"),
