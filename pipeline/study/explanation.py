@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from pipeline.study.components import Component, Decomposed
+import numpy as np
+
+from pipeline.study.components import FEWEST_SUBSETS, Component, Decomposed
 from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.forecast import POINTS, Forecast, Outlook
 from pipeline.study.summary import listed, named
@@ -73,6 +75,8 @@ def _reservation(alike: Sequence[Verdict], here: Mapping[str, Decomposed]) -> st
             said += f"; variance by patients is taken to be at most that at {lender} patients"
     if limit == "undecided" and any(_one_subset(here[verdict.family]) for verdict in alike):
         said += "; one subset cannot tell bias from variance by patients"
+    elif limit == "undecided" and any(_few_subsets(here[verdict.family]) for verdict in alike):
+        said += f"; at least {FEWEST_SUBSETS} subsets are needed to tell how much they differ"
     return said
 
 
@@ -99,7 +103,15 @@ def _one_subset(one: Decomposed) -> bool:
     return math.isnan(one.squared["variance_data"].value)
 
 
+def _few_subsets(one: Decomposed) -> bool:
+    """Whether there are too few for an interval of what differs between them."""
+    between = one.squared["variance_data"]
+    return not math.isnan(between.value) and bool(np.isnan(between.drawn).all())
+
+
 def _interval(component: Component) -> str:
+    if math.isnan(component.low):
+        return f"{component.value:.2f}"
     return f"{component.value:.2f} [{component.low:.2f}, {component.high:.2f}]"
 
 
@@ -108,6 +120,10 @@ def _forecast_sentences(forecasts: Sequence[Forecast], target: str) -> Iterator[
     if reached:
         who = listed([f"{one.family} {_patients(one)}" for one in reached])
         yield f"By its fitted curve, {target} takes {who} patients."
+    below = [one for one in forecasts if one.status == "reached below"]
+    if below:
+        fewest = listed([f"{one.family} ({one.low:.0f})" for one in below])
+        yield f"By its fitted curve, {target} takes no more than the fewest patients of: {fewest}."
     for one in forecasts:
         if one.status == "not reachable":
             level = f"{one.asymptote:.2f} [{one.asymptote_low:.2f}, {one.asymptote_high:.2f}]"
@@ -124,5 +140,5 @@ def _patients(one: Forecast) -> str:
 
 def _at_least(one: Forecast) -> str:
     if math.isnan(one.low):
-        return f" (fewer than {POINTS} sizes)"
+        return f" (no law: fewer than {POINTS} sizes, or a curve that falls)"
     return f" (more than {math.floor(one.low)})" if one.low > 0 else ""

@@ -9,7 +9,10 @@ is all of it, which the spread at the next smaller size stands for.
 
 Written rules:
 
-* A law is fitted to 4 sizes or more (three parameters, and one to be wrong by).
+* A law is fitted to 4 sizes or more (three parameters, and one to be wrong by), and not to a curve
+  that falls beyond noise from its first size to its last: the law cannot.
+* *Reached below*: the upper end of the interval is no more than the smallest size; what is said of
+  fewer patients than that would be guessed.
 * *Not reachable*: all but (1 - level)/2 of the resampled laws level off short of the target.
 * *Not identifiable*: there is no law, or the upper end of the interval is beyond ``FURTHEST`` times
   the largest size. What can be said then is the lower end, as far as ``FURTHEST`` times.
@@ -38,7 +41,7 @@ FURTHEST: Final = 10.0
 _AHEAD: Final = 2  # crossings and scores are foretold up to this many times the largest size
 _GRID: Final = 400
 
-Status = Literal["reached", "not reachable", "not identifiable"]
+Status = Literal["reached below", "reached", "not reachable", "not identifiable"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,8 @@ class Forecast:
     Attributes:
         family, metric, target: Of what.
         status: By the rules above.
-        patients, low, high: Infinite where never; NaN without a law.
+        patients, low, high: Infinite where never; NaN without a law. No less than the smallest
+            size, below which nothing was measured.
         asymptote, asymptote_low, asymptote_high: Score that the law levels off at.
     """
 
@@ -179,6 +183,8 @@ def outlook(
         if len(points) < POINTS:
             continue
         moved = resampled_errors(curves, points, train_patients, draws)
+        if interval(moved[1:, -1] - moved[1:, 0], level)[0] > 0:
+            continue
         law = _fit(family, points, moved)
         fitted[family] = law
         ahead.append(_foretell(law, _AHEAD * points[-1].size, level))
@@ -224,6 +230,7 @@ def forecast(
         return Forecast(family, metric, target, "not identifiable", *nothing)
     laws = fitted.laws
     patients = laws.patients(float(_error(metric, np.array(target))))
+    patients = np.maximum(patients, fitted.sizes[0])
     low, high = _ordered_interval(patients[1:], level)
     levels = _score(metric, laws.asymptote)
     status: Status = "reached"
@@ -231,6 +238,8 @@ def forecast(
         status = "not reachable"
     elif high > (furthest := FURTHEST * fitted.sizes[-1]):
         status, low = "not identifiable", min(low, furthest)
+    elif high <= fitted.sizes[0]:
+        status = "reached below"
     ends = interval(levels[1:], level)
     return Forecast(
         family, metric, target, status, float(patients[0]), low, high, float(levels[0]), *ends

@@ -224,6 +224,8 @@ def _at_its_size(one: Record, ahead: Mapping[str, Record]) -> Iterator[Cell]:
 
 
 def _patients(one: Record) -> Cell:
+    if one["status"] == "reached below":
+        return (f"at most {one['high']:.0f}", "the fewest studied")
     if one["status"] != "reached":
         return (one["status"], f"from {one['low']:.0f}" if one["low"] else "")
     return (f"{one['patients']:.0f}", f"[{one['low']:.0f}, {one['high']:.0f}]")

@@ -40,20 +40,35 @@ def truth_of(
 def test_the_total_is_the_brier_score_of_the_learning_curve_draw_by_draw() -> None:
     rng = np.random.default_rng(0)
     target = rng.integers(0, 2, 30)
-    p = softmax(rng.normal(size=(4, 2, 30, 2)))
+    p = softmax(rng.normal(size=(5, 2, 30, 2)))
     p[1, 1] = np.nan
-    truth = truth_of(target, (4, 2))
+    truth = truth_of(target, (5, 2))
     patients = np.array([f"P{scan // 2:03d}" for scan in range(30)])
-    resampled = np.full((4, 2, 300), np.nan)
+    resampled = np.full((5, 2, 300), np.nan)
     for d, s in np.argwhere(~np.isnan(p[..., 0, 0])):
         again = resample(BINARY, target, p[d, s], patients, names=("brier",), resamples=300)
         resampled[d, s] = again["brier"]
-    curve = distribution(Replicates(np.zeros((4, 2)), resampled), truth.draws)
+    curve = distribution(Replicates(np.zeros((5, 2)), resampled), truth.draws)
 
     found = decomposed("linear", 20, p, truth, overlap=0.0)
     assert found.squared["total"].drawn == pytest.approx(curve)
     whole = found.squared["bias2"].drawn + found.squared["variance"].drawn
     assert whole == pytest.approx(curve)
+
+
+@pytest.mark.parametrize(("subsets", "told"), [(1, True), (2, False), (4, False), (5, True)])
+def test_few_subsets_cannot_say_how_much_they_differ(subsets: int, told: bool) -> None:
+    rng = np.random.default_rng(subsets)
+    p = softmax(rng.normal(size=(5, 2, 20, 2)))
+    p[subsets:] = np.nan  # cells that failed
+    truth = truth_of(rng.integers(0, 2, 20), (5, 2))
+    found = decomposed("linear", 20, p, truth, overlap=0.0)
+    bias = next(c for c in found.components if (c.loss, c.term) == ("squared", "bias2"))
+    assert np.isfinite(bias.value)
+    assert np.isfinite([bias.low, bias.high]).all() == told
+    assert np.isfinite(found.squared["bias2"].drawn).all() == told
+    for name in ("total", "variance_seed"):
+        assert np.isfinite(found.squared[name].drawn).all()
 
 
 def test_intervals_cover_bias_and_variance() -> None:

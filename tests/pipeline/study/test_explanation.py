@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,21 @@ def test_families_of_one_verdict_share_a_sentence() -> None:
     assert "variance by patients is taken to be at most that at 40 patients" in sentences[0]
 
 
+def test_too_few_subsets_are_named_as_the_reason() -> None:
+    one = taken("linear")
+    unsure = dict(one.squared) | {
+        name: Measured(TERMS[name], np.array([math.nan])) for name in ("bias2", "variance_data")
+    }
+    components = tuple(
+        replace(c, low=math.nan, high=math.nan) if c.term in ("bias2", "variance") else c
+        for c in one.components
+    )
+    few = replace(one, squared=unsure, components=components)
+    (sentence,) = told([few], [verdict("linear", "undecided")])
+    assert "bias² 0.11 and variance 0.01" in sentence
+    assert sentence.endswith("; at least 5 subsets are needed to tell how much they differ.")
+
+
 def test_one_subset_is_named_as_the_reason() -> None:
     found = [taken("linear", variance_data=math.nan)]
     (sentence,) = told(found, [verdict("linear", "undecided")])
@@ -114,6 +130,7 @@ def test_forecasts_are_told_by_their_status() -> None:
         outlook(
             forecast("linear", "reached"),
             forecast("mlp", "reached"),
+            forecast("easy", "reached below", low=20),
             forecast("prior", "not reachable"),
             forecast("knn", "not identifiable"),
             forecast("cnn", "not identifiable", low=math.nan),
@@ -121,9 +138,10 @@ def test_forecasts_are_told_by_their_status() -> None:
         )
     ) == [
         "By its fitted curve, AUC 0.9 takes linear 131 [91, 211] and mlp 131 [91, 211] patients.",
+        "By its fitted curve, AUC 0.9 takes no more than the fewest patients of: easy (20).",
         "prior does not reach AUC 0.9: its curve levels off at 0.93 [0.91, 0.94].",
         "Patients for AUC 0.9 are not identifiable from these sizes: knn (more than 90), cnn "
-        "(fewer than 4 sizes) and new.",
+        "(no law: fewer than 4 sizes, or a curve that falls) and new.",
     ]
 
 

@@ -83,9 +83,17 @@ def test_a_flat_noisy_curve_is_not_identifiable() -> None:
     assert found.forecasts[0].status == "not identifiable"
 
 
-def test_a_target_that_every_size_meets_needs_nobody() -> None:
-    (easy,) = told(made({"a": (0.1, 0.0, 1.0)}), targets=(0.6,)).forecasts
-    assert (easy.status, easy.low) == ("reached", 0.0)
+def test_nothing_is_said_of_fewer_patients_than_were_studied() -> None:
+    for law in ((0.1, 0.0, 1.0), (0.05, 0.4, 0.5)):
+        (easy,) = told(made({"a": law}), targets=(0.6,)).forecasts
+        assert easy.status == "reached below"
+        assert easy.patients == easy.low == easy.high == 16
+
+
+def test_a_curve_that_falls_has_no_law() -> None:
+    found = told(made({"a": (0.3, -0.8, 0.5)}, noise=0.003), targets=(0.75,))
+    assert found.forecasts[0].status == "not identifiable"
+    assert found.fitted == {}
 
 
 def test_few_sizes_have_no_law() -> None:
