@@ -7,9 +7,8 @@ itself in a ``DataLoader``, and an evaluation of the training, validation and te
 epoch. Ours holds the scans on the device, changes them a batch at a time, computes in channels_last
 and in bf16 where the processor does, and evaluates validation alone. Architecture and images (made
 up, in BreastMNIST's numbers: 546, 78, 156) are the same. Each row is two epochs of both, one
-after the other; the last is the median. It is to reach 4, and does not: on two cores with bf16
-instructions (AVX-512, no AMX) it was 2.67, from 86 to 228 images a second. 84 % of our step is
-oneDNN's convolutions, and torch.compile gains under 5 % of it.
+after the other; the last is the median. It is to reach 4, and does not: ``docs/benchmarks.md`` has
+the figures, and why.
 """
 
 from __future__ import annotations
