@@ -148,5 +148,5 @@ def test_an_interval_stays_within_0_and_1_around_the_value(
     value: float, error: float, level: float
 ) -> None:
     low, high = AucParts(value, np.array([error])).interval(level)
-    assert 0 < low <= value + 1e-12 and value - 1e-12 <= high < 1
+    assert 0 <= low <= value + 1e-12 and value - 1e-12 <= high <= 1
     assert AucParts(1.0, np.array([0.0])).interval(level) == (1.0, 1.0)
