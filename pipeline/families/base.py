@@ -30,9 +30,8 @@ class FamilyParams(Config):
 
     @property
     def training(self) -> TrainConfig | None:
-        """How a network is trained, from the parameter ``train``; None: the family trains none."""
-        train = getattr(self, "train", None)
-        return train if isinstance(train, TrainConfig) else None
+        """How a network is trained; None: the family trains none."""
+        return None
 
     def check_files(self) -> None:
         """Refuse files that it names and that are not there or not those meant, before any work.
@@ -45,9 +44,7 @@ class FamilyParams(Config):
         """The same with as little training as shows its pace, or with ``train``; unchanged where it
         trains no network. By this a study's cost is told.
         """
-        if self.training is None:
-            return self
-        return self.model_copy(update={"train": train or self.training.brief()})
+        return self
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class Filterbank(Family[FilterbankParams]):
         maps = scan_shape[0] * len(params.sigmas) * _responses_per_scale(ndim)
         features = maps * len(params.pooling) * sum(cells**ndim for cells in self._pyramid)
         columns = logistic.n_columns(task)
-        self._weights = Weights(np.zeros((features, columns)), np.zeros(columns))
+        self._weights = Weights.zeros(features, columns)
         self._forest = Forest.empty(params.boost, columns)
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Filterbank(Family[FilterbankParams]):
         )
         self._weights = fitted.weights
         progress(1, 1)
-        return Fit(chosen={"penalty": fitted.penalty, "left_out_error": fitted.left_out_error})
+        return Fit(chosen=fitted.chosen())
 
     def work(self, n_scans: int) -> float:
         if self.params.classifier == "boosted":
@@ -148,16 +148,14 @@ class Filterbank(Family[FilterbankParams]):
     def state(self) -> State:
         if self.params.classifier == "boosted":
             return self._forest.arrays()
-        return {"weight": self._weights.weight, "bias": self._weights.bias}
+        return self._weights.arrays()
 
     def load_state(self, state: State) -> None:
         self.check_state(state, self.state())
         if self.params.classifier == "boosted":
             self._forest = Forest.from_arrays(state)
         else:
-            self._weights = Weights(
-                state["weight"].astype(np.float64), state["bias"].astype(np.float64)
-            )
+            self._weights = Weights.of_arrays(state)
 
     def _features(self, x: Tensor) -> Tensor:
         pooled: list[Tensor] = []

@@ -50,9 +50,7 @@ class Linear(Family[LinearParams]):
         self, params: LinearParams, task: Task, scan_shape: tuple[int, ...], seed: int
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
-        inputs = int(np.prod(scan_shape))
-        n_columns = logistic.n_columns(task)
-        self._weights = Weights(np.zeros((inputs, n_columns)), np.zeros(n_columns))
+        self._weights = Weights.zeros(int(np.prod(scan_shape)), logistic.n_columns(task))
 
     def fit(
         self,
@@ -97,13 +95,11 @@ class Linear(Family[LinearParams]):
         return logistic.probability(self.task, self._weights.logits(_flat(x)))
 
     def state(self) -> State:
-        return {"weight": self._weights.weight, "bias": self._weights.bias}
+        return self._weights.arrays()
 
     def load_state(self, state: State) -> None:
         self.check_state(state, self.state())
-        self._weights = Weights(
-            state["weight"].astype(np.float64), state["bias"].astype(np.float64)
-        )
+        self._weights = Weights.of_arrays(state)
 
 
 def _flat(x: Tensor) -> NDArray[np.float32]:

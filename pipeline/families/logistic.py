@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -115,6 +116,20 @@ class Weights:
 
     weight: Floats
     bias: Floats
+
+    @classmethod
+    def zeros(cls, inputs: int, n_columns: int) -> Weights:
+        """A model that has seen nothing."""
+        return cls(np.zeros((inputs, n_columns)), np.zeros(n_columns))
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Weights:
+        """The model whose ``arrays`` these are."""
+        return cls(arrays["weight"].astype(np.float64), arrays["bias"].astype(np.float64))
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """What a family stores of it, by name."""
+        return {"weight": self.weight, "bias": self.bias}
 
     def logits(self, inputs: Inputs) -> Floats:
         """(N, D) inputs -> (N, columns)."""

@@ -3,28 +3,102 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import logit
 from torch import Tensor, nn
 
-from data_prep.progress import Progress
+from data_prep.progress import Progress, silent
 from data_prep.task import Task
-from pipeline.augment import AugmentConfig
+from pipeline.augment import Augmentation, AugmentConfig
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.families import logistic
-from pipeline.families.base import Family, FamilyError, Fit, State
+from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.losses import refuse_unfit, shift_logits, start_balanced
 from pipeline.prediction import predict_network
 from pipeline.training import TrainConfig, train_network
 from pipeline.views import ViewsConfig
 
 _LEAST: Final = 1e-12  # probability whose logarithm is taken
+
+
+class NetworkParams(FamilyParams):
+    """Parameters of every family that trains a network.
+
+    Attributes:
+        train: How it is trained.
+        augment: Random changes of training scans, or the name of a set in ``configs/augment``.
+        test_time: Views of a scan whose probabilities are averaged when it is predicted; only such
+            as ``augment`` allows.
+    """
+
+    train: TrainConfig = TrainConfig()
+    augment: Augmentation = AugmentConfig()
+    test_time: ViewsConfig = ViewsConfig()
+
+    @property
+    def training(self) -> TrainConfig | None:
+        return self.train
+
+    def brief(self, train: TrainConfig | None = None) -> Self:
+        if self.training is None:
+            return self
+        return self.model_copy(update={"train": train or self.training.brief()})
+
+
+N = TypeVar("N", bound=NetworkParams)
+
+
+class TrainedNetwork(Family[N]):
+    """A family that is one network, trained on the scans alone.
+
+    Attributes:
+        net: Raw scans in, logits out.
+    """
+
+    def __init__(self, params: N, task: Task, scan_shape: tuple[int, ...], seed: int) -> None:
+        super().__init__(params, task, scan_shape, seed)
+        refuse_unfit_training(self, params)
+        self.net = self._drawn()
+
+    @abstractmethod
+    def new_net(self) -> nn.Module:
+        """The network with first weights, from torch's random numbers."""
+
+    def fit(
+        self,
+        train: Scans,
+        val: Scans,
+        progress: Progress = silent,
+        checkpoints: Checkpoints | None = None,
+    ) -> Fit:
+        self.net = self._drawn()
+        return fit_network(self, self.net, train, val, progress, checkpoints)
+
+    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
+        return predict_network(self.net, x, self.task, self.params.test_time)
+
+    def network(self) -> nn.Module:
+        return self.net
+
+    def state(self) -> State:
+        return state_of(self.net)
+
+    def load_state(self, state: State) -> None:
+        """As every family; the arrays are put into ``net``."""
+        self.check_state(state, self.state())
+        self.net.load_state_dict(tensors_of(state))
+
+    def _drawn(self) -> nn.Module:
+        with seeded(self.seed, torch.device("cpu")):
+            return self.new_net()
 
 
 def refuse_foreign_axes(name: str, augment: AugmentConfig, scan_shape: tuple[int, ...]) -> None:
@@ -42,9 +116,7 @@ def refuse_foreign_axes(name: str, augment: AugmentConfig, scan_shape: tuple[int
         )
 
 
-def refuse_unfit_training(
-    family: Family[Any], train: TrainConfig, augment: AugmentConfig, test_time: ViewsConfig
-) -> None:
+def refuse_unfit_training(family: Family[Any], params: NetworkParams) -> None:
     """Refuse parameters that do not fit the task, the scans or each other, before any training.
 
     Raises:
@@ -52,7 +124,8 @@ def refuse_unfit_training(
             that is no possible augmentation: the network has never learnt to see it.
         LossError: As ``pipeline.losses.refuse_unfit``.
     """
-    refuse_unfit(family.task, train.loss, train.sampling)
+    augment, test_time = params.augment, params.test_time
+    refuse_unfit(family.task, params.train.loss, params.train.sampling)
     refuse_foreign_axes(family.name, augment, family.scan_shape)
     refuse_unseen_mirrors(family.name, "test_time", test_time.flip_axes, augment)
     if test_time.shift_px > augment.shift_px:
@@ -89,15 +162,13 @@ def fit_network(
     net: nn.Module,
     train: Scans,
     val: Scans,
-    config: TrainConfig,
-    augmentation: AugmentConfig,
     progress: Progress,
     checkpoints: Checkpoints | None,
     *,
     rates: Mapping[str, float] | None = None,
     begun: bool = False,
 ) -> Fit:
-    """Train ``net`` in place by the family's seed; the rest as ``train_network`` has it.
+    """Train ``net`` in place by the family's seed and ``NetworkParams``; see ``train_network``.
 
     ``begun``: its classifier is fitted already, and knows how frequent each class is.
 
@@ -105,6 +176,8 @@ def fit_network(
         FamilyError: ``family.one_class``, ``family.no_validation`` or ``family.lone_value``.
         TrainingError: As ``train_network``.
     """
+    params: NetworkParams = family.params
+    config = params.train
     family.check_classes(train)
     family.check_validation(val)
     _refuse_lone_values(family, net, train, config)
@@ -117,7 +190,7 @@ def fit_network(
         val,
         config,
         seed=family.seed,
-        augmentation=augmentation,
+        augmentation=params.augment,
         rates=rates,
         progress=progress,
         checkpoints=checkpoints,
@@ -181,11 +254,13 @@ def state_of(net: nn.Module) -> State:
     }
 
 
-def load_state_into(family: Family[Any], net: nn.Module, state: State) -> None:
-    """Put arrays that ``state_of`` gave into ``net``.
+def tensors_of(state: State, prefix: str = "") -> dict[str, Tensor]:
+    """The arrays whose names begin with ``prefix``, without it, as ``load_state_dict`` takes them.
 
-    Raises:
-        FamilyError: ``family.bad_state``.
+    They are copies: a state may lie in memory that is shared or read-only.
     """
-    family.check_state(state, state_of(net))
-    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+    return {
+        name.removeprefix(prefix): torch.from_numpy(value.copy())
+        for name, value in state.items()
+        if name.startswith(prefix)
+    }

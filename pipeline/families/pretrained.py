@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data_prep.progress import Progress, silent
 from data_prep.task import Task
-from pipeline.augment import Augmentation, AugmentConfig
+from pipeline.augment import AugmentConfig
 from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
@@ -26,11 +26,13 @@ from pipeline.families.checkpoint import OwnCheckpoint, check_files
 from pipeline.families.fine_tuned import FineTuned
 from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.network import (
+    NetworkParams,
     fit_network,
     refuse_foreign_axes,
     refuse_unfit_training,
     refuse_unseen_mirrors,
     state_of,
+    tensors_of,
 )
 from pipeline.families.scan_features import ReadingConfig, ScanFeatures
 from pipeline.inspection import Inspection, inspect_network, read_scan
@@ -50,7 +52,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-class PretrainedParams(FamilyParams):
+class PretrainedParams(NetworkParams):
     """Parameters of ``pretrained``.
 
     Attributes:
@@ -88,8 +90,6 @@ class PretrainedParams(FamilyParams):
     layer_decay: float = Field(default=0.85, gt=0, le=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     train: TrainConfig = TrainConfig(learning_rate=1e-3)
-    augment: Augmentation = AugmentConfig()
-    test_time: ViewsConfig = ViewsConfig()
 
     @model_validator(mode="after")
     def _check(self) -> PretrainedParams:
@@ -126,7 +126,7 @@ class PretrainedParams(FamilyParams):
 
     @property
     def training(self) -> TrainConfig | None:
-        """As all families have it; ``probe`` trains no network."""
+        """As of every trained network; ``probe`` trains none."""
         return None if self.mode == "probe" else self.train
 
     @property
@@ -151,7 +151,7 @@ class Pretrained(Family[PretrainedParams]):
         self, params: PretrainedParams, task: Task, scan_shape: tuple[int, ...], seed: int
     ) -> None:
         super().__init__(params, task, scan_shape, seed)
-        refuse_unfit_training(self, params.train, params.augment, params.test_time)
+        refuse_unfit_training(self, params)
         mirrored = AugmentConfig(flip_axes=params.reading.flip_axes)
         refuse_foreign_axes(self.name, mirrored, scan_shape)
         self._probes = params.mode == "probe"
@@ -160,8 +160,7 @@ class Pretrained(Family[PretrainedParams]):
             refuse_unseen_mirrors(self.name, "reading", mirrors, params.augment)
         self._has_weights = False
         self._net = self._new_net(trained=False)
-        columns = logistic.n_columns(task)
-        self._weights = Weights(np.zeros((self._features.n_features, columns)), np.zeros(columns))
+        self._weights = Weights.zeros(self._features.n_features, logistic.n_columns(task))
 
     @classmethod
     def prepares(cls, params: FamilyParams) -> bool:
@@ -195,8 +194,6 @@ class Pretrained(Family[PretrainedParams]):
             net,
             train,
             val,
-            self.params.train,
-            self.params.augment,
             progress,
             checkpoints,
             rates=net.rates(self.params.layer_decay),
@@ -233,20 +230,15 @@ class Pretrained(Family[PretrainedParams]):
     def _arrays(self) -> State:
         state = {f"network.{name}": value for name, value in state_of(self._net).items()}
         if self._probes:
-            state |= {"weight": self._weights.weight, "bias": self._weights.bias}
+            state |= self._weights.arrays()
         return state
 
     def load_state(self, state: State) -> None:
         self.check_state(state, self._arrays())
-        names = self._net.state_dict()
-        self._net.load_state_dict(
-            {name: torch.from_numpy(state[f"network.{name}"].copy()) for name in names}
-        )
+        self._net.load_state_dict(tensors_of(state, "network."))
         self._has_weights = True
         if self._probes:
-            self._weights = Weights(
-                state["weight"].astype(np.float64), state["bias"].astype(np.float64)
-            )
+            self._weights = Weights.of_arrays(state)
 
     @property
     def _features(self) -> ScanFeatures:
@@ -263,7 +255,7 @@ class Pretrained(Family[PretrainedParams]):
         fitted = self._fit_ridge(train.x.numpy(), train)
         self._weights = fitted.weights
         progress(1, 1)
-        return Fit(chosen={"penalty": fitted.penalty, "left_out_error": fitted.left_out_error})
+        return Fit(chosen=fitted.chosen())
 
     def _begin(self, net: FineTuned, train: Scans) -> None:
         features = _computed(net.features, train.x)

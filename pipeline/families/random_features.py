@@ -30,7 +30,7 @@ from pipeline.families.conv_net import ConvNet, ConvNetParams
 from pipeline.families.frozen import classifier_of, features_of
 from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.monai_nets import SMALL_EDGE, Architecture, build_monai_net
-from pipeline.families.network import state_of
+from pipeline.families.network import state_of, tensors_of
 
 # Activations of one chunk of scans: small enough for a processor's cache, and for any memory.
 _CHUNK_BYTES = 16 << 20
@@ -116,8 +116,7 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         else:
             self._net = _draw_network(params.network, scan_shape, seed)
             features = classifier_of(self._net).in_features
-        columns = logistic.n_columns(task)
-        self._weights = Weights(np.zeros((features, columns)), np.zeros(columns))
+        self._weights = Weights.zeros(features, logistic.n_columns(task))
 
     def prepare(self, x: Tensor) -> Tensor:
         """(N, C, I, J[, K]) -> features (N, D) float32.
@@ -150,7 +149,7 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         )
         self._weights = fitted.weights
         progress(1, 1)
-        return Fit(chosen={"penalty": fitted.penalty, "left_out_error": fitted.left_out_error})
+        return Fit(chosen=fitted.chosen())
 
     def work(self, n_scans: int) -> float:
         return effort(n_scans, len(self._weights.weight))
@@ -168,7 +167,7 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         }
         if self._net is not None:
             drawn = {f"network.{name}": value for name, value in state_of(self._net).items()}
-        return drawn | {"weight": self._weights.weight, "bias": self._weights.bias}
+        return drawn | self._weights.arrays()
 
     def load_state(self, state: State) -> None:
         self.check_state(state, self.state())
@@ -180,13 +179,8 @@ class RandomFeatures(Family[RandomFeaturesParams]):
             for size in self._bank
         }
         if self._net is not None:
-            names = self._net.state_dict()
-            self._net.load_state_dict(
-                {name: torch.from_numpy(state[f"network.{name}"].copy()) for name in names}
-            )
-        self._weights = Weights(
-            state["weight"].astype(np.float64), state["bias"].astype(np.float64)
-        )
+            self._net.load_state_dict(tensors_of(state, "network."))
+        self._weights = Weights.of_arrays(state)
 
     def network(self) -> nn.Module | None:
         return self._net

@@ -39,6 +39,10 @@ class Classifier:
     penalty: float
     left_out_error: float
 
+    def chosen(self) -> dict[str, float]:
+        """What was chosen, as ``Fit.chosen`` has it."""
+        return {"penalty": self.penalty, "left_out_error": self.left_out_error}
+
 
 def fit_classifier(
     task: Task,
