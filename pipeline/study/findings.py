@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_prep.progress import Progress
 from data_prep.store import Store
 from pipeline.dataset import targets
-from pipeline.delong import AucParts, auc_parts
+from pipeline.delong import auc_parts
 from pipeline.metrics import METRICS, resample, score
 from pipeline.study.comparison import Difference, Trend, differences, trends
 from pipeline.study.components import (
@@ -87,7 +87,7 @@ class _Scored:
     """One family at one size."""
 
     replicates: Mapping[Where, Replicates]
-    parts: AucParts
+    parts: Floats  # (D, S, P) of the AUC of each cell
     decomposed: Decomposed | None
     outcomes: Outcomes | None
     cells: tuple[ScoredCell, ...]
@@ -115,7 +115,7 @@ def find(
     found = curves(by_where, draws, config.level)
     parts = {place: one.parts for place, one in scored.items()}
     pairs = differences(found, families, plan.sizes, config.metric, config.level, parts)
-    steps = trends(found, families, plan.sizes, config.metric, config.level)
+    steps = trends(found, families, plan.sizes, config.metric, config.level, draws)
     taken = [one.decomposed for one in scored.values() if one.decomposed is not None]
     limits = verdicts(taken, config.level)
     ahead = outlook(
@@ -176,11 +176,15 @@ def _score_place(
         if where.split != "train"
     }
     p = np.full((*shape, len(test.target), plan.task.n_classes), np.nan)
+    n_patients = len(np.unique(test.patient_ids))
+    parts = np.full((*shape, n_patients), np.nan)
     cells = []
     for entry in entries:
         replicate = entry.cell.subset, entry.cell.seed - config.seed
         rows = dict(zip(splits, journal.probabilities(entry), strict=True))
         p[replicate] = rows["test"]
+        auc = auc_parts(plan.task, test.target, rows["test"], test.patient_ids)
+        parts[replicate] = auc.patients
         scores: dict[str, dict[str, float]] = {}
         for name, split in splits.items():
             scores[name] = score(plan.task, split.target, rows[name])
@@ -193,7 +197,6 @@ def _score_place(
         for metric, value in scores["train"].items():
             values[Where(*place, "train", metric)][replicate] = value
         cells.append(ScoredCell(entry.cell, entry.key, **scores))
-    finished = p[~np.isnan(p[..., 0, 0])]
     share, largest = place[1] / plan.train_patients, place[1] == plan.sizes[-1]
     return _Scored(
         replicates={
@@ -202,9 +205,9 @@ def _score_place(
             else on_training_scans(cells_at, config.resamples)
             for where, cells_at in values.items()
         },
-        parts=auc_parts(plan.task, test.target, finished, test.patient_ids),
-        decomposed=decomposed(*place, p, truth, overlap=share) if len(finished) else None,
-        outcomes=outcomes(*place, p, truth) if len(finished) and largest else None,
+        parts=parts,
+        decomposed=decomposed(*place, p, truth, overlap=share) if cells else None,
+        outcomes=outcomes(*place, p, truth) if cells and largest else None,
         cells=tuple(cells),
     )
 

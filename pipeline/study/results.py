@@ -51,7 +51,7 @@ FORECAST_COLUMNS: Final = (
 )
 _RANKED: Final = ("family", "size", "ranked_by", "rank", "scan_id", "label", "loss", "spread")
 FORMAT: Final = "medcurve-study"
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 
 
 def read_results(folder: Path) -> dict[str, Any]:

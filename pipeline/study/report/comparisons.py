@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
@@ -30,7 +31,7 @@ def comparison_section(results: Record) -> Section | None:
                 folded=len(differ) > _MANY_PAIRS,
             )
         )
-    header = ("Pair", f"Advantage in {words}", "p (Holm)", "Verdict")
+    header = ("Pair", "Cells", f"Advantage in {words}", "p (Holm)", "Verdict")
     by_size = groupby(results["differences"], key=lambda pair: pair["size"])
     rows = tuple((*plain(size), *_difference(pair)) for size, pairs in by_size for pair in pairs)
     tables.append(Table("Every pair at every size", ("Patients", *header), rows))
@@ -43,10 +44,20 @@ def comparison_section(results: Record) -> Section | None:
             "same draws of training patients. Intervals hold for all pairs of a size together "
             "(Bonferroni); the verdict is by Holm's rule on paired tests, which may tell two "
             "families apart whose interval still holds 0.",
+            *_unpaired(results),
         ),
         tables=tuple(tables),
         files=(COMPARISONS,),
     )
+
+
+def _unpaired(results: Record) -> Iterator[str]:
+    """Said where cells failed: the other family's of the same draw are left out too."""
+    if any(cell["status"] == "failed" for cell in results["cells"]):
+        yield (
+            "Some cells failed: a pair is compared on the draws and seeds for which both families "
+            "have a cell, as many as the table says."
+        )
 
 
 def _won(pair: Record) -> tuple[Cell, ...]:
@@ -70,10 +81,10 @@ def _p_value(p: float) -> str:
 def _difference(pair: Record) -> tuple[Cell, ...]:
     names = f"{pair['first']} – {pair['second']}"
     if pair["gain"] is None:
-        return plain(names, "–", "–", "not defined")
+        return plain(names, pair["pairs"], "–", "–", "not defined")
     verdict = f"{pair['winner']} is better" if pair["winner"] else "within noise"
     return (
-        *plain(names),
+        *plain(names, pair["pairs"]),
         estimate(pair, "gain", sign="+"),
         *plain(_p_value(pair["p_holm"]), verdict),
     )

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.delong import AucParts
-from pipeline.study.comparison import Difference, differences, holm
+from pipeline.study.comparison import Difference, differences, holm, trends
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 
 Floats = NDArray[np.float64]
@@ -73,8 +72,8 @@ def test_delongs_variance_takes_the_place_of_the_bootstraps() -> None:
     rng = np.random.default_rng(2)
     flat = {name: cells(rng, (1, 1), mean, 0) for name, mean in (("a", 0.9), ("b", 0.8))}
     parts = {
-        ("a", 40): AucParts(0.9, np.array([0.03, -0.01])),
-        ("b", 40): AucParts(0.8, np.array([0.01, -0.02])),
+        ("a", 40): np.array([[[0.03, -0.01]]]),
+        ("b", 40): np.array([[[0.01, -0.02]]]),
     }
     found = only(differences(made(flat), "ab", [40], "auc", 0.95, parts))
     error = math.hypot(0.02, 0.01)
@@ -93,6 +92,62 @@ def test_pairing_takes_out_what_families_share() -> None:
     found = only(differences(made({"a": first, "b": other}), "ab", [40], "auc", 0.95))
     assert found.winner == "b"
     assert found.high - found.low == pytest.approx(0, abs=1e-9)
+
+
+def lost(whole: Replicates, *places: tuple[int, int]) -> Replicates:
+    """The same cells, some of which failed."""
+    values, resampled = whole.values.copy(), whole.resampled.copy()
+    for place in places:
+        values[place], resampled[place] = np.nan, np.nan
+    return Replicates(values, resampled)
+
+
+def test_cells_that_one_family_lost_count_for_neither() -> None:
+    """What is left is compared as if the study had never had the others, by every method."""
+    rng = np.random.default_rng(4)
+    whole = {name: cells(rng, (6, 2), sd=0.1) for name in "ab"}
+    parts = {(name, 40): 0.02 * rng.normal(size=(6, 2, 30)) for name in "ab"}
+    failed = {"a": lost(whole["a"], (0, 0), (0, 1)), "b": lost(whole["b"], (5, 0), (5, 1))}
+    gaps = {("a", 40): parts["a", 40].copy(), ("b", 40): parts["b", 40].copy()}
+    gaps["a", 40][0], gaps["b", 40][5] = np.nan, np.nan
+    kept = {name: Replicates(one.values[1:5], one.resampled[1:5]) for name, one in whole.items()}
+    shared = {place: values[1:5] for place, values in parts.items()}
+
+    for seen, left in ((gaps, shared), (None, None)):
+        found = only(differences(made(failed), "ab", [40], "auc", 0.95, seen))
+        expected = only(differences(made(kept), "ab", [40], "auc", 0.95, left))
+        assert found.pairs == expected.pairs == 8
+        for field in ("gain", "low", "high", "p"):
+            assert getattr(found, field) == pytest.approx(getattr(expected, field))
+
+
+def test_without_a_common_cell_nothing_is_said() -> None:
+    rng = np.random.default_rng(4)
+    both = {name: cells(rng, (2, 1)) for name in "ab"}
+    apart = {"a": lost(both["a"], (0, 0)), "b": lost(both["b"], (1, 0))}
+    parts = {(name, 40): np.zeros((2, 1, 3)) for name in "ab"}
+    found = only(differences(made(apart), "ab", [40], "auc", 0.95, parts))
+    assert (found.pairs, found.winner) == (0, "") and math.isnan(found.gain)
+
+
+def step(then: Replicates, now: Replicates) -> tuple[float, float, float]:
+    places = {Where("a", size, "test", "auc"): one for size, one in ((20, then), (40, now))}
+    draws = Draws.of(*then.values.shape, 200, 0)
+    (one,) = trends(curves(places, draws, 0.95), "a", (20, 40), "auc", 0.95, draws)
+    return one.gain, one.low, one.high
+
+
+def test_the_last_step_is_of_the_cells_that_both_sizes_have() -> None:
+    """A good subset that failed at the smaller size is no gain of the larger."""
+    then = cells(np.random.default_rng(6), (6, 1), sd=0.1)
+    now = Replicates(then.values + 0.05, then.resampled + 0.05)
+    best = int(then.values.argmax())
+    assert step(lost(then, (best, 0)), now) == pytest.approx((0.05, 0.05, 0.05))
+    # The size that takes every patient has one subset: nothing to pair with, all of them count.
+    full = lost(now, *((row, 0) for row in range(1, 6)))
+    gain, low, high = step(then, full)
+    assert gain == pytest.approx(full.mean - then.mean)
+    assert low < gain < high
 
 
 def test_no_difference_at_all_is_noise() -> None:

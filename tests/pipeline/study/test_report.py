@@ -268,6 +268,7 @@ def test_failed_cells_are_shown(little: Path, tmp_path: Path) -> None:
     assert f"1 of {len(cells)} cells failed" in text
     assert "family.one_class" in text
     assert "of class <ill>" in text
+    assert "compared on the draws and seeds for which both families have a cell" in text
 
 
 def test_what_is_undefined_is_a_dash(little: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.study.selection import ScoredCell, choose
 from pipeline.study.summary import caveats, few_patients, headline, listed
 
 SIZES = (20, 40, 80)
+DRAWS = Draws.of(1, 1, 1000, 0)
 
 
 def made(
@@ -31,7 +32,7 @@ def made(
                 drawn = mean + noise * rng.normal(size=(1, 1, 1000))
                 replicates = Replicates(np.array([[mean]]), drawn)
                 places[Where(family, size, split, metric)] = replicates
-    return curves(places, Draws.of(1, 1, 1000, 0), 0.95)
+    return curves(places, DRAWS, 0.95)
 
 
 def config(families: tuple[str, ...] = ("linear", "forest"), **fields: Any) -> StudyConfig:
@@ -49,7 +50,7 @@ def told(found: Curves, **fields: Any) -> list[str]:
     families = settings.families
     metric = settings.metric
     pairs = differences(found, families, SIZES, metric, 0.95)
-    steps = trends(found, families, SIZES, metric, 0.95)
+    steps = trends(found, families, SIZES, metric, 0.95, DRAWS)
     return headline(settings, families, SIZES, found, pairs, steps, None)
 
 
@@ -124,15 +125,16 @@ def test_the_last_step_is_rising_flat_falling_or_open() -> None:
     }
     found = made(means, noise=0.001)
     noisy = made({"swings": {40: 0.80, 80: 0.81}}, noise=0.05)
-    verdicts = {t.family: t.verdict for t in trends(found, list(means), (40, 80), "auc", 0.95)}
+    steps = trends(found, list(means), (40, 80), "auc", 0.95, DRAWS)
+    verdicts = {t.family: t.verdict for t in steps}
 
     assert verdicts["rises"] == "rising"
     assert verdicts["falls"] == "falling"
     assert verdicts["stays"] == "falling"  # by 0.005, and sure of it
-    assert trends(noisy, ["swings"], (40, 80), "auc", 0.95)[0].verdict == "open"
+    assert trends(noisy, ["swings"], (40, 80), "auc", 0.95, DRAWS)[0].verdict == "open"
     flat = made({"stays": {40: 0.80, 80: 0.80}}, noise=0.001)
-    assert trends(flat, ["stays"], (40, 80), "auc", 0.95)[0].verdict == "flat"
-    assert trends(flat, ["stays"], (80,), "auc", 0.95) == []
+    assert trends(flat, ["stays"], (40, 80), "auc", 0.95, DRAWS)[0].verdict == "flat"
+    assert trends(flat, ["stays"], (80,), "auc", 0.95, DRAWS) == []
 
 
 def test_of_many_families_names_are_told_and_numbers_left_to_the_table() -> None:
