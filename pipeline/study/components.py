@@ -94,6 +94,7 @@ class Decomposed:
 
     Attributes:
         family, size: Which.
+        overlap: Training patients of the size, over all there are.
         components: Every term of every loss; of the squared loss also class by class.
         squared: Terms of the squared loss over all scans, with their resamples.
         loss, spread: (N,) expected squared loss of each scan, and its variance over subsets and
@@ -102,6 +103,7 @@ class Decomposed:
 
     family: str
     size: int
+    overlap: float
     components: tuple[Component, ...]
     squared: Mapping[str, Measured]
     loss: Floats
@@ -189,6 +191,7 @@ def decomposed(family: str, size: int, p: Floats, truth: Truth, overlap: float) 
     return Decomposed(
         family=family,
         size=size,
+        overlap=overlap,
         components=components,
         squared={name: found["squared", "", name] for name in squared},
         loss=squared["total"].value,

@@ -53,7 +53,10 @@ def outlook_sentences(outlook: Outlook, config: StudyConfig) -> Iterator[str]:
 
 
 _FLOOR: Final = "at the noise floor"
-_WORDS: Final = {"undecided": "limited by bias or variance, undecided which"}
+_WORDS: Final = {
+    "undecided": "limited by bias or variance, undecided which",
+    "not settled": "limited by bias or variance, not settled which",
+}
 _TERMS: Final = {
     "bias2": "bias²",
     "variance": "variance",
@@ -73,10 +76,29 @@ def _reservation(alike: Sequence[Verdict], here: Mapping[str, Decomposed]) -> st
             said += f", and may be all of it for {listed(perhaps)}" if perhaps else ""
         if lender := max(verdict.borrowed_from for verdict in alike):
             said += f"; variance by patients is taken to be at most that at {lender} patients"
+    if limit == "not settled":
+        said += _two_estimates(alike, here)
     if limit == "undecided" and any(_one_subset(here[verdict.family]) for verdict in alike):
         said += "; one subset cannot tell bias from variance by patients"
     elif limit == "undecided" and any(_few_subsets(here[verdict.family]) for verdict in alike):
         said += f"; at least {FEWEST_SUBSETS} subsets are needed to tell how much they differ"
+    return said
+
+
+def _two_estimates(alike: Sequence[Verdict], here: Mapping[str, Decomposed]) -> str:
+    """What the verdict would be with and without the correction for draws that share patients."""
+    told = {
+        verdict.family: f"{verdict.corrected} if corrected for draws that share patients, "
+        f"{verdict.uncorrected} if not"
+        for verdict in alike
+    }
+    said = "".join(
+        f"; {family} is {words}" if len(told) > 1 else f"; it is {words}"
+        for family, words in told.items()
+    )
+    lone = [family for family in told if math.isnan(here[family].squared["variance_seed"].value)]
+    if lone:
+        said += "; with one seed, what chance does to a fit counts as variance by patients"
     return said
 
 
@@ -92,6 +114,7 @@ def _parts(one: Decomposed, limit: str) -> str:
         "variance-limited (seed)": ("variance_seed",),
         "variance-limited": ("variance",),
         "undecided": ("bias2", "variance_seed" if _one_subset(one) else "variance"),
+        "not settled": ("bias2", "variance"),
     }[limit]
     shown = [
         f"{_TERMS[name]} {_interval(at[name])}" for name in names if not math.isnan(at[name].value)

@@ -10,6 +10,13 @@ terms has an interval of its own); "larger" means that the interval of the diffe
    larger than the other, or is the only one that was measured.
 4. *Undecided* otherwise.
 
+Rules 2 to 4 are applied to two estimates, for the correction for subsets that share patients is
+exact for the part of a prediction that is a mean over patients only (see ``decomposition``). What a
+fit owes to chance that no two fits share (with one seed it counts as variance by patients) is
+divided by 1 - n/N like the rest, though it does not shrink as subsets come to overlap. So the
+corrected variance is the most there can be, and the uncorrected the least. Where both say the same
+(or both some kind of variance-limited: then that), it is the verdict; else it is *not settled*.
+
 Where every training patient is used there is one subset, and the variance by choice of patients
 stands in bias^2. The variance at the next smaller size is then taken for it, as the most it can be:
 variance does not rise with more patients. What is bias-limited after that is so all the more; a
@@ -17,11 +24,13 @@ variance-limited verdict by patients is not given on borrowed numbers.
 
 On real data bias^2 holds the labels' noise, so *bias-limited* there means bias or noise. The noise
 is no more than the smallest bias^2 of any family at the size: what a family has beyond that, with
-an interval that excludes 0, is its own (``beyond_noise``).
+an interval that excludes 0, is its own (``beyond_noise``). The smallest is taken uncorrected and
+the family's corrected, the most and the least that they can be.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -41,7 +50,12 @@ Limit = Literal[
     "variance-limited (seed)",
     "variance-limited",
     "undecided",
+    "not settled",
 ]
+
+_KINDS_OF_VARIANCE: Final[frozenset[Limit]] = frozenset(
+    ("variance-limited (patients)", "variance-limited (seed)", "variance-limited")
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class Verdict:
     Attributes:
         family, size: Which.
         limit: The verdict.
+        corrected, uncorrected: What the rule says with and without the correction for subsets that
+            share patients.
         borrowed_from: Size whose variance_data stands in for that of this size; 0 if none.
         noise_known: Whether noise is a term of its own; else it is part of the bias.
         beyond_noise: Whether part of the bias is the family's own for certain.
@@ -59,6 +75,8 @@ class Verdict:
     family: str
     size: int
     limit: Limit
+    corrected: Limit
+    uncorrected: Limit
     borrowed_from: int
     noise_known: bool
     beyond_noise: bool
@@ -71,7 +89,7 @@ def verdicts(found: Sequence[Decomposed], level: float) -> list[Verdict]:
         below = [other for other in found if other.family == one.family and other.size < one.size]
         previous = max(below, key=lambda other: other.size, default=None)
         beside = [other for other in found if other.size == one.size]
-        best = min(beside, key=lambda other: other.squared["bias2"].value)
+        best = min(beside, key=_uncorrected_bias)
         said.append(_verdict(one, previous, best, level))
     return said
 
@@ -84,16 +102,46 @@ def _verdict(
     borrowed = _or_none(previous, "variance_data") if data is None and previous else None
     lender = previous.size if previous is not None and borrowed is not None else 0
     own = bias2 - (np.zeros_like(bias2) if borrowed is None else borrowed)
-    least = 0.0 if noise is not None else best.squared["bias2"].drawn
-    limit: Limit
+    least = 0.0 if noise is not None else _uncorrected(best)[0]
+    corrected: Limit
+    uncorrected: Limit
     if noise is not None and _high(_left(one, noise), level) < FLOOR:
-        limit, lender = "at the noise floor", 0
+        corrected, uncorrected, lender = "at the noise floor", "at the noise floor", 0
     elif data is not None:
-        limit = _limit(bias2, data, seed, level)
+        corrected = _limit(bias2, data, seed, level)
+        uncorrected = _limit(*_uncorrected(one), seed, level)
     else:
-        limit = _with_one_subset(bias2, borrowed, seed, level)
-    beyond = _low(own - least, level) > 0
-    return Verdict(one.family, one.size, limit, lender, noise is not None, beyond)
+        corrected = uncorrected = _with_one_subset(bias2, borrowed, seed, level)
+    return Verdict(
+        family=one.family,
+        size=one.size,
+        limit=_agreed(corrected, uncorrected),
+        corrected=corrected,
+        uncorrected=uncorrected,
+        borrowed_from=lender,
+        noise_known=noise is not None,
+        beyond_noise=_low(own - least, level) > 0,
+    )
+
+
+def _uncorrected(one: Decomposed) -> tuple[Floats, Floats]:
+    """(R,) bias^2, and variance by patients, of subsets taken as if they shared no patient."""
+    bias2, data = one.squared["bias2"].drawn, _or_none(one, "variance_data")
+    if data is None:
+        return bias2, np.zeros_like(bias2)
+    return bias2 + one.overlap * data, (1 - one.overlap) * data
+
+
+def _uncorrected_bias(one: Decomposed) -> float:
+    data = one.squared["variance_data"].value
+    return one.squared["bias2"].value + (0.0 if math.isnan(data) else one.overlap * data)
+
+
+def _agreed(corrected: Limit, uncorrected: Limit) -> Limit:
+    if corrected == uncorrected:
+        return corrected
+    both = {corrected, uncorrected} <= _KINDS_OF_VARIANCE
+    return "variance-limited" if both else "not settled"
 
 
 def _left(one: Decomposed, noise: Floats) -> Floats:

@@ -29,6 +29,7 @@ LETTERS: Final = {
     "variance-limited (seed)": "S",
     "variance-limited": "V",
     "undecided": "?",
+    "not settled": "~",
 }
 _HATCH: Final = "///"
 

@@ -31,13 +31,18 @@ def taken(family: str, size: int = 80, **changes: float) -> Decomposed:
         for name, value in values.items()
     )
     squared = {name: Measured(value, np.array([value])) for name, value in values.items()}
-    return Decomposed(family, size, components, squared, np.zeros(1), np.zeros(1))
+    return Decomposed(family, size, 0.5, components, squared, np.zeros(1), np.zeros(1))
 
 
 def verdict(
     family: str, limit: Limit, *, borrowed: int = 0, known: bool = False, beyond: bool = True
 ) -> Verdict:
-    return Verdict(family, 80, limit, borrowed, known, beyond)
+    return Verdict(family, 80, limit, limit, limit, borrowed, known, beyond)
+
+
+def unsettled(family: str) -> Verdict:
+    turned: tuple[Limit, Limit] = ("variance-limited (patients)", "bias-limited")
+    return Verdict(family, 80, "not settled", *turned, 0, False, False)
 
 
 def told(found: Sequence[Decomposed], verdicts: Sequence[Verdict]) -> list[str]:
@@ -100,6 +105,21 @@ def test_too_few_subsets_are_named_as_the_reason() -> None:
     (sentence,) = told([few], [verdict("linear", "undecided")])
     assert "bias² 0.11 and variance 0.01" in sentence
     assert sentence.endswith("; at least 5 subsets are needed to tell how much they differ.")
+
+
+def test_a_verdict_that_turns_is_told_with_both_sides() -> None:
+    both = "variance-limited (patients) if corrected for draws that share patients, bias-limited if"
+    assert told([taken("linear")], [unsettled("linear")]) == [
+        "At 80 patients linear is limited by bias or variance, not settled which: bias² 0.11 "
+        f"[0.10, 0.12] and variance 0.01 [0.00, 0.03] of 0.12; it is {both} not."
+    ]
+    names = ("linear", "mlp")
+    found = [taken(name, variance_seed=math.nan) for name in names]
+    (sentence,) = told(found, [unsettled(name) for name in names])
+    assert all(f"; {name} is {both} not" in sentence for name in names)
+    assert sentence.endswith(
+        "with one seed, what chance does to a fit counts as variance by patients."
+    )
 
 
 def test_one_subset_is_named_as_the_reason() -> None:

@@ -7,12 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.study.components import Decomposed, Measured
+from data_prep.task import Task
+from pipeline.study.components import Decomposed, Measured, Truth, decomposed, scan_weights
+from pipeline.study.learning_curve import Draws
 from pipeline.study.verdict import verdicts
 
 
 def place(
-    size: int, noise: float = 0.0, width: float = 0.002, family: str = "toy", **terms: float
+    size: int,
+    noise: float = 0.0,
+    width: float = 0.002,
+    family: str = "toy",
+    overlap: float = 0.0,
+    **terms: float,
 ) -> Decomposed:
     """Terms with these values, each with noise of its own in the resamples."""
     rng = np.random.default_rng([size, len(family)])
@@ -22,7 +29,7 @@ def place(
         name: Measured(value, value + (width if name != "noise" else 0) * rng.normal(size=500))
         for name, value in values.items()
     }
-    return Decomposed(family, size, (), squared, np.zeros(1), np.zeros(1))
+    return Decomposed(family, size, overlap, (), squared, np.zeros(1), np.zeros(1))
 
 
 def limit(*places: Decomposed) -> str:
@@ -44,6 +51,55 @@ def test_the_larger_part_beyond_its_interval_limits(
     bias2: float, data: float, seed: float, expected: str
 ) -> None:
     assert limit(place(20, bias2=bias2, variance_data=data, variance_seed=seed)) == expected
+
+
+@pytest.mark.parametrize(
+    ("bias2", "data", "seed", "corrected", "uncorrected", "expected"),
+    [
+        # At overlap 0.8 the uncorrected variance is a fifth, and bias^2 holds the rest.
+        (0.05, 0.2, 0.01, "variance-limited (patients)", "bias-limited", "not settled"),
+        (0.05, 0.2, math.nan, "variance-limited (patients)", "bias-limited", "not settled"),
+        (0.21, 0.2, 0.01, "undecided", "bias-limited", "not settled"),
+        (0.3, 0.2, 0.01, "bias-limited", "bias-limited", "bias-limited"),
+        (-0.1, 0.3, 0.2, "variance-limited (patients)", "variance-limited (seed)", None),
+    ],
+)
+def test_a_verdict_that_the_correction_for_overlap_turns_is_not_settled(
+    bias2: float, data: float, seed: float, corrected: str, uncorrected: str, expected: str | None
+) -> None:
+    one = place(32, overlap=0.8, bias2=bias2, variance_data=data, variance_seed=seed)
+    (found,) = verdicts([one], 0.95)
+    assert (found.corrected, found.uncorrected) == (corrected, uncorrected)
+    assert found.limit == (expected or "variance-limited")
+
+
+def test_chance_of_each_fit_is_not_made_a_limit_by_the_correction() -> None:
+    """One seed; fits differ by chance alone, by less than the bias: no verdict by variance.
+
+    The truth is bias-limited: bias^2 is 0.08 and variance 0.02. Divided by 1 - 0.9, chance comes
+    out ten times as large.
+    """
+    rng = np.random.default_rng(0)
+    scans, subsets = 200, 10
+    task = Task(kind="binary", class_names=("no", "yes"))
+    target = np.arange(scans) % 2
+    ill = np.where(target, 0.8, 0.2) + 0.1 * rng.normal(size=(subsets, 1, scans))
+    p = np.stack([1 - ill, ill], axis=-1)
+    patients = np.array([f"P{n}" for n in range(scans)])
+    draws = Draws.of(subsets, 1, 300, 0)
+    truth = Truth(task, target, None, scan_weights(patients, 300, 0), draws, 0.95)
+    (found,) = verdicts([decomposed("toy", 90, p, truth, overlap=0.9)], 0.95)
+    assert found.corrected.startswith("variance-limited")
+    assert (found.uncorrected, found.limit) == ("bias-limited", "not settled")
+
+
+def test_noise_is_at_most_the_best_familys_uncorrected_bias() -> None:
+    """Of the best family, variance that the correction may have overdone could be bias."""
+    terms = {"variance_data": 0.1, "variance_seed": 0.01}
+    for overlap, beyond in ((0.0, True), (0.9, False)):
+        mine = place(20, family="prior", overlap=overlap, bias2=0.25, **terms)
+        best = place(20, family="linear", overlap=overlap, bias2=0.2, **terms)
+        assert [one.beyond_noise for one in verdicts([mine, best], 0.95)] == [beyond, False]
 
 
 def test_wide_intervals_leave_it_undecided() -> None:
