@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
-from data_prep.config import Config, find_config, parse_config, read_yaml
+from data_prep.config import Config, config_name, find_config, parse_config, read_yaml
 from data_prep.errors import MedcurveError, nearest
 from data_prep.task import Task
 from pipeline.families.base import Family, FamilyParams
@@ -16,6 +17,7 @@ from pipeline.families.knn import Knn
 from pipeline.families.linear import Linear
 from pipeline.families.mlp import Mlp
 from pipeline.families.monai_network import MonaiNetwork
+from pipeline.families.permuted import Permuted
 from pipeline.families.pretrained import Pretrained
 from pipeline.families.prior import Prior
 from pipeline.families.random_features import RandomFeatures
@@ -52,10 +54,13 @@ class FamilyConfig(Config):
     Attributes:
         family: A name in ``FAMILIES``.
         params: That family's own parameters, checked and with every default filled in.
+        permute: A control: null, or the seed of an order into which the voxels of all scans are
+            put before the family sees them (``pipeline.families.permuted``).
     """
 
     family: FamilyName
     params: SerializeAsAny[FamilyParams]
+    permute: Annotated[int, Field(ge=0)] | None = None
 
     @field_validator("params", mode="before")
     @classmethod
@@ -69,6 +74,48 @@ class _FamilyFile(Config):
 
     family: FamilyName
     params: dict[str, Any] = Field(default_factory=dict)
+    permute: Annotated[int, Field(ge=0)] | None = None
+
+
+class FamilyVariant(Config):
+    """Another family config with some parameters changed, for one study.
+
+    Attributes:
+        name: What the study calls it.
+        like: A name in ``configs/family``, or the path of a YAML file relative to the study's.
+        params: Parameters in place of those of ``like``; of a nested one (``train``) only the
+            fields that are given are replaced.
+        permute: As in ``FamilyConfig``.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+    like: Annotated[str, config_name("family")]
+    params: dict[str, Any] = Field(default_factory=dict)
+    permute: Annotated[int, Field(ge=0)] | None = None
+
+    def load(self) -> FamilyConfig:
+        """The family config that it stands for.
+
+        Raises:
+            ConfigError: As ``load_family_config``.
+        """
+        like = load_family_config(self.like)
+        params = _merged(like.params.model_dump(mode="json"), self.params)
+        schema, source = FAMILIES[like.family].Params, f"variant '{self.name}' of {self.like}"
+        return FamilyConfig(
+            family=like.family,
+            params=parse_config(params, schema, source=source, at="params"),
+            permute=like.permute if self.permute is None else self.permute,
+        )
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {
+        name: _merged(base[name], value)
+        for name, value in changes.items()
+        if isinstance(value, dict) and isinstance(base.get(name), dict)
+    }
+    return {**base, **changes, **nested}
 
 
 def load_family_config(name: str) -> FamilyConfig:
@@ -85,7 +132,7 @@ def load_family_config(name: str) -> FamilyConfig:
     params = parse_config(
         raw.params, schema, source=str(path), lines=lines, at="params", folder=path.parent
     )
-    return FamilyConfig(family=raw.family, params=params)
+    return FamilyConfig(family=raw.family, params=params, permute=raw.permute)
 
 
 def check_files(name: str, config: FamilyConfig) -> None:
@@ -109,4 +156,5 @@ def build_family(
     config: FamilyConfig, task: Task, scan_shape: tuple[int, ...], seed: int
 ) -> Family[Any]:
     """An unfitted family for scans of shape (C, I, J[, K]); ``seed`` decides all its randomness."""
-    return FAMILIES[config.family](config.params, task, scan_shape, seed)
+    family = FAMILIES[config.family](config.params, task, scan_shape, seed)
+    return family if config.permute is None else Permuted(family, config.permute)

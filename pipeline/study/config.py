@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from data_prep.config import Config, config_name, parse_config
 from data_prep.errors import ConfigError
+from pipeline.families import FamilyVariant
 from pipeline.metrics import within_range
 
 MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
@@ -21,7 +22,10 @@ METRIC_WORDS: Final[dict[str, str]] = {
 }
 Size = Annotated[int, Field(ge=4)] | Literal["all"]
 _EXTENDABLE: Final = ("subsets", "seeds", "sizes", "families")
-FamilyFile = Annotated[str, config_name("family")]
+FamilyChoice = Annotated[
+    Annotated[str, config_name("family"), Tag("name")] | Annotated[FamilyVariant, Tag("variant")],
+    Discriminator(lambda value: "name" if isinstance(value, str) else "variant"),
+]
 
 
 class ReleaseRule(Config):
@@ -42,8 +46,9 @@ class StudyConfig(Config):
     """A grid of families x sizes x subsets x seeds, and what is asked of it.
 
     Attributes:
-        families: Names of ``configs/family`` (or paths of YAML files, relative to the study's),
-            simplest first: the order decides ties of the release rule and the order of every table.
+        families: Names of ``configs/family`` (or paths of YAML files, relative to the study's), or
+            variants of them, ``{name, like, params}``; simplest first: the order decides ties of
+            the release rule and the order of every table.
         sizes: Numbers of training patients, or ``all`` for every one there is.
         subsets: Replicates: independent nested draws of training patients.
         seeds: Repetitions of each subset with other initial weights and batch orders.
@@ -61,7 +66,7 @@ class StudyConfig(Config):
         level: Coverage that intervals aim at.
     """
 
-    families: Annotated[tuple[FamilyFile, ...], Field(min_length=1)]
+    families: Annotated[tuple[FamilyChoice, ...], Field(min_length=1)]
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
     subsets: Annotated[int, Field(ge=1, le=1000)] = 3
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1

@@ -14,7 +14,7 @@ from data_prep.errors import ConfigError
 from data_prep.progress import Progress, silent
 from data_prep.splits import check_leaks
 from data_prep.store import Store
-from pipeline.families import FamilyConfig, build_family, load_family_config
+from pipeline.families import FamilyConfig, FamilyVariant, build_family, load_family_config
 from pipeline.families.base import Family
 from pipeline.study.cell import Splits, arithmetic, fit_cell
 from pipeline.study.config import StudyConfig
@@ -134,7 +134,7 @@ def lay_out(
     return make_plan(config, families, store, arithmetic(config.threads)), store
 
 
-def read_families(names: Sequence[str]) -> dict[str, FamilyConfig]:
+def read_families(chosen: Sequence[str | FamilyVariant]) -> dict[str, FamilyConfig]:
     """Config of each family by its name; a path is named by its file, so that none is recorded.
 
     Raises:
@@ -142,15 +142,15 @@ def read_families(names: Sequence[str]) -> dict[str, FamilyConfig]:
             other's), or as ``load_family_config``.
     """
     families: dict[str, FamilyConfig] = {}
-    for name in names:
-        label = Path(name).stem if is_path(name) else name
+    for one in chosen:
+        label = _label(one)
         if label in families:
             raise ConfigError(
                 "config.duplicate_family",
                 f"families: two configs are called '{label}'",
                 fix="name each only once; if they differ, rename one of the files",
             )
-        config = load_family_config(name)
+        config = one.load() if isinstance(one, FamilyVariant) else load_family_config(one)
         twin = next((other for other, known in families.items() if known == config), None)
         if twin is not None:
             raise ConfigError(
@@ -160,3 +160,9 @@ def read_families(names: Sequence[str]) -> dict[str, FamilyConfig]:
             )
         families[label] = config
     return families
+
+
+def _label(chosen: str | FamilyVariant) -> str:
+    if isinstance(chosen, FamilyVariant):
+        return chosen.name
+    return Path(chosen).stem if is_path(chosen) else chosen

@@ -9,7 +9,13 @@ import pytest
 from data_prep.config import CONFIG_ROOT
 from data_prep.errors import ConfigError
 from data_prep.task import Task
-from pipeline.families import FAMILIES, FamilyConfig, build_family, load_family_config
+from pipeline.families import (
+    FAMILIES,
+    FamilyConfig,
+    FamilyVariant,
+    build_family,
+    load_family_config,
+)
 
 NAMES = sorted(path.stem for path in (CONFIG_ROOT / "family").glob("*.yaml"))
 
@@ -80,3 +86,25 @@ def test_params_of_a_refused_family_add_no_second_error() -> None:
     with pytest.raises(ValueError, match="no such family") as caught:
         FamilyConfig.model_validate({"family": "svm", "params": {"c": 1}})
     assert str(caught.value).count("validation error") == 1
+
+
+def test_a_variant_replaces_only_what_it_names() -> None:
+    like = load_family_config("cnn_scratch")
+    params = {"padding": "circular", "train": {"epochs": 3}}
+    variant = FamilyVariant(name="around", like="cnn_scratch", params=params, permute=5).load()
+    expected = like.params.model_dump(mode="json")
+    expected["padding"], expected["train"]["epochs"] = "circular", 3
+    assert variant.params.model_dump(mode="json") == expected
+    assert (variant.family, variant.permute) == ("cnn_scratch", 5)
+
+
+def test_a_variant_of_nothing_is_the_family_itself() -> None:
+    assert FamilyVariant(name="same", like="mlp").load() == load_family_config("mlp")
+
+
+def test_a_wrong_parameter_of_a_variant_names_the_variant() -> None:
+    variant = FamilyVariant(name="around", like="cnn_scratch", params={"paddin": "circular"})
+    with pytest.raises(ConfigError) as caught:
+        variant.load()
+    for words in ("'around'", "cnn_scratch", "'params.paddin'", "did you mean 'padding'"):
+        assert words in caught.value.message

@@ -8,6 +8,7 @@ from data_prep.config import CONFIG_ROOT, read_config
 from data_prep.errors import ConfigError
 from pipeline.metrics import METRICS
 from pipeline.study.config import METRIC_WORDS, StudyConfig, extended
+from pipeline.study.plan import read_families
 
 STUDIES = sorted((CONFIG_ROOT / "study").rglob("*.yaml"))
 
@@ -58,6 +59,12 @@ def test_release_metric_follows_the_study_unless_given() -> None:
         ("families: [linear]\nsizes: [most]\n", "field 'sizes.0' = 'most'.*'all'"),
         ("families: [linear]\nsizes: [20]\nmetric: acu\n", "did you mean 'auc'"),
         ("families: [linear]\nsizes: [20]\nsubset: 3\n", "did you mean 'subsets'"),
+        ("families: [liner]\nsizes: [20]\n", "field 'families.0' = 'liner'.*did you mean 'linear'"),
+        (
+            "families: [{name: a, like: liner}]\nsizes: [20]\n",
+            "field 'families.0.like' = 'liner'.*did you mean 'linear'",
+        ),
+        ("families: [{name: a, liek: mlp}]\nsizes: [20]\n", "families.0.liek.*mean 'like'"),
         (
             "families: [linear]\nsizes: [20]\nrelease: {rule: bset}\n",
             "field 'release.rule'.*did you mean 'best'",
@@ -95,3 +102,23 @@ def test_a_grid_is_extended_and_keeps_what_it_has() -> None:
 def test_a_wrong_extension_says_what_is_right(change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         extended(BASE, [change])
+
+
+def test_variants_stand_beside_names_and_are_told_apart(tmp_path: Path) -> None:
+    text = "families: [mlp, {name: shuffled, like: mlp, permute: 1}]\nsizes: [20]\n"
+    families = read_families(read_config(written(tmp_path, text), StudyConfig).families)
+    assert list(families) == ["mlp", "shuffled"]
+    assert (families["mlp"].permute, families["shuffled"].permute) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("{name: mlp, like: linear}", "two configs are called 'mlp'"),
+        ("{name: again, like: mlp}", "'again' and 'mlp' are the same family"),
+    ],
+)
+def test_a_variant_that_is_not_one_is_refused(tmp_path: Path, family: str, said: str) -> None:
+    path = written(tmp_path, f"families: [mlp, {family}]\nsizes: [20]\n")
+    with pytest.raises(ConfigError, match=said):
+        read_families(read_config(path, StudyConfig).families)
