@@ -5,7 +5,9 @@ Each family's mean test errors (1 - score, or the loss) at all sizes are fitted 
 test patients, subsets and seeds. A forecast is for other patients than the study's, so a resample
 also moves the curve by what the choice of the N training patients may have done: the mean over
 subsets of n of them has correlation n/N with that choice (see ``decomposition``), and at n = N it
-is all of it, which the spread at the next smaller size stands for.
+is all of it, which the spread at the next smaller size stands for. Each family is moved by draws of
+its own: were they shared, what the patients do to a difference of families would drop out of where
+they cross (``benchmarks/crossing_coverage.py``).
 
 Written rules:
 
@@ -210,13 +212,13 @@ def resampled_errors(
     curves: Curves, points: Sequence[Point], train_patients: int, draws: Draws
 ) -> Floats:
     """(R + 1, m) errors at the points of one curve: their means, then each resample's."""
-    columns, spread = [], 0.0
+    columns, spread, cohort = [], 0.0, draws.cohort(points[0].family)
     for point in points:
         where = Where(point.family, point.size, point.split, point.metric)
         share = point.size / train_patients
         if point.subsets > 1 and share < 1:
             spread = point.sd_subsets / math.sqrt(1 - share)  # of independent subsets
-        moved = curves.drawn[where] + math.sqrt(share) * spread * draws.cohort
+        moved = curves.drawn[where] + math.sqrt(share) * spread * cohort
         columns.append(_error(point.metric, np.append(point.mean, moved)))
     return np.stack(columns, axis=1)
 

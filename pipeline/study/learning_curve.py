@@ -23,6 +23,7 @@ the full size they overlap and resemble each other more than draws of new patien
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -119,13 +120,12 @@ class Draws:
 
     Attributes:
         subsets, seeds: (R, n) uniform numbers: which replicates are taken.
-        cohort: (R,) standard normal: how far the training patients that all subsets are drawn
-            from are off; only forecasts look at it, which are for other patients.
+        seed: Of the study; what ``cohort`` draws begins with it.
     """
 
     subsets: Floats
     seeds: Floats
-    cohort: Floats
+    seed: int
 
     @classmethod
     def of(cls, n_subsets: int, n_seeds: int, resamples: int, seed: int) -> Draws:
@@ -134,8 +134,18 @@ class Draws:
         return cls(
             rng.random((resamples, n_subsets)),
             rng.random((resamples, n_seeds)),
-            rng.standard_normal(resamples),
+            seed,
         )
+
+    def cohort(self, family: str) -> Floats:
+        """(R,) standard normal: how far off the training patients of the study put a family.
+
+        Only forecasts look at it, which are for other patients. Each family has draws of its own:
+        what one makes of the patients says little of what another does, and if all shared them,
+        what the patients do to a difference of families would drop out of it.
+        """
+        own = zlib.crc32(family.encode())
+        return np.random.default_rng([self.seed, _STREAM, own]).standard_normal(len(self.subsets))
 
 
 def distribution(replicates: Replicates, draws: Draws) -> Floats:
