@@ -345,7 +345,11 @@ def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool
             raise
         warn(error)
         return
-    say(f"mlflow: {done.created} runs added, {done.unchanged} were there → {tracking.public(uri)}")
+    removed = f", {done.removed} removed that the study no longer has" if done.removed else ""
+    say(
+        f"mlflow: {done.created} runs added, {done.unchanged} were there{removed} → "
+        f"{tracking.public(uri)}"
+    )
 
 
 def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:

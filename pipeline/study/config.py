@@ -21,7 +21,7 @@ METRIC_WORDS: Final[dict[str, str]] = {
     "log_loss": "log loss",
 }
 Size = Annotated[int, Field(ge=4)] | Literal["all"]
-_EXTENDABLE: Final = ("subsets", "seeds", "sizes", "families")
+EXTENDABLE: Final = ("subsets", "seeds", "sizes", "families")
 FamilyChoice = Annotated[
     Annotated[str, config_name("family"), Tag("name")] | Annotated[FamilyVariant, Tag("variant")],
     Discriminator(lambda value: "name" if isinstance(value, str) else "variant"),
@@ -115,10 +115,10 @@ def extended(config: StudyConfig, changes: Sequence[str]) -> StudyConfig:
     for change in changes:
         name, _, text = change.partition("=")
         words = [word.strip() for word in text.split(",") if word.strip()]
-        if name not in _EXTENDABLE or not words:
+        if name not in EXTENDABLE or not words:
             raise ConfigError(
                 "study.bad_extension",
-                f"--extend {change}: expected NAME=VALUE with one of {', '.join(_EXTENDABLE)}",
+                f"--extend {change}: expected NAME=VALUE with one of {', '.join(EXTENDABLE)}",
                 fix="write for example --extend subsets=20 --extend sizes=300,400",
             )
         numbers = [int(word) if word.isdecimal() else word for word in words]

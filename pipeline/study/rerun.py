@@ -19,7 +19,7 @@ from pipeline.study.errors import StudyError
 from pipeline.study.grid import Cell, Plan
 from pipeline.study.journal import CELLS, CellResult, Journal
 from pipeline.study.plan import fit_again, lay_out, recorded_study
-from pipeline.study.results import RESULTS, read_results
+from pipeline.study.results import RESULTS, read_results, study_identity
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def find_study(runs: Path, key: str, study: str) -> Path:
     Args:
         runs: Folder of all cohorts.
         key: The cell's.
-        study: Digest of the study, which is taken first: another may hold the same cell.
+        study: The study's identity (``study_identity``); it is taken first, for another may hold
+            the same cell.
 
     Raises:
         StudyError: ``study.no_folder``.
@@ -68,7 +69,7 @@ def find_study(runs: Path, key: str, study: str) -> Path:
         if (folder / RESULTS).is_file():
             results = read_json(folder / RESULTS)
             if any(cell["key"] == key for cell in results["cells"]):
-                holders[folder] = results["study"]
+                holders[folder] = study_identity(folder, results)
     if not holders:
         raise StudyError(
             "study.no_folder",

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from data_prep.files import read_json, write_csv, write_json
+from data_prep.files import digest, read_json, write_csv, write_json
 from data_prep.store import Store
 from data_prep.task import Task
 from pipeline.study.comparison import Difference
@@ -77,6 +77,14 @@ def read_results(folder: Path) -> dict[str, Any]:
             fix="run `medcurve study` again: cells of this version stand, results are written anew",
         )
     return results
+
+
+def study_identity(folder: Path, results: Mapping[str, Any]) -> str:
+    """What a study is known by wherever it is shown: its cohort, store and name.
+
+    The grid is not part of it, nor any setting, so that an extended study stays the same one.
+    """
+    return digest([results["cohort"], results["store"], folder.resolve().name])
 
 
 def write_results(

@@ -23,7 +23,7 @@ class CellRun:
     Attributes:
         name: What the UI shows.
         cell: Key of the cell.
-        study: Digest of its study.
+        study: Identity of its study (``pipeline.study.results.study_identity``).
         metrics: Every metric by name.
     """
 

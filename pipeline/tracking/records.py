@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, read_json
+from pipeline.study.config import EXTENDABLE
 from pipeline.study.errors import StudyError
-from pipeline.study.results import read_results
+from pipeline.study.results import read_results, study_identity
 from pipeline.study.usage import USAGE, read_usage
 from pipeline.tracking.client import TrackingError
 
@@ -28,7 +29,11 @@ KIND: Final = "medcurve.kind"
 CODE: Final = "medcurve.code"
 PARENT: Final = "mlflow.parentRunId"
 NOTE: Final = "mlflow.note.content"
-TAGS: Final = frozenset({KEY, CONTENT, STUDY, CELL, KIND, CODE, PARENT, NOTE, "mlflow.runName"})
+# What `--extend` changes is shown as tags: MLflow never lets a run change a parameter.
+GRID: Final = {name: f"medcurve.{name}" for name in EXTENDABLE}
+TAGS: Final = frozenset(
+    {KEY, CONTENT, STUDY, CELL, KIND, CODE, PARENT, NOTE, "mlflow.runName", *GRID.values()}
+)
 
 # Never hardest_scans.csv, which names scans.
 ARTIFACTS: Final = (
@@ -38,8 +43,9 @@ ARTIFACTS: Final = (
 )
 FIGURES: Final = "figures"  # folder of SVG files
 TERMS: Final = ("noise", "bias2", "variance_data", "variance_seed", "variance", "total")
-_SYSTEM_POINTS: Final = 500
-_MAX_PARAM: Final = 6000  # characters, MLflow's limit
+_SAMPLES_SHOWN: Final = 500  # each for itself, the later ones as means:
+_SAMPLES_A_MEAN: Final = 12  # of a minute
+_MAX_PARAM: Final = 6000  # characters, MLflow's limit; a tag's is higher
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class MetricPoint:
 
     Attributes:
         name, value: What.
-        step: Number of training patients; for a cell's ``history/`` the epoch, for ``system/`` the
-            number of the sample.
+        step: Number of training patients; on the study's run the number of its cells, for a cell's
+            ``history/`` the epoch, for ``system/`` the number of the sample.
         time_ms: When it was measured, in milliseconds since 1970; None: at the run's end.
     """
 
@@ -70,6 +76,8 @@ class RunRecord:
         failed: True for a cell without a result.
         start_ms, end_ms: When it ran, in milliseconds since 1970.
         children: Runs nested in it.
+        grows: True for the study: its run stays the same one when it is extended, and what is new
+            is added to it. Any other run is replaced when its content has changed.
     """
 
     key: str
@@ -81,10 +89,11 @@ class RunRecord:
     start_ms: int
     end_ms: int
     children: tuple[RunRecord, ...] = field(default=())
+    grows: bool = False
 
     @property
     def content(self) -> str:
-        """Digest of what it shows: another content under the same key replaces the run."""
+        """Digest of what it shows: by it a run is known to be out of date."""
         points = [[point.name, point.value, point.step] for point in self.metrics]
         return digest([self.name, dict(self.tags), dict(self.params), points, self.failed])
 
@@ -107,37 +116,31 @@ def read_study(folder: Path) -> tuple[Mapping[str, Any], RunRecord]:
     except StudyError as error:
         raise TrackingError("tracking.no_results", error.message, fix=error.fix) from error
     journal = {cell["key"]: _journal_entry(folder, cell["key"]) for cell in results["cells"]}
-    families = tuple(_family_run(results, journal, name) for name in results["families"])
+    identity = study_identity(folder, results)
+    families = tuple(_family_run(results, identity, journal, name) for name in results["families"])
     config, patients = results["config"], results["patients"]
+    settings = {name: value for name, value in config.items() if name not in GRID}
     params = {
-        **flat({name: value for name, value in config.items() if name != "families"}),
-        "families": ", ".join(results["families"]),
+        **flat(settings),
         "task": results["task"]["kind"],
         "classes": ", ".join(results["task"]["class_names"]),
         "store": results["store"][:16],
         **{f"patients.{split}": str(count) for split, count in patients.items()},
         **flat(results["arithmetic"], "arithmetic."),
     }
-    spent = sum(sum(entry.get("seconds", {}).values()) for entry in journal.values())
-    counts = {
-        "cells": len(results["cells"]),
-        "cells_failed": sum(cell["status"] == "failed" for cell in results["cells"]),
-        "compute_seconds": spent,
-    }
+    grid = flat({tag: config[name] for name, tag in GRID.items()})
+    sentences = "\n".join(f"- {sentence}" for sentence in results["sentences"])
     study = RunRecord(
-        key=results["study"],
-        name=folder.name,
-        tags=_tags(results, "study", {NOTE: "\n".join(f"- {s}" for s in results["sentences"])}),
+        key=identity,
+        name=folder.resolve().name,
+        tags=_tags(identity, "study", {NOTE: sentences, **_short(grid)}),
         params=_short(params),
-        metrics=(
-            *(MetricPoint(name, float(value), 0) for name, value in counts.items()),
-            *_headline_curves(results),
-            *_system(folder),
-        ),
+        metrics=(*_state(results, journal), *_system(folder)),
         failed=False,
         start_ms=min(run.start_ms for run in families),
         end_ms=max(run.end_ms for run in families),
         children=families,
+        grows=True,
     )
     return results, study
 
@@ -155,27 +158,42 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return rows
 
 
-def _headline_curves(results: Mapping[str, Any]) -> Iterator[MetricPoint]:
-    """The curve of every family on the study's own run, one chart each in a section of the UI."""
-    metric = results["config"]["metric"]
+def _state(
+    results: Mapping[str, Any], journal: Mapping[str, Mapping[str, Any]]
+) -> Iterator[MetricPoint]:
+    """Where the study stands with so many cells: their number is the step.
+
+    MLflow never forgets a point. So the study's own run, which an extension leaves standing, has
+    no curve that would be drawn anew, but what each state of the study came to.
+    """
+    cells, metric, size = len(results["cells"]), results["config"]["metric"], results["sizes"][-1]
+    spent = sum(sum(entry.get("seconds", {}).values()) for entry in journal.values())
+    failed = sum(cell["status"] == "failed" for cell in results["cells"])
+    yield MetricPoint("cells", float(cells), cells)
+    yield MetricPoint("cells_failed", float(failed), cells)
+    yield MetricPoint("compute_seconds", spent, cells)
     for point in results["points"]:
-        if (point["metric"], point["split"]) == (metric, "test") and point["mean"] is not None:
-            yield MetricPoint(f"test_{metric}/{point['family']}", point["mean"], point["size"])
+        where = point["metric"], point["split"], point["size"]
+        if where == (metric, "test", size) and point["mean"] is not None:
+            yield MetricPoint(f"test_{metric}/{point['family']}", point["mean"], cells)
 
 
 def _system(folder: Path) -> Iterator[MetricPoint]:
     """What the machine was like while the study ran, under MLflow's own names.
 
-    A long study's samples are averaged by as many as it takes to show no more than a chart can.
+    The first samples are shown each, later ones as means of whole minutes: no chart can show more,
+    and no point changes when the study goes on.
     """
     samples = read_usage(folder / USAGE)
-    together = -(-len(samples) // _SYSTEM_POINTS)
-    for step, first in enumerate(range(0, len(samples), together or 1)):
-        some = [asdict(sample) for sample in samples[first : first + together]]
-        for name in some[0]:
+    later = samples[_SAMPLES_SHOWN:]
+    minutes = [later[n : n + _SAMPLES_A_MEAN] for n in range(0, len(later), _SAMPLES_A_MEAN)]
+    whole = [minute for minute in minutes if len(minute) == _SAMPLES_A_MEAN]
+    for step, some in enumerate([*([one] for one in samples[:_SAMPLES_SHOWN]), *whole]):
+        rows = [asdict(sample) for sample in some]
+        for name in rows[0]:
             if name != "time_ms":
-                value = round(fmean(sample[name] for sample in some), 1)
-                yield MetricPoint(f"system/{name}", value, step, some[-1]["time_ms"])
+                value = round(fmean(row[name] for row in rows), 1)
+                yield MetricPoint(f"system/{name}", value, step, rows[-1]["time_ms"])
 
 
 def _tradeoff(results: Mapping[str, Any], family: str) -> Iterator[MetricPoint]:
@@ -217,11 +235,14 @@ def _with_ends(name: str, found: Mapping[str, Any], value: str) -> Iterator[Metr
 
 
 def _family_run(
-    results: Mapping[str, Any], journal: Mapping[str, Mapping[str, Any]], family: str
+    results: Mapping[str, Any],
+    identity: str,
+    journal: Mapping[str, Mapping[str, Any]],
+    family: str,
 ) -> RunRecord:
     """A family's learning curves: every metric with step = number of training patients."""
     mine = [cell for cell in results["cells"] if cell["family"] == family]
-    cells = tuple(_cell_run(results, cell, journal[cell["key"]]) for cell in mine)
+    cells = tuple(_cell_run(identity, cell, journal[cell["key"]]) for cell in mine)
     metrics = list(_tradeoff(results, family))  # the UI's table keeps this order
     for point in sorted(results["points"], key=lambda point: point["split"]):
         if point["family"] == family:
@@ -232,9 +253,9 @@ def _family_run(
             fits[cell["size"]].append(journal[cell["key"]]["seconds"]["fit"])
     metrics += [MetricPoint("fit_seconds", median(fits[size]), size) for size in sorted(fits)]
     return RunRecord(
-        key=digest([results["study"], "family", family]),
+        key=digest([identity, "family", family]),
         name=family,
-        tags=_tags(results, "family"),
+        tags=_tags(identity, "family"),
         params=_short(flat(results["families"][family])),
         metrics=tuple(metrics),
         failed=all(cell.failed for cell in cells),
@@ -244,9 +265,7 @@ def _family_run(
     )
 
 
-def _cell_run(
-    results: Mapping[str, Any], cell: Mapping[str, Any], entry: Mapping[str, Any]
-) -> RunRecord:
+def _cell_run(identity: str, cell: Mapping[str, Any], entry: Mapping[str, Any]) -> RunRecord:
     size, done = cell["size"], cell["status"] == "done"
     values: dict[str, float | None] = {}
     if done:
@@ -264,9 +283,9 @@ def _cell_run(
     seconds = sum(entry["seconds"].values()) if done else 0.0
     place = {name: str(cell[name]) for name in ("family", "size", "subset", "seed")}
     return RunRecord(
-        key=digest([results["study"], "cell", cell["key"]]),
+        key=digest([identity, "cell", cell["key"]]),
         name=f"{cell['family']}-{size}-subset{cell['subset']}-seed{cell['seed']}",
-        tags=_tags(results, "cell", {CELL: cell["key"]} | ({} if done else {CODE: cell["code"]})),
+        tags=_tags(identity, "cell", {CELL: cell["key"]} | ({} if done else {CODE: cell["code"]})),
         params=place,
         metrics=tuple(metrics),
         failed=not done,
@@ -285,10 +304,8 @@ def _journal_entry(folder: Path, key: str) -> Mapping[str, Any]:
         ) from error
 
 
-def _tags(
-    results: Mapping[str, Any], kind: str, more: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    tags = {KIND: kind, STUDY: results["study"], **(more or {})}
+def _tags(identity: str, kind: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    tags = {KIND: kind, STUDY: identity, **(more or {})}
     assert tags.keys() <= TAGS
     return tags
 

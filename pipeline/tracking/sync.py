@@ -6,7 +6,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
@@ -22,13 +22,14 @@ from pipeline.tracking.records import (
     NOTE,
     PARENT,
     STUDY,
+    MetricPoint,
     RunRecord,
     read_study,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 REPORTED: Final = "medcurve.artifacts"  # digest of the artifacts that were logged
 _METRICS_PER_CALL: Final = 1000  # MLflow's limits
@@ -45,7 +46,8 @@ class SyncReport:
         experiment_id: Experiment of the cohort.
         run_id: The study's run.
         created: Runs that were made.
-        unchanged: Runs that stood already.
+        unchanged: Runs that stood already; the study's own may have got new points.
+        removed: Runs whose cells or families are no longer in the study.
         curves_page: The page of MLflow's UI that draws the families' learning curves of the
             headline metric: what follows the server's address.
         tradeoff_pages: Likewise bias, variance and their sum, one page for each family.
@@ -55,6 +57,7 @@ class SyncReport:
     run_id: str
     created: int
     unchanged: int
+    removed: int
     curves_page: str
     tradeoff_pages: tuple[str, ...]
 
@@ -63,7 +66,8 @@ def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncRe
     """Show a finished study in MLflow: experiment (cohort) > study > families > cells.
 
     A run is known by its tag ``medcurve.key``, so that syncing again adds nothing, completes what
-    a broken sync left, and replaces what has changed.
+    a broken sync left, replaces what has changed, and removes what is no longer in the study. The
+    study's own run stays the same one when the study is extended: what is new is added to it.
 
     Args:
         folder: What ``run_study`` wrote.
@@ -78,13 +82,16 @@ def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncRe
     client = connect(uri)
     with _locked(folder), answering(uri):
         experiment_id = experiment(client, uri, results["cohort"])
-        known = _known_runs(client, experiment_id, results["study"])
+        known = _known_runs(client, experiment_id, study.key)
         sync = _Sync(client, experiment_id, known, progress, total=sum(1 for _ in study))
         run_id = sync.put(study, parent="")
+        gone = [run for key, run in known.items() if key not in sync.ids]
+        for run in gone:
+            client.delete_run(run.info.run_id)
         pages = _describe(client, sync, study, results)
         _log_dataset(client, run_id, results)
         _log_artifacts(client, run_id, folder)
-    return SyncReport(experiment_id, run_id, sync.created, sync.unchanged, *pages)
+    return SyncReport(experiment_id, run_id, sync.created, sync.unchanged, len(gone), *pages)
 
 
 @dataclass
@@ -106,7 +113,8 @@ class _Sync:
         A run is finished only after its children are, so that an interrupted study shows.
         """
         run = self.known.get(record.key)
-        if run is not None and run.data.tags.get(CONTENT) != record.content:
+        out_of_date = run is not None and run.data.tags.get(CONTENT) != record.content
+        if run is not None and out_of_date and not self._can_grow(run, record):
             self.client.delete_run(run.info.run_id)
             run = None
         if run is None:
@@ -115,12 +123,14 @@ class _Sync:
         else:
             run_id = run.info.run_id
             self.unchanged += 1
+            if out_of_date:
+                self._reopen(run_id, record)
             if parent and run.data.tags.get(PARENT) != parent:
                 self.client.set_tag(run_id, PARENT, parent)
         self.ids[record.key] = run_id
         for child in record.children:
             self.put(child, run_id)
-        if run is None or run.info.status == "RUNNING":
+        if run is None or out_of_date or run.info.status == "RUNNING":
             self._fill(run_id, record)
         self.progress(self.created + self.unchanged, self.total)
         return run_id
@@ -135,12 +145,21 @@ class _Sync:
         )
         return str(run.info.run_id)
 
+    def _reopen(self, run_id: str, record: RunRecord) -> None:
+        """Let a run be filled once more: it counts as running until it has all that is new."""
+        self.client.update_run(run_id, status="RUNNING")
+        for name, value in {**record.tags, CONTENT: record.content}.items():
+            if name != NOTE:  # which gets its links at the end
+                self.client.set_tag(run_id, name, value)
+
     def _fill(self, run_id: str, record: RunRecord) -> None:
         """Log what the record holds; the same points again are no new points for MLflow."""
         from mlflow.entities import Metric, Param
 
-        end = record.end_ms
-        metrics = [Metric(m.name, m.value, m.time_ms or end, m.step) for m in record.metrics]
+        metrics = [
+            Metric(point.name, point.value, point.time_ms or record.end_ms, point.step)
+            for point in (self._new(run_id, record) if record.grows else record.metrics)
+        ]
         params = [Param(name, value) for name, value in record.params.items()]
         calls = max(-(-len(metrics) // _METRICS_PER_CALL), -(-len(params) // _PARAMS_PER_CALL))
         for call in range(calls):
@@ -151,6 +170,41 @@ class _Sync:
             )
         status = "FAILED" if record.failed else "FINISHED"
         self.client.set_terminated(run_id, status, end_time=record.end_ms)
+
+    def _can_grow(self, run: Run, record: RunRecord) -> bool:
+        """False where a run would have to unsay something.
+
+        MLflow changes no parameter and forgets no point, and of a metric it shows the last step.
+        """
+        params, last = run.data.params, {m.name: m.step for m in record.metrics}
+        return (
+            record.grows
+            and all(record.params.get(name) == value for name, value in params.items())
+            and all(
+                name in last and max(point.step for point in points) <= last[name]
+                for name, points in self._history(run.info.run_id).items()
+            )
+        )
+
+    def _new(self, run_id: str, record: RunRecord) -> list[MetricPoint]:
+        """The record's points that a run has not, or has as another value, each with a time.
+
+        They are later than what there is of the same metric, so that they are what MLflow shows.
+        """
+        history = self._history(run_id)
+        new = []
+        for point in record.metrics:
+            there = sorted(history.get(point.name, []), key=lambda metric: metric.timestamp)
+            at_step = [metric.value for metric in there if metric.step == point.step]
+            if at_step[-1:] != [point.value]:
+                newest = there[-1].timestamp + 1 if there else 0
+                time_ms = point.time_ms or max(record.end_ms, newest)
+                new.append(replace(point, time_ms=time_ms))
+        return new
+
+    def _history(self, run_id: str) -> dict[str, list[Metric]]:
+        names = self.client.get_run(run_id).data.metrics
+        return {name: self.client.get_metric_history(run_id, name) for name in names}
 
 
 def _known_runs(client: MlflowClient, experiment_id: str, study: str) -> dict[str, Run]:

@@ -10,13 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_study import in_process, write_store
+from toy_study import write_toy_study
 
 from data_prep.files import read_json, write_json
-from pipeline.study import compute
-from pipeline.study.config import StudyConfig
-from pipeline.study.report import write_report
-from pipeline.study.run import run_study
 from pipeline.tracking import SyncReport, TrackingError, prepare_store, sync, sync_study
 from pipeline.tracking.records import ARTIFACTS, read_study
 
@@ -41,25 +37,10 @@ def uri(empty: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("synced")
-    strict = root / "strict.yaml"
-    strict.write_text("family: linear\nparams: {penalties: [1.0]}\n")
-    config = StudyConfig(
-        families=("linear", str(strict)), sizes=(6, "all"), subsets=2, resamples=100
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compute, "run_local", in_process)
-        run_study(config, write_store(root / "store"), root / "study-toy", cohort="phantom")
-    write_report(root / "study-toy")
-    return root / "study-toy"
-
-
 @pytest.fixture
 def copied(study: Path, tmp_path: Path) -> Path:
-    shutil.copytree(study, tmp_path / "study-toy")
-    return tmp_path / "study-toy"
+    shutil.copytree(study.parent, tmp_path / "place")
+    return tmp_path / "place" / "study-toy"
 
 
 def runs(uri: str, report: SyncReport) -> list[Any]:
@@ -94,8 +75,10 @@ def test_a_study_stands_as_study_families_and_cells(uri: str, study: Path) -> No
     parent = by_id[report.run_id]
     sentences = read_json(study / "results.json")["sentences"]
     assert all(sentence in parent.data.tags["mlflow.note.content"] for sentence in sentences)
-    assert parent.data.params["families"] == "linear, strict"
+    assert parent.data.tags["medcurve.families"] == "linear, strict"
+    assert parent.data.tags["medcurve.sizes"] == "6, all"
     assert {"cells", "test_auc/linear", "test_auc/strict"} <= set(parent.data.metrics)
+    assert parent.data.metrics["cells"] == 6
     assert parent.inputs.dataset_inputs[0].dataset.name == "phantom"
     artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in artifacts.iterdir()} == {*ARTIFACTS, "figures"}
@@ -192,6 +175,105 @@ def test_what_has_changed_is_replaced_and_its_cells_move(uri: str, copied: Path)
     family = next(r for r in found if r.info.run_name == "linear")
     cells = [r for r in found if r.data.tags.get("mlflow.parentRunId") == family.info.run_id]
     assert len(cells) == 3
+
+
+WIDER = {"subsets": 3, "sizes": (6, 12, "all")}  # 2 x (3 + 3 + 1) cells
+
+
+def assert_shows(uri: str, report: SyncReport, study: Path) -> None:
+    """Every run once, whole and in its place; every point once; the latest are the study's."""
+    _, record = read_study(study)
+    found = {found_run.data.tags["medcurve.key"]: found_run for found_run in runs(uri, report)}
+    assert len(found) == len(runs(uri, report))
+    assert found.keys() == {wanted.key for wanted in record}
+    cells = [r.data.tags["medcurve.cell"] for r in found.values() if "medcurve.cell" in r.data.tags]
+    assert len(cells) == len(set(cells))
+    for wanted in record:
+        shown = found[wanted.key]
+        assert shown.info.status == "FINISHED"
+        assert shown.data.params == wanted.params
+        assert shown.data.metrics == {point.name: point.value for point in wanted.metrics}
+        for child in wanted.children:
+            parent = found[child.key].data.tags["mlflow.parentRunId"]
+            assert parent == shown.info.run_id
+    stands = points(uri)
+    assert max(stands.values()) == 1
+    steps = Counter((run, name, step) for run, name, step, _ in stands.elements())
+    assert max(steps.values()) == 1
+
+
+def test_an_extended_study_stays_one_run_with_every_cell_once(uri: str, copied: Path) -> None:
+    first = sync_study(copied, uri)
+    before = {r.data.tags.get("medcurve.cell"): r.info.run_id for r in runs(uri, first)}
+    write_toy_study(copied.parent, **WIDER)
+    second = sync_study(copied, uri)
+
+    assert second.run_id == first.run_id
+    assert (second.created, second.unchanged, second.removed) == (2 + 8, 1 + 6, 0)
+    after = {r.data.tags.get("medcurve.cell"): r.info.run_id for r in runs(uri, second)}
+    assert {key: run_id for key, run_id in after.items() if key in before and key} == {
+        key: run_id for key, run_id in before.items() if key
+    }
+    assert_shows(uri, second, copied)
+    parent = next(r for r in runs(uri, second) if r.info.run_id == first.run_id)
+    assert parent.data.tags["medcurve.subsets"] == "3"
+    assert parent.data.tags["medcurve.sizes"] == "6, 12, all"
+    again = sync_study(copied, uri)
+    assert (again.run_id, again.created, again.removed) == (first.run_id, 0, 0)
+    assert_shows(uri, again, copied)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [("_reopen", 1), ("_create", 1), ("_create", 4), ("_fill", 2), ("_fill", 11)],
+)
+def test_an_extension_whose_sync_broke_off_is_completed(
+    uri: str, copied: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int
+) -> None:
+    """The last ``_fill`` is that of the study's own run."""
+    first = sync_study(copied, uri)
+    write_toy_study(copied.parent, **WIDER)
+    real, calls = getattr(sync._Sync, step), []
+
+    def failing(self: Any, *given: Any) -> Any:
+        done = real(self, *given)
+        calls.append(step)
+        if len(calls) == number:
+            raise ConnectionError("the network is gone")
+        return done
+
+    monkeypatch.setattr(sync._Sync, step, failing)
+    with pytest.raises(TrackingError, match="the network is gone"):
+        sync_study(copied, uri)
+    monkeypatch.setattr(sync._Sync, step, real)
+    second = sync_study(copied, uri)
+
+    assert second.run_id == first.run_id
+    assert_shows(uri, second, copied)
+
+
+def test_of_a_narrowed_study_nothing_is_left_that_it_no_longer_has(uri: str, copied: Path) -> None:
+    first = sync_study(copied, uri)
+    write_toy_study(copied.parent, families=("linear",))
+    second = sync_study(copied, uri)
+
+    assert second.run_id != first.run_id  # what a run has said cannot be unsaid
+    assert second.removed == 1 + 3
+    assert_shows(uri, second, copied)
+
+
+def test_a_number_that_changes_between_syncs_is_shown_as_it_is_now(uri: str, copied: Path) -> None:
+    """A cell that was computed again took another time: the number of cells is the same."""
+    first = sync_study(copied, uri)
+    path = next((copied / "cells").glob("*.json"))
+    entry = read_json(path)
+    for seconds in (50.0, 7.0, 50.0):
+        write_json(path, entry | {"seconds": {"fit": seconds, "predict": 0.0}})
+        report = sync_study(copied, uri)
+        parent = next(r for r in runs(uri, report) if r.info.run_id == report.run_id)
+        spent = {m.name: m.value for m in read_study(copied)[1].metrics}["compute_seconds"]
+        assert parent.data.metrics["compute_seconds"] == spent
+        assert report.run_id == first.run_id
 
 
 def test_a_run_that_stands_twice_is_removed_once(uri: str, study: Path) -> None:
@@ -306,7 +388,7 @@ def test_the_load_of_the_machine_is_shown_by_the_time_it_was_measured(
 ) -> None:
     from mlflow import MlflowClient
 
-    lines = [f"{1000 * n},{n % 100}.0,{2000 + n}.0,50.0" for n in range(1, 1201)]
+    lines = [f"{1000 * n},{n % 100}.0,{2000 + n}.0,50.0" for n in range(1, 536)]
     (copied / "system.csv").write_text("\n".join(["time_ms,cpu,used,share", *lines, "9,4"]))
     report = sync_study(copied, uri)
     history = MlflowClient(uri, uri).get_metric_history(
@@ -314,9 +396,10 @@ def test_the_load_of_the_machine_is_shown_by_the_time_it_was_measured(
     )
     history.sort(key=lambda point: point.step)
 
-    assert len(history) == 400  # 1200 samples, three to a point
-    assert (history[0].value, history[0].timestamp) == (2002.0, 3000)
-    assert (history[-1].value, history[-1].timestamp) == (3199.0, 1200_000)
+    assert len(history) == 502  # 500 samples, then means of 12: the last is not whole
+    assert (history[0].value, history[0].timestamp) == (2001.0, 1000)
+    assert (history[499].value, history[499].timestamp) == (2500.0, 500_000)
+    assert (history[501].value, history[501].timestamp) == (2518.5, 524_000)
     parent = MlflowClient(uri, uri).get_run(report.run_id)
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"} <= set(
         parent.data.metrics

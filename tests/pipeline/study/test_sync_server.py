@@ -20,13 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_study import in_process, write_store
+from toy_study import write_toy_study
 
 import pipeline
-from pipeline.study import compute
-from pipeline.study.config import StudyConfig
-from pipeline.study.report import write_report
-from pipeline.study.run import run_study
 from pipeline.tracking import TrackingError, prepare_store, sync, sync_study
 from pipeline.tracking.client import with_driver
 from pipeline.tracking.records import read_study
@@ -204,19 +200,20 @@ def points(database: str) -> Counter[tuple[Any, ...]]:
     return Counter(rows)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("served")
-    strict = root / "strict.yaml"
-    strict.write_text("family: linear\nparams: {penalties: [1.0]}\n")
-    config = StudyConfig(
-        families=("linear", str(strict)), sizes=(6, "all"), subsets=2, resamples=100
-    )
+@contextmanager
+def killed_at(number: int, server: subprocess.Popen[bytes]) -> Iterator[list[str]]:
+    """Kill the server when a run is to be filled for the so-manieth time; yields what was begun."""
+    real, calls = sync._Sync._fill, []
+
+    def fill(self: Any, run_id: str, record: Any) -> None:
+        calls.append(run_id)
+        if len(calls) == number:
+            kill(server)
+        real(self, run_id, record)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compute, "run_local", in_process)
-        run_study(config, write_store(root / "store"), root / "study-toy", cohort="phantom")
-    write_report(root / "study-toy")
-    return root / "study-toy"
+        patch.setattr(sync._Sync, "_fill", fill)
+        yield calls
 
 
 def test_a_server_that_is_killed_in_mid_sync_gets_every_run_and_point_once(
@@ -225,26 +222,21 @@ def test_a_server_that_is_killed_in_mid_sync_gets_every_run_and_point_once(
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    shutil.copytree(study.parent, tmp_path / "place")
+    study = tmp_path / "place" / "study-toy"
     port = free_port()
     uri, artifacts = f"http://127.0.0.1:{port}", tmp_path / "artifacts"
-    real, calls = sync._Sync._fill, []
-    with mlflow_server(database, artifacts, port) as server:
-
-        def fill(self: Any, run_id: str, record: Any) -> None:
-            calls.append(run_id)
-            if len(calls) == 4:
-                kill(server)
-            real(self, run_id, record)
-
-        monkeypatch.setattr(sync._Sync, "_fill", fill)
-        with pytest.raises(TrackingError) as caught:
-            sync_study(study, uri)
-        monkeypatch.setattr(sync._Sync, "_fill", real)
+    with (
+        mlflow_server(database, artifacts, port) as server,
+        killed_at(4, server) as calls,
+        pytest.raises(TrackingError) as caught,
+    ):
+        sync_study(study, uri)
     assert caught.value.code == "tracking.unreachable"
     assert "medcurve sync" in caught.value.fix
     assert 0 < len(calls) < N_RUNS
 
-    with mlflow_server(database, artifacts, port):
+    with mlflow_server(database, artifacts, port) as server:
         report = sync_study(study, uri)
         client = MlflowClient(uri, uri)
         runs = client.search_runs([report.experiment_id], max_results=1000)
@@ -262,9 +254,25 @@ def test_a_server_that_is_killed_in_mid_sync_gets_every_run_and_point_once(
         assert (again.created, again.unchanged) == (0, N_RUNS)
         assert points(database) == stands
 
+        write_toy_study(study.parent, subsets=3)  # 2 cells more, and the server dies once more
+        with killed_at(2, server), pytest.raises(TrackingError):
+            sync_study(study, uri)
+
+    with mlflow_server(database, artifacts, port):
+        assert sync_study(study, uri).run_id == report.run_id
+        _, record = read_study(study)
+        runs = client.search_runs([report.experiment_id], max_results=1000)
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert {run.data.tags["medcurve.key"] for run in runs} == {wanted.key for wanted in record}
+        assert len(runs) == N_RUNS + 2
+        stands = points(database)
+        of_the_study = sum(n for (run_id, *_), n in stands.items() if run_id == report.run_id)
+        assert max(stands.values()) == 1
+        assert of_the_study == 2 * len(record.metrics)  # with six cells, and with eight
+
     # The database itself is a store as well, and the same one.
     direct = sync_study(study, database)
-    assert (direct.created, direct.unchanged) == (0, N_RUNS)
+    assert (direct.created, direct.unchanged) == (0, N_RUNS + 2)
     assert direct.run_id == report.run_id
     assert points(database) == stands
 
