@@ -1,4 +1,4 @@
-"""Paired comparisons: between families at one size, and between sizes of one family.
+"""Comparisons: between families at one size, between sizes of one family, and with targets.
 
 The difference of two families' mean scores is on the same test patients, the same subsets and the
 same seeds. Its variance is the sum of three parts: test patients (for AUC DeLong's, clustered by
@@ -14,6 +14,9 @@ included.
 At each size the p-values of all pairs are adjusted by Holm's step-down rule (1979); the intervals
 are Bonferroni's, so that they hold together. An interval without 0 is never "within noise"; Holm's
 rule is the stronger, and may tell two families apart whose interval still holds 0.
+
+Whether a target is reached is looked at for every family at every size; each look is a test of the
+same kind (test patients by the bootstrap), and Holm's rule is over all looks at the target.
 """
 
 from __future__ import annotations
@@ -22,13 +25,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from scipy.stats import t as student
 
 from pipeline.metrics import higher_is_better
-from pipeline.study.learning_curve import Curves, Draws, Floats, Where, distribution, interval
+from pipeline.study.learning_curve import (
+    Curves,
+    Draws,
+    Floats,
+    Replicates,
+    Where,
+    distribution,
+    interval,
+)
 
 FLAT_GAIN: Final = 0.01  # a gain whose interval stays below this is called none
 
@@ -101,10 +112,36 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class _Gain:
-    """A difference over paired cells with its standard error and degrees of freedom."""
+class Reach:
+    """How a family's mean test score at one size stands to a target.
 
-    pairs: int
+    Attributes:
+        family, size, target: Which.
+        gain: By how much the score is better than the target (for a loss: lower).
+        p_holm: Of the score being the target, two-sided, adjusted for all families and sizes.
+        level: Level of the verdict.
+    """
+
+    family: str
+    size: int
+    target: float
+    gain: float
+    p_holm: float
+    level: float
+
+    @property
+    def verdict(self) -> Literal["beyond noise", "on average", "not"]:
+        """Whether the target is reached."""
+        if not self.gain >= 0:
+            return "not"
+        return "beyond noise" if self.p_holm <= 1 - self.level else "on average"
+
+
+@dataclass(frozen=True)
+class _Gain:
+    """A mean over cells, with its standard error and degrees of freedom, as an advantage."""
+
+    cells: int
     value: float
     error: float
     freedom: float
@@ -112,6 +149,16 @@ class _Gain:
     def interval(self, level: float) -> tuple[float, float]:
         half = float(student.ppf((1 + level) / 2, self.freedom)) * self.error
         return self.value - half, self.value + half
+
+    @classmethod
+    def of(cls, value: float, cells: Replicates, patients: float) -> _Gain:
+        """``value``, which moves as the mean of cells; ``patients``: variance by test patients."""
+        subsets, seeds = cells.variances_of_mean()
+        variance = patients + subsets[0] + seeds[0]
+        spread = sum(part**2 / freedom for part, freedom in (subsets, seeds) if freedom)
+        freedom = variance**2 / spread if spread > 0 else math.inf
+        known = int((~np.isnan(cells.values)).sum())
+        return cls(known, value, math.sqrt(variance), freedom)
 
     @property
     def p(self) -> float:
@@ -149,7 +196,7 @@ def differences(
             ends = gain.interval(adjusted)
             test = "bootstrap" if delong is None else "delong"
             found.append(
-                Difference(*pair, size, gain.pairs, gain.value, *ends, p, p_holm, test, level)
+                Difference(*pair, size, gain.cells, gain.value, *ends, p, p_holm, test, level)
             )
     return found
 
@@ -182,6 +229,33 @@ def trends(
     return found
 
 
+def reaches(
+    curves: Curves,
+    families: Sequence[str],
+    sizes: Sequence[int],
+    targets: Sequence[float],
+    metric: str,
+    level: float,
+) -> list[Reach]:
+    """How every family stands to every target at every size; undefined scores are left out."""
+    sign = 1 if higher_is_better(metric) else -1
+    places = [Where(family, size, "test", metric) for size in sizes for family in families]
+    found = []
+    for target in targets:
+        looks = {}
+        for place in places:
+            cells = curves.replicates[place]
+            if not math.isnan(cells.mean):
+                above = sign * (cells.mean - target)
+                looks[place] = _Gain.of(above, cells, _variance_of_mean(cells))
+        adjusted = holm([look.p for look in looks.values()])
+        found += [
+            Reach(place.family, place.size, target, look.value, p, level)
+            for (place, look), p in zip(looks.items(), adjusted, strict=True)
+        ]
+    return found
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the given order; a NaN stays, and counts as no test."""
     tested = sorted((value, at) for at, value in enumerate(p) if not math.isnan(value))
@@ -203,10 +277,11 @@ def _paired(
         apart = (parts[pair[0], size] - parts[pair[1], size])[both].mean(axis=0)
         patients = float(apart @ apart)
     else:
-        drawn = cells.resampled_mean
-        patients = float(np.nanvar(drawn)) if not np.isnan(drawn).all() else math.nan
-    subsets, seeds = cells.variances_of_mean()
-    variance = patients + subsets[0] + seeds[0]
-    spread = sum(part**2 / freedom for part, freedom in (subsets, seeds) if freedom)
-    freedom = variance**2 / spread if spread > 0 else math.inf
-    return _Gain(int(both.sum()), sign * cells.mean, math.sqrt(variance), freedom)
+        patients = _variance_of_mean(cells)
+    return _Gain.of(sign * cells.mean, cells, patients)
+
+
+def _variance_of_mean(cells: Replicates) -> float:
+    """What the choice of test patients adds to the variance of the mean over cells."""
+    drawn = cells.resampled_mean
+    return math.nan if np.isnan(drawn).all() else float(np.nanvar(drawn))

@@ -15,7 +15,7 @@ from data_prep.store import Store
 from pipeline.dataset import targets
 from pipeline.delong import auc_parts
 from pipeline.metrics import METRICS, resample, score
-from pipeline.study.comparison import Difference, Trend, differences, trends
+from pipeline.study.comparison import Difference, Reach, Trend, differences, reaches, trends
 from pipeline.study.components import (
     Decomposed,
     ScanRank,
@@ -47,6 +47,7 @@ class Findings:
         gaps: From training to test scans, by the headline metric.
         differences: Between families, at each size.
         trends: Last step of each curve.
+        reaches: How each family stands to each target at each size.
         decomposed: Bias and variance of each family and size that has a finished cell.
         verdicts: What limits each of them.
         hardest: The hardest and the most contested test scans at the largest size.
@@ -62,6 +63,7 @@ class Findings:
     gaps: tuple[Gap, ...]
     differences: tuple[Difference, ...]
     trends: tuple[Trend, ...]
+    reaches: tuple[Reach, ...]
     decomposed: tuple[Decomposed, ...]
     verdicts: tuple[Verdict, ...]
     hardest: tuple[ScanRank, ...]
@@ -116,6 +118,7 @@ def find(
     parts = {place: one.parts for place, one in scored.items()}
     pairs = differences(found, families, plan.sizes, config.metric, config.level, parts)
     steps = trends(found, families, plan.sizes, config.metric, config.level, draws)
+    reached = reaches(found, families, plan.sizes, config.targets, config.metric, config.level)
     taken = [one.decomposed for one in scored.values() if one.decomposed is not None]
     limits = verdicts(taken, config.level)
     ahead = outlook(
@@ -135,6 +138,7 @@ def find(
         gaps=tuple(gaps(found, families, plan.sizes, config.metric, draws, config.level)),
         differences=tuple(pairs),
         trends=tuple(steps),
+        reaches=tuple(reached),
         decomposed=tuple(taken),
         verdicts=tuple(limits),
         hardest=tuple(ranked_scans([one for one in taken if one.size == plan.sizes[-1]], HARDEST)),
@@ -144,7 +148,7 @@ def find(
         sentences=(
             *few_patients(plan.task, splits["test"].target, splits["test"].patient_ids),
             *headline(
-                *(config, families, plan.sizes, found, pairs, steps, choice),
+                *(config, families, plan.sizes, found, pairs, steps, reached, choice),
                 limits=list(limit_sentences(taken, limits, plan.sizes[-1])),
                 forecasts=list(outlook_sentences(ahead, config)),
             ),

@@ -112,6 +112,7 @@ def write_results(
         "points": [_json(asdict(point)) for point in points],
         "differences": [_json({**asdict(d), "winner": d.winner}) for d in found.differences],
         "trends": [_json({**asdict(t), "verdict": t.verdict}) for t in found.trends],
+        "reaches": [_json({**asdict(one), "verdict": one.verdict}) for one in found.reaches],
         "decomposition": [_json(asdict(c)) for one in found.decomposed for c in one.components],
         "verdicts": [asdict(verdict) for verdict in found.verdicts],
         **_outlook(found.outlook),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_prep.task import Task
 from pipeline.metrics import higher_is_better
-from pipeline.study.comparison import Difference, Trend
+from pipeline.study.comparison import Difference, Reach, Trend
 from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.learning_curve import Curves, Point, Where
 from pipeline.study.selection import Choice
@@ -127,31 +127,37 @@ def trend_sentence(trends: Sequence[Trend], metric: str) -> str:
     return f"{gain}: {'; '.join(parts)}." if parts else ""
 
 
-def target_sentences(curves: Curves, families: Sequence[str], config: StudyConfig) -> Iterator[str]:
+def target_sentences(
+    curves: Curves, reached: Sequence[Reach], config: StudyConfig
+) -> Iterator[str]:
     """Which family first reaches each target, and whether beyond noise."""
-    metric = config.metric
-    sign = 1 if higher_is_better(metric) else -1
-    words = METRIC_WORDS[metric]
-    points = sorted(
-        (point for family in families for point in curves.curve(family, metric)),
-        key=lambda point: point.size,
-    )
+    words = METRIC_WORDS[config.metric]
+
+    def shown(one: Reach) -> str:
+        where = Where(one.family, one.size, "test", config.metric)
+        return f"{one.family} ({interval_text(curves.points[where])})"
+
     for target in config.targets:
-        reached = [point for point in points if sign * (point.mean - target) >= 0]
-        sure = [p for p in reached if sign * ((p.low if sign > 0 else p.high) - target) >= 0]
-        if sure:
-            smallest = [point for point in sure if point.size == sure[0].size]
-            who = listed([f"{point.family} ({interval_text(point)})" for point in smallest])
-            size = sure[0].size
-            yield f"Test {words} {target:g} is reached beyond noise at {size} patients: {who}."
-        elif reached:
-            first = reached[0]
+        looks = [one for one in reached if one.target == target]
+        least = min((one.size for one in looks if one.verdict == "beyond noise"), default=None)
+        first = next((one for one in looks if one.verdict == "on average"), None)
+        if least is not None:
+            who = listed(
+                [shown(o) for o in looks if o.size == least and o.verdict == "beyond noise"]
+            )
+            yield f"Test {words} {target:g} is reached beyond noise at {least} patients: {who}."
+        elif first is not None:
             yield (
-                f"Test {words} {target:g} is reached on average by {first.family} at {first.size} "
-                f"patients ({interval_text(first)}), but not beyond noise."
+                f"Test {words} {target:g} is reached on average at {first.size} patients by "
+                f"{shown(first)}, but not beyond noise{_of_looks(len(looks))}."
             )
         else:
-            yield f"Test {words} {target:g} is not reached at the sizes tried."
+            yield f"No mean test {words} reaches {target:g} at the sizes tried."
+
+
+def _of_looks(looks: int) -> str:
+    """Why an interval may leave the target out and yet not settle it."""
+    return f", as one of {looks} looks (families and sizes)" if looks > 1 else ""
 
 
 def caveats(config: StudyConfig, sizes: Sequence[int], available: int) -> Iterator[str]:
@@ -177,6 +183,7 @@ def headline(
     curves: Curves,
     pairs: Sequence[Difference],
     trends: Sequence[Trend],
+    reached: Sequence[Reach],
     choice: Choice | None,
     *,
     limits: Sequence[str] = (),
@@ -193,7 +200,7 @@ def headline(
         *limits,
         trend_sentence(trends, metric),
         *forecasts,
-        *target_sentences(curves, families, config),
+        *target_sentences(curves, reached, config),
         *pair_sentences(families, sizes, metric, pairs),
     ]
     return [sentence for sentence in found if sentence]

@@ -23,9 +23,10 @@ variance does not rise with more patients. What is bias-limited after that is so
 variance-limited verdict by patients is not given on borrowed numbers.
 
 On real data bias^2 holds the labels' noise, so *bias-limited* there means bias or noise. The noise
-is no more than the smallest bias^2 of any family at the size: what a family has beyond that, with
-an interval that excludes 0, is its own (``beyond_noise``). The smallest is taken uncorrected and
-the family's corrected, the most and the least that they can be.
+is no more than the smallest bias^2 of any family at the size: what a family has beyond that is its
+own (``beyond_noise``) if it is above 0 in a one-sided test at (1 - level)/2 by its bootstrapped
+standard error, adjusted by Holm's rule for all families and sizes that are looked at. The smallest
+is taken uncorrected and the family's corrected, the most and the least that they can be.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from scipy.stats import norm
 
+from pipeline.study.comparison import holm
 from pipeline.study.components import Decomposed
 from pipeline.study.learning_curve import interval
 from pipeline.study.terms import Floats
@@ -69,7 +72,7 @@ class Verdict:
             share patients.
         borrowed_from: Size whose variance_data stands in for that of this size; 0 if none.
         noise_known: Whether noise is a term of its own; else it is part of the bias.
-        beyond_noise: Whether part of the bias is the family's own for certain.
+        beyond_noise: Whether part of the bias is the family's own, of all families and sizes.
     """
 
     family: str
@@ -84,25 +87,51 @@ class Verdict:
 
 def verdicts(found: Sequence[Decomposed], level: float) -> list[Verdict]:
     """The verdict of every family and size, in the given order."""
-    said = []
+    places, own = [], []
     for one in found:
         below = [other for other in found if other.family == one.family and other.size < one.size]
         previous = max(below, key=lambda other: other.size, default=None)
         beside = [other for other in found if other.size == one.size]
         best = min(beside, key=_uncorrected_bias)
-        said.append(_verdict(one, previous, best, level))
-    return said
+        places.append((one, previous))
+        own.append(_above_zero(_own_bias(one, previous, best)))
+    return [
+        _verdict(one, previous, p <= (1 - level) / 2, level)
+        for (one, previous), p in zip(places, holm(own), strict=True)
+    ]
 
 
-def _verdict(
-    one: Decomposed, previous: Decomposed | None, best: Decomposed, level: float
-) -> Verdict:
+def _own_bias(one: Decomposed, previous: Decomposed | None, best: Decomposed) -> Floats:
+    """(R,) the least that can be of bias^2 beyond the noise of the labels; NaN if not known."""
+    least = one.squared["bias2"].drawn
+    if _or_none(one, "variance_data") is None:
+        borrowed = _borrowed(one, previous)
+        least = least - (np.full_like(least, np.nan) if borrowed is None else borrowed)
+    return least if _or_none(one, "noise") is not None else least - _uncorrected(best)[0]
+
+
+def _borrowed(one: Decomposed, previous: Decomposed | None) -> Floats | None:
+    """(R,) variance by patients at the size below, for a size that has none."""
+    if previous is None or _or_none(one, "variance_data") is not None:
+        return None
+    return _or_none(previous, "variance_data")
+
+
+def _above_zero(drawn: Floats) -> float:
+    """One-sided p of a mean of 0 or less, by the resamples' spread; NaN where it is unknown."""
+    known = drawn[~np.isnan(drawn)]
+    if not known.size:
+        return math.nan
+    if not known.std() > 0:
+        return 0.0 if known.mean() > 0 else 1.0
+    return float(norm.sf(known.mean() / known.std()))
+
+
+def _verdict(one: Decomposed, previous: Decomposed | None, beyond: bool, level: float) -> Verdict:
     noise, bias2 = _or_none(one, "noise"), one.squared["bias2"].drawn
     data, seed = _or_none(one, "variance_data"), _or_none(one, "variance_seed")
-    borrowed = _or_none(previous, "variance_data") if data is None and previous else None
+    borrowed = _borrowed(one, previous)
     lender = previous.size if previous is not None and borrowed is not None else 0
-    own = bias2 - (np.zeros_like(bias2) if borrowed is None else borrowed)
-    least = 0.0 if noise is not None else _uncorrected(best)[0]
     corrected: Limit
     uncorrected: Limit
     if noise is not None and _high(_left(one, noise), level) < FLOOR:
@@ -120,7 +149,7 @@ def _verdict(
         uncorrected=uncorrected,
         borrowed_from=lender,
         noise_known=noise is not None,
-        beyond_noise=_low(own - least, level) > 0,
+        beyond_noise=beyond,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep.task import Task
-from pipeline.study.comparison import differences, trends
+from pipeline.study.comparison import differences, reaches, trends
 from pipeline.study.config import StudyConfig
 from pipeline.study.grid import Cell
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
@@ -51,7 +51,8 @@ def told(found: Curves, **fields: Any) -> list[str]:
     metric = settings.metric
     pairs = differences(found, families, SIZES, metric, 0.95)
     steps = trends(found, families, SIZES, metric, 0.95, DRAWS)
-    return headline(settings, families, SIZES, found, pairs, steps, None)
+    reached = reaches(found, families, SIZES, settings.targets, metric, 0.95)
+    return headline(settings, families, SIZES, found, pairs, steps, reached, None)
 
 
 CROSSING = {
@@ -164,10 +165,11 @@ def test_targets_are_reached_surely_barely_or_not() -> None:
         for s in sentences
     )
     assert any(
-        s.startswith("Test AUC 0.93 is reached on average by forest at 80 patients")
+        s.startswith("Test AUC 0.93 is reached on average at 80 patients by forest (0.93 [")
+        and s.endswith("but not beyond noise, as one of 6 looks (families and sizes).")
         for s in sentences
     )
-    assert "Test AUC 0.99 is not reached at the sizes tried." in sentences
+    assert "No mean test AUC reaches 0.99 at the sizes tried." in sentences
 
 
 def test_more_pairs_need_wider_intervals() -> None:

@@ -154,6 +154,33 @@ def test_bias_beyond_the_best_familys_is_not_noise() -> None:
     assert verdicts([place(20, noise=0.3, bias2=0.2, **terms)], 0.95)[0].beyond_noise
 
 
+def test_bias_beyond_noise_is_one_of_many_looks() -> None:
+    """Families that owe all bias to noise: one or more is called beyond it in few studies."""
+    told = 0
+    for study in range(100):
+        rng = np.random.default_rng(study)
+        found = []
+        for number in range(12):
+            off = rng.normal()  # of the estimate, by as much as its resamples spread
+            terms = {"bias2": 0.2, "variance_data": 0.01, "total": 0.21}
+            squared = {
+                name: Measured(value, value + 0.01 * (off + rng.normal(size=200)))
+                for name, value in (terms | {"variance_seed": math.nan}).items()
+            }
+            best = number == 0  # known well: what is tested is the others' estimate
+            squared["bias2"] = squared["bias2"] if not best else Measured(0.2, np.full(200, 0.2))
+            found.append(Decomposed(f"f{number}", 20, 0.0, (), squared, np.zeros(1), np.zeros(1)))
+        told += any(one.beyond_noise for one in verdicts(found, 0.95))
+    assert told <= 8  # 2.5 % expected; without Holm's rule 24 %
+
+
+def test_without_a_size_below_bias_of_the_full_size_is_not_beyond_noise() -> None:
+    """It holds variance by patients, and nothing says how much."""
+    full = place(40, bias2=0.3, variance_seed=0.01, **FULL)
+    best = place(40, family="best", bias2=0.1, variance_seed=0.01, **FULL)
+    assert not any(one.beyond_noise for one in verdicts([full, best], 0.95))
+
+
 def test_variance_in_the_bias_of_the_full_size_is_not_taken_for_bias_beyond_noise() -> None:
     below = place(20, bias2=0.2, variance_data=0.1, variance_seed=0.01)
     full = place(40, bias2=0.25, variance_seed=0.01, **FULL)
