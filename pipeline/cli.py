@@ -239,7 +239,8 @@ def study(
         typer.Option(
             "--extend",
             help="More in the grid: subsets=20, seeds=3, sizes=300,400 or families=knn; what is "
-            "computed stays. May be repeated.",
+            "computed stays, and later runs keep it ('none': back to the study's file). May be "
+            "repeated.",
         ),
     ] = None,
     engine: Annotated[
@@ -309,7 +310,7 @@ def leaderboard(
 
 @app.command()
 def report(name: StudyName, data: DataOption, prep: Prep = None, runs: Runs = RUNS) -> None:
-    """Write a study's report again from its journal.
+    """Write a study's report again from its journal; an interim one where cells are pending.
 
     Example: medcurve report demo --data phantom3d
     """

@@ -32,8 +32,9 @@ from data_prep.splits import SPLIT_SUMMARY, SPLITS, split_cohort
 from data_prep.stage import check_inputs, stage_digest
 from data_prep.survey import survey_cohort
 from pipeline.console import progress, say, table, warn
-from pipeline.study.config import StudyConfig, extended
+from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
+from pipeline.study.extension import FORGET, Extension, extended, read_extension
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -175,16 +176,28 @@ def prep_stage(workspace: Workspace, processes: int) -> None:
     say(f"prep: {done.scans} scans, {done.quarantined} quarantined{kept} → {workspace.store}")
 
 
-def read_study(name: str, extend: Sequence[str] = ()) -> StudyConfig:
-    """A study's config, more in its grid where ``extend`` says so, and every family that it names.
+def read_study(name: str) -> StudyConfig:
+    """A study's config, and every family that it names.
 
     Raises:
         ConfigError: One of them is missing or wrong.
     """
     from pipeline.study.plan import read_families
 
-    config = extended(read_config(find_config("study", name), StudyConfig), extend)
+    config = read_config(find_config("study", name), StudyConfig)
     read_families(config.families)
+    return config
+
+
+def _widened(file: StudyConfig, out: Path, extend: Sequence[str]) -> StudyConfig:
+    """A study with more in its grid: as earlier runs extended it, and as ``extend`` says."""
+    from pipeline.study.plan import read_families
+
+    before = Extension() if FORGET in extend else read_extension(out)
+    config = extended(before.of(file), extend)
+    read_families(config.families)
+    if config != extended(file, extend):
+        say(f"the study was extended before ({before}) and stays so; --extend {FORGET} ends that")
     return config
 
 
@@ -202,8 +215,9 @@ def study_stage(
 
     ``ray`` is the address of a Ray cluster; None: cells are computed by processes here.
     """
-    config = read_study(name, extend)
-    return _run_study(workspace, config, name, processes, uri, only, ray)
+    file = read_study(name)
+    config = _widened(file, workspace.study(name), extend)
+    return _run_study(workspace, config, name, processes, uri, only, ray, file)
 
 
 def cost_stage(
@@ -219,7 +233,7 @@ def cost_stage(
     from pipeline.study.run import cost_of_study
     from pipeline.study_board import duration
 
-    config = read_study(name, extend)
+    config = _widened(read_study(name), workspace.study(name), extend)
     refuse_stale(workspace)
     found = cost_of_study(config, workspace.store, workspace.study(name), only=only)
     table(
@@ -254,6 +268,7 @@ def _run_study(
     uri: str | None,
     only: Sequence[str] = (),
     ray: str | None = None,
+    file: StudyConfig | None = None,
 ) -> StudyResult:
     from pipeline.study.interim import INTERIM
     from pipeline.study.run import run_study
@@ -271,6 +286,7 @@ def _run_study(
             watcher=board,
             cohort=workspace.cohort.name,
             engine=engine,
+            file=file,
         )
     failed = f", {result.failed} failed" if result.failed else ""
     pending = f", {result.pending} pending" if result.pending else ""
@@ -322,10 +338,18 @@ def refuse_stale(workspace: Workspace) -> None:
 
 
 def report_stage(workspace: Workspace, name: str) -> None:
-    """Write the report of a finished study."""
+    """Write the report of a finished study, or of what stands of one that was stopped."""
+    from pipeline.study.interim import report_so_far
+    from pipeline.study.record import read_standing
     from pipeline.study.report import write_report
 
-    say(f"report: {write_report(workspace.study(name))}")
+    out = workspace.study(name)
+    standing = read_standing(out)
+    if standing is None or standing.finished:
+        say(f"report: {write_report(out)}")
+        return
+    say(f"study: {standing}")
+    say(f"interim report: {report_so_far(out, workspace.store)}")
 
 
 def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool = False) -> None:
@@ -335,8 +359,12 @@ def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool
     unless ``strict``.
     """
     from pipeline import tracking
+    from pipeline.study.record import read_standing
 
     uri = uri or tracking.default_uri(workspace.runs)
+    standing = read_standing(workspace.study(name))
+    if standing is not None and not standing.finished:
+        say(f"study: {standing}, `medcurve report` shows what stands")
     try:
         with progress("mlflow", "runs") as report:
             done = tracking.sync_study(workspace.study(name), uri, progress=report)

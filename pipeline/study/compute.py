@@ -93,7 +93,7 @@ def compute(
             "study.stopped",
             f"stopped by {signal.Signals(signals[0]).name}; {len(entries)} of {len(plan.cells)} "
             "cells are done and stand in the journal",
-            fix="run the same command again to go on",
+            fix="run the same command again to go on; `medcurve report` shows what stands",
             signum=signals[0],
         )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from data_prep.config import Config, config_name, parse_config
-from data_prep.errors import ConfigError
+from data_prep.config import Config, config_name
 from pipeline.families import FamilyVariant
 from pipeline.metrics import within_range
 
@@ -98,38 +96,3 @@ class StudyConfig(Config):
     def release_metric(self) -> str:
         """The metric that the release rule looks at."""
         return self.release.metric or self.metric
-
-
-def extended(config: StudyConfig, changes: Sequence[str]) -> StudyConfig:
-    """The study with more in its grid; cells that it has already keep their results.
-
-    Args:
-        config: As its file has it.
-        changes: ``subsets=N`` or ``seeds=N`` (more than before), ``sizes=N,N,...`` or
-            ``families=NAME,...`` (in addition to what is there).
-
-    Raises:
-        ConfigError: ``study.bad_extension``, or as ``read_config`` if a value is not allowed.
-    """
-    values = config.model_dump(mode="json")
-    for change in changes:
-        name, _, text = change.partition("=")
-        words = [word.strip() for word in text.split(",") if word.strip()]
-        if name not in EXTENDABLE or not words:
-            raise ConfigError(
-                "study.bad_extension",
-                f"--extend {change}: expected NAME=VALUE with one of {', '.join(EXTENDABLE)}",
-                fix="write for example --extend subsets=20 --extend sizes=300,400",
-            )
-        numbers = [int(word) if word.isdecimal() else word for word in words]
-        if name in ("sizes", "families"):
-            values[name] += [value for value in numbers if value not in values[name]]
-        elif len(numbers) == 1 and isinstance(numbers[0], int) and numbers[0] >= values[name]:
-            values[name] = numbers[0]
-        else:
-            raise ConfigError(
-                "study.bad_extension",
-                f"--extend {change}: the study has {values[name]} {name}",
-                fix=f"give one whole number above {values[name]}; what is there stays",
-            )
-    return parse_config(values, StudyConfig, source="--extend")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -12,12 +13,16 @@ from typing import Final, Self
 
 from data_prep.errors import MedcurveError
 from data_prep.progress import silent
+from data_prep.stage import stage_digest
+from data_prep.store import Store
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
 from pipeline.study.findings import find
+from pipeline.study.grid import Plan
 from pipeline.study.journal import CELLS, Entry, Journal
-from pipeline.study.plan import open_plan
-from pipeline.study.report import write_report
+from pipeline.study.plan import lay_out, open_plan
+from pipeline.study.record import read_record
+from pipeline.study.report import REPORT, write_report
 from pipeline.study.results import write_results
 
 INTERIM: Final = "interim"
@@ -27,24 +32,50 @@ _WORTH_S: Final = 60.0  # nearer to the end the reader may as well wait
 _NICE: Final = 10
 
 
-def write_interim(config: StudyConfig, store_folder: Path, out: Path, cohort: str) -> None:
-    """Write results and report of the finished cells into ``interim/``; nothing if there is none.
+def write_interim(
+    plan: Plan, store: Store, out: Path, cohort: str, entries: Mapping[str, Entry]
+) -> bool:
+    """Write results and report of the finished cells into ``interim/``; False if there is none."""
+    ordered = [entries[planned.key] for planned in plan.cells if planned.key in entries]
+    if all(entry.failure is not None for entry in ordered):
+        return False
+    found = find(plan, store, Journal(out / CELLS), ordered, silent)
+    (out / INTERIM).mkdir(exist_ok=True)
+    write_results(out / INTERIM, cohort, plan, store, ordered, found)
+    write_report(out, out / INTERIM)
+    return True
+
+
+def report_so_far(out: Path, store_folder: Path) -> Path:
+    """Write the interim report of a study that was stopped, from its folder alone.
 
     Raises:
+        StudyError: ``study.no_results`` if no cell stands, ``study.other_store`` if the store is
+            not the one that the study was run on.
         MedcurveError: As ``run_study`` before its first cell.
     """
-    plan, store = open_plan(config, store_folder)
-    journal = Journal(out / CELLS)
-    entries: list[Entry] = []
-    for planned in plan.cells:
-        with suppress(StudyError):  # damaged: the study computes it again
-            entry = journal.read(planned.key)
-            entries += [entry] if entry is not None else []
-    if any(entry.failure is None for entry in entries):
-        found = find(plan, store, journal, entries, silent)
-        (out / INTERIM).mkdir(exist_ok=True)
-        write_results(out / INTERIM, cohort, plan, store, entries, found)
-        write_report(out, out / INTERIM)
+    record = read_record(out)
+    if record is None:
+        raise StudyError(
+            "study.no_results", f"{out} holds no study", fix="run `medcurve study` first"
+        )
+    if (found := stage_digest(store_folder)) != record.store:
+        raise StudyError(
+            "study.other_store",
+            f"{out}: the study was run on the store {record.store[:12]}; {store_folder.name} is "
+            f"{found[:12]} by now",
+            fix="run `medcurve study` again: it computes its cells on the store that stands",
+        )
+    plan, store = lay_out(record.config, record.families, store_folder)
+    entries = Journal(out / CELLS).standing(planned.key for planned in plan.cells)
+    if not write_interim(plan, store, out, record.cohort, entries):
+        raise StudyError(
+            "study.no_results",
+            f"{out}: none of its {len(plan.cells)} cells is computed yet by this version on this "
+            "kind of machine",
+            fix="run `medcurve study`; it goes on where it stopped",
+        )
+    return out / INTERIM / REPORT
 
 
 class InterimReports:
@@ -80,4 +111,6 @@ class InterimReports:
 def _write_quietly(config: StudyConfig, store_folder: Path, out: Path, cohort: str) -> None:
     os.nice(_NICE)
     with suppress(MedcurveError):  # the study itself will say it
-        write_interim(config, store_folder, out, cohort)
+        plan, store = open_plan(config, store_folder)
+        entries = Journal(out / CELLS).standing(planned.key for planned in plan.cells)
+        write_interim(plan, store, out, cohort, entries)

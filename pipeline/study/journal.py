@@ -8,7 +8,7 @@ would otherwise be read as another probability.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -139,6 +139,29 @@ class Journal:
         if content["status"] == "done":
             self._read_sealed(key, content["result_sha256"])
         return _entry(content)
+
+    def standing(
+        self,
+        keys: Iterable[str],
+        damaged: Callable[[str, StudyError], object] = lambda key, error: None,
+    ) -> dict[str, Entry]:
+        """Entries of the cells that need no computing, by key.
+
+        Args:
+            keys: Of the cells that are looked for.
+            damaged: Told (key, what is wrong) of an entry that cannot be read. It is left out, as
+                is what failed in passing: resuming the study computes both again.
+        """
+        entries = {}
+        for key in keys:
+            try:
+                entry = self.read(key)
+            except StudyError as error:
+                damaged(key, error)
+                continue
+            if entry is not None and not (entry.failure and entry.failure.passing):
+                entries[key] = entry
+        return entries
 
     def probabilities(self, entry: Entry) -> tuple[Floats, Floats]:
         """(N_val, n_classes) and (N_test, n_classes) of a cell that is done.

@@ -9,10 +9,9 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from data_prep.errors import nearest
-from data_prep.files import write_json
 from data_prep.progress import silent
 from data_prep.stage import PROVENANCE, refuse_foreign, write_provenance
 from pipeline.families import check_files
@@ -20,17 +19,17 @@ from pipeline.study.compute import CHECKPOINTS, FEATURES, compute
 from pipeline.study.config import StudyConfig
 from pipeline.study.costs import estimate_costs
 from pipeline.study.errors import StudyError
+from pipeline.study.extension import write_extension
 from pipeline.study.findings import find
 from pipeline.study.grid import Plan, PlannedCell, curve_first
 from pipeline.study.interim import INTERIM, InterimReports, write_interim
 from pipeline.study.jobs import Engine
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
-from pipeline.study.results import FORMAT, FORMAT_VERSION, write_results
+from pipeline.study.record import STUDY, left_out, read_record, write_record
+from pipeline.study.results import write_results
 from pipeline.study.usage import USAGE, sampled
 from pipeline.study.watch import Watcher
-
-STUDY: Final = "study.json"
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ def run_study(
     watcher: Watcher | None = None,
     cohort: str = "",
     engine: Engine | None = None,
+    file: StudyConfig | None = None,
 ) -> StudyResult:
     """Run a study, or go on with one that was interrupted.
 
@@ -79,6 +79,8 @@ def run_study(
         watcher: Told what happens.
         cohort: Name of the cohort, for the record; else that of the store's parent folder.
         engine: What computes the cells; default: processes on this machine.
+        file: The study as its file has it; what ``config`` has beyond it is remembered, for
+            ``read_extension``.
 
     Raises:
         ConfigError: A family's config is missing or wrong.
@@ -98,7 +100,11 @@ def run_study(
         entries = _journaled(plan, journal, watcher)
         missing = curve_first(_missing(plan, entries, only))
         _check_files(plan, missing)
-        _begin(out, cohort, plan)
+        if lost := left_out(out, read_record(out), plan):
+            watcher.event(lost)
+        (out / PROVENANCE).unlink(missing_ok=True)  # not complete from here on
+        write_extension(out, file or config, config)
+        write_record(out, cohort, plan)
         watcher.begin(plan, set(entries))
         if entries:
             watcher.event(f"{len(entries)} of {len(plan.cells)} cells stand in the journal")
@@ -112,7 +118,7 @@ def run_study(
         pending = len(plan.cells) - len(ordered)
         sentences: tuple[str, ...] = ()
         if pending:
-            write_interim(config, store_folder, out, cohort)
+            write_interim(plan, store, out, cohort, entries)
         else:
             found = find(plan, store, journal, ordered, silent)
             write_results(out, cohort, plan, store, ordered, found)
@@ -218,34 +224,13 @@ def _locked(out: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _begin(out: Path, cohort: str, plan: Plan) -> None:
-    (out / PROVENANCE).unlink(missing_ok=True)  # not complete from here on
-    write_json(
-        out / STUDY,
-        {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "cohort": cohort,
-            "study": plan.digest,
-            "store": plan.store_digest,
-            "cells": len(plan.cells),
-            **_settings(plan),
-        },
-    )
-
-
 def _journaled(plan: Plan, journal: Journal, watcher: Watcher) -> dict[str, Entry]:
-    """Entries that stand; what is damaged or failed in passing is left out, and that is said."""
-    entries = {}
-    for planned in plan.cells:
-        try:
-            entry = journal.read(planned.key)
-        except StudyError as error:
-            watcher.event(f"{planned.cell}: {error.message}; it is computed again")
-            continue
-        if entry is not None and not (entry.failure and entry.failure.passing):
-            entries[planned.key] = entry
-    return entries
+    """Entries that stand; of what is damaged, that is said."""
+    cells = {planned.key: planned.cell for planned in plan.cells}
+    return journal.standing(
+        cells,
+        lambda key, error: watcher.event(f"{cells[key]}: {error.message}; it is computed again"),
+    )
 
 
 def _refuse_all_failed(entries: list[Entry]) -> None:

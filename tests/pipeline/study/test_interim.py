@@ -11,6 +11,7 @@ from toy_study import in_process, write_store
 from pipeline.study import compute, interim
 from pipeline.study.config import StudyConfig
 from pipeline.study.interim import InterimReports, write_interim
+from pipeline.study.plan import open_plan
 from pipeline.study.run import run_study
 
 CONFIG = StudyConfig(families=("linear",), sizes=(6, 12), subsets=2, resamples=100)
@@ -80,8 +81,8 @@ def test_none_near_the_end_nor_beside_another(clock: Clock, tmp_path: Path) -> N
 
 
 def test_nothing_is_written_before_the_first_cell(tmp_path: Path) -> None:
-    store = write_store(tmp_path / "store")
-    write_interim(CONFIG, store, tmp_path, "c")
+    plan, store = open_plan(CONFIG, write_store(tmp_path / "store"))
+    assert not write_interim(plan, store, tmp_path, "c", {})
     assert not (tmp_path / "interim").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 from data_prep.config import CONFIG_ROOT, read_config
 from data_prep.errors import ConfigError
 from pipeline.metrics import METRICS
-from pipeline.study.config import METRIC_WORDS, StudyConfig, extended
+from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.plan import read_families
 
 STUDIES = sorted((CONFIG_ROOT / "study").rglob("*.yaml"))
@@ -74,34 +74,6 @@ def test_release_metric_follows_the_study_unless_given() -> None:
 def test_a_wrong_field_is_answered_by_name(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_config(written(tmp_path, text), StudyConfig)
-
-
-BASE = StudyConfig(families=("linear",), sizes=(16, "all"), subsets=3, seeds=1)
-
-
-def test_a_grid_is_extended_and_keeps_what_it_has() -> None:
-    more = extended(BASE, ["subsets=5", "seeds=2", "sizes=32,16, 64", "families=knn,linear"])
-    assert (more.subsets, more.seeds) == (5, 2)
-    assert more.sizes == (16, "all", 32, 64)
-    assert more.families == ("linear", "knn")
-    assert extended(BASE, []) == BASE
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("subsets=2", "the study has 3 subsets"),
-        ("subsets=many", "the study has 3 subsets"),
-        ("subsets=4,5", "the study has 3 subsets"),
-        ("metric=auc", "one of subsets, seeds, sizes, families"),
-        ("sizes", "expected NAME=VALUE"),
-        ("sizes=", "expected NAME=VALUE"),
-        ("sizes=2", "sizes"),
-    ],
-)
-def test_a_wrong_extension_says_what_is_right(change: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        extended(BASE, [change])
 
 
 def test_variants_stand_beside_names_and_are_told_apart(tmp_path: Path) -> None:

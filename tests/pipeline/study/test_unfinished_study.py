@@ -1,0 +1,192 @@
+"""Extended, stopped and narrowed: what the commands say of a study that is not as it was."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy_study import in_process, write_store
+
+from data_prep.cohort import CohortConfig
+from data_prep.files import read_json
+from pipeline import stages
+from pipeline.study import compute
+from pipeline.study.errors import StudyError, StudyStoppedError
+from pipeline.study.record import read_standing
+from pipeline.study_board import Board
+from pipeline.tracking import TrackingError
+from pipeline.workspace import Workspace
+
+COHORT = {"name": "toy", "source": {"kind": "folder", "root": "raw"}, "prep": "phantom2d"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``runs`` folder with a finished study of six cells, and the study's file."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "s.yaml").write_text(
+        "{families: [prior, linear], sizes: [6, all], subsets: 2, resamples: 100}"
+    )
+    workspace = workspace_in(place)
+    write_store(workspace.store)
+    with pytest.MonkeyPatch.context() as patch:
+        quick(patch)
+        stages.study_stage(workspace, str(place / "s.yaml"), 1, None)
+    return place
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy that a test may change."""
+    quick(monkeypatch)
+    shutil.copytree(made, tmp_path / "place")
+    return tmp_path / "place"
+
+
+def workspace_in(place: Path) -> Workspace:
+    return Workspace(place / "runs", CohortConfig.model_validate(COHORT), "phantom2d")
+
+
+def quick(patch: pytest.MonkeyPatch) -> None:
+    """Cells in this process; a store without a manifest; no MLflow but where it is asked for."""
+    patch.setattr(compute, "run_local", in_process)
+    patch.setattr(stages, "refuse_stale", lambda workspace: None)
+    patch.setattr(stages, "sync_stage", lambda *given: None)
+
+
+def study(place: Path, *extend: str) -> Path:
+    """Run the study; returns its folder."""
+    stages.study_stage(workspace_in(place), str(place / "s.yaml"), 1, None, extend=extend)
+    return workspace_in(place).study("s")
+
+
+def stopped(place: Path, after: int, *extend: str) -> Path:
+    """Run the study until a signal stops it; returns its folder."""
+
+    def finished(self: Board, *_: object) -> None:
+        finished.cells -= 1  # type: ignore[attr-defined]
+        if finished.cells == 0:  # type: ignore[attr-defined]
+            signal.raise_signal(signal.SIGINT)
+
+    finished.cells = after  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Board, "finished", finished)
+        with pytest.raises(StudyStoppedError) as caught:
+            study(place, *extend)
+    assert "medcurve report" in caught.value.fix
+    return workspace_in(place).study("s")
+
+
+Said = Callable[[], str]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """What was printed since it was last asked, in one line."""
+    return lambda: " ".join(capsys.readouterr().out.split())
+
+
+def cells_of(out: Path) -> int:
+    return len(read_json(out / "results.json")["cells"])
+
+
+def test_an_extension_stays_until_it_is_taken_back(place: Path, said: Said) -> None:
+    out = study(place, "subsets=3")
+    assert cells_of(out) == 8
+    assert "was extended before" not in said()
+
+    study(place)
+    assert cells_of(out) == 8
+    assert "extended before (subsets=3) and stays so" in said()
+    study(place, "sizes=12")
+    assert cells_of(out) == 14
+    assert "not in the study's grid" not in said()
+
+    study(place, "none")
+    assert cells_of(out) == 6
+    assert "8 computed cells are not in the study's grid any more (sizes 12, subsets 2)" in said()
+    study(place)
+    assert cells_of(out) == 6
+    assert "0 computed now" in said()
+
+
+def test_a_file_that_asks_for_less_is_obeyed_aloud(place: Path, said: Said) -> None:
+    text = (place / "s.yaml").read_text()
+    (place / "s.yaml").write_text(text.replace("prior, ", ""))
+    out = study(place)
+    assert cells_of(out) == 3
+    assert "3 computed cells are not in the study's grid any more (families prior)" in said()
+    assert len(list((out / "cells").glob("*.json"))) == 6
+
+
+def test_a_broken_extension_is_told_and_shown(
+    place: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = stopped(place, 3, "subsets=3", "sizes=12")
+    pending = "study: 5 of 14 cells are pending; the results are those of 6 cells before; "
+    said()
+
+    stages.report_stage(workspace_in(place), "s")
+    assert f"{pending}`medcurve study` goes on interim report:" in said()
+    page = (out / "interim" / "report.html").read_text()
+    assert "Interim report: 9 of 14 cells are computed." in page
+    monkeypatch.undo()
+    stages.sync_stage(workspace_in(place), "s", None, strict=True)
+    assert pending in said()
+
+    quick(monkeypatch)
+    study(place)  # without saying again what it was extended by
+    assert cells_of(out) == 14
+    assert "extended before (subsets=3 sizes=12)" in said()
+    assert not (out / "interim").exists()
+    stages.report_stage(workspace_in(place), "s")
+    assert said().startswith("report: ")
+
+
+def test_a_stopped_study_has_an_interim_report(
+    place: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_in(place)
+    shutil.rmtree(workspace.study("s"))
+    out = stopped(place, 4)
+    said()
+    stages.report_stage(workspace, "s")
+    assert "study: 2 of 6 cells are pending; `medcurve study` goes on" in said()
+    assert "4 of 6 cells" in (out / "interim" / "report.html").read_text()
+    monkeypatch.undo()
+    with pytest.raises(TrackingError, match="has not finished"):
+        stages.sync_stage(workspace, "s", None, strict=True)
+    assert "2 of 6 cells are pending" in said()
+
+    shutil.rmtree(out / "cells")
+    with pytest.raises(StudyError, match="none of its 6 cells is computed") as caught:
+        stages.report_stage(workspace, "s")
+    assert caught.value.code == "study.no_results"
+
+
+def test_of_a_store_that_changed_no_report_is_made(place: Path) -> None:
+    workspace = workspace_in(place)
+    stopped(place, 1, "subsets=3")
+    shutil.rmtree(workspace.store)
+    write_store(workspace.store, seed=1)
+    with pytest.raises(StudyError, match="was run on the store") as caught:
+        stages.report_stage(workspace, "s")
+    assert caught.value.code == "study.other_store"
+
+
+def test_a_kill_before_the_results_were_written_is_told(place: Path) -> None:
+    out = workspace_in(place).study("s")
+    (out / "results.json").unlink()
+    standing = read_standing(out)
+    assert str(standing).startswith("all 6 cells are computed, their results are not yet written;")
+
+
+def test_a_folder_of_an_earlier_version_has_a_report(place: Path, said: Said) -> None:
+    out = workspace_in(place).study("s")
+    (out / "study.json").write_text('{"format": "medcurve-study", "version": 2}')
+    assert read_standing(out) is None
+    stages.report_stage(workspace_in(place), "s")
+    assert said().startswith("report: ")
