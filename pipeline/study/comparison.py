@@ -17,6 +17,9 @@ rule is the stronger, and may tell two families apart whose interval still holds
 
 Whether a target is reached is looked at for every family at every size; each look is a test of the
 same kind (test patients by the bootstrap), and Holm's rule is over all looks at the target.
+
+Where a class has very few test patients (``pipeline.study.summary``), neither the bootstrap nor
+DeLong's variance can be trusted: numbers stand, but no verdict is given.
 """
 
 from __future__ import annotations
@@ -61,6 +64,7 @@ class Difference:
         p_holm: Adjusted for all pairs of families of the size.
         test: ``delong`` or ``bootstrap``: whence the test patients' part of the variance.
         level: Level of the verdict.
+        few_patients: Whether the test patients are too few for a verdict.
     """
 
     first: str
@@ -74,11 +78,12 @@ class Difference:
     p_holm: float
     test: str
     level: float
+    few_patients: bool
 
     @property
     def winner(self) -> str:
-        """The better family, or "" where the difference is within noise."""
-        if not self.p_holm <= 1 - self.level:
+        """The better family, or "" where the difference is within noise, or not to be trusted."""
+        if self.few_patients or not self.p_holm <= 1 - self.level:
             return ""
         return self.first if self.gain > 0 else self.second
 
@@ -92,6 +97,7 @@ class Trend:
         start, end: The two sizes.
         gain: Improvement of the mean test score (for a loss: its fall).
         low, high: Interval of ``gain`` at the study's level.
+        few_patients: Whether the test patients are too few for a verdict.
     """
 
     family: str
@@ -100,10 +106,13 @@ class Trend:
     gain: float
     low: float
     high: float
+    few_patients: bool
 
     @property
     def verdict(self) -> str:
         """``rising``, ``falling``, ``flat`` (a gain of ``FLAT_GAIN`` is excluded) or ``open``."""
+        if self.few_patients:
+            return "open"
         if self.low > 0:
             return "rising"
         if self.high < 0:
@@ -120,6 +129,7 @@ class Reach:
         gain: By how much the score is better than the target (for a loss: lower).
         p_holm: Of the score being the target, two-sided, adjusted for all families and sizes.
         level: Level of the verdict.
+        few_patients: Whether the test patients are too few for a verdict beyond noise.
     """
 
     family: str
@@ -128,13 +138,15 @@ class Reach:
     gain: float
     p_holm: float
     level: float
+    few_patients: bool
 
     @property
     def verdict(self) -> Literal["beyond noise", "on average", "not"]:
         """Whether the target is reached."""
         if not self.gain >= 0:
             return "not"
-        return "beyond noise" if self.p_holm <= 1 - self.level else "on average"
+        sure = self.p_holm <= 1 - self.level and not self.few_patients
+        return "beyond noise" if sure else "on average"
 
 
 @dataclass(frozen=True)
@@ -174,6 +186,8 @@ def differences(
     metric: str,
     level: float,
     parts: Parts | None = None,
+    *,
+    few_patients: bool = False,
 ) -> list[Difference]:
     """Every pair of families at every size.
 
@@ -184,6 +198,7 @@ def differences(
         level: Of intervals and verdicts.
         parts: (D, S, P) what each of P patients adds to the AUC of each cell of each family and
             size (``AucParts.patients``), NaN where it failed; used where ``metric`` is ``auc``.
+        few_patients: Whether the test patients are too few for verdicts.
     """
     pairs = list(combinations(families, 2))
     adjusted = 1 - (1 - level) / max(1, len(pairs))
@@ -196,7 +211,10 @@ def differences(
             ends = gain.interval(adjusted)
             test = "bootstrap" if delong is None else "delong"
             found.append(
-                Difference(*pair, size, gain.cells, gain.value, *ends, p, p_holm, test, level)
+                Difference(
+                    *(*pair, size, gain.cells, gain.value, *ends, p, p_holm, test, level),
+                    few_patients=few_patients,
+                )
             )
     return found
 
@@ -208,6 +226,8 @@ def trends(
     metric: str,
     level: float,
     draws: Draws,
+    *,
+    few_patients: bool = False,
 ) -> list[Trend]:
     """The last step of every family's curve; none where the study has one size.
 
@@ -225,7 +245,8 @@ def trends(
             else:
                 gain = curves.points[now].mean - curves.points[then].mean
                 drawn = curves.drawn[now] - curves.drawn[then]
-            found.append(Trend(family, start, end, sign * gain, *interval(sign * drawn, level)))
+            ends = interval(sign * drawn, level)
+            found.append(Trend(family, start, end, sign * gain, *ends, few_patients))
     return found
 
 
@@ -236,6 +257,8 @@ def reaches(
     targets: Sequence[float],
     metric: str,
     level: float,
+    *,
+    few_patients: bool = False,
 ) -> list[Reach]:
     """How every family stands to every target at every size; undefined scores are left out."""
     sign = 1 if higher_is_better(metric) else -1
@@ -250,7 +273,7 @@ def reaches(
                 looks[place] = _Gain.of(above, cells, _variance_of_mean(cells))
         adjusted = holm([look.p for look in looks.values()])
         found += [
-            Reach(place.family, place.size, target, look.value, p, level)
+            Reach(place.family, place.size, target, look.value, p, level, few_patients)
             for (place, look), p in zip(looks.items(), adjusted, strict=True)
         ]
     return found

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from pipeline.study.comparison import Reach
 from pipeline.study.components import FEWEST_SUBSETS, Component, Decomposed
 from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.forecast import POINTS, Forecast, Outlook
@@ -34,12 +35,20 @@ def limit_sentences(
         yield f"{text}{_reservation(alike, here)}."
 
 
-def outlook_sentences(outlook: Outlook, config: StudyConfig) -> Iterator[str]:
-    """Forecasts of the targets, crossings, and how far the laws proved right."""
+def outlook_sentences(
+    outlook: Outlook, reached: Sequence[Reach], config: StudyConfig
+) -> Iterator[str]:
+    """Forecasts of the targets, crossings, and how far the laws proved right.
+
+    What was measured beyond noise is not foretold: of a family that reached a target, the sizes at
+    which it did are told elsewhere.
+    """
     words = METRIC_WORDS[config.metric]
     for target in config.targets:
-        of_target = [one for one in outlook.forecasts if one.target == target]
-        yield from _forecast_sentences(of_target, f"{words} {target:g}")
+        seen = {r.family: r for r in reached if r.target == target and r.verdict == "on average"}
+        sure = {r.family for r in reached if r.target == target and r.verdict == "beyond noise"}
+        left = [o for o in outlook.forecasts if o.target == target and o.family not in sure]
+        yield from _forecast_sentences(left, seen, f"{words} {target:g}")
     for one in outlook.crossings:
         if one.settled:
             at = f"{one.patients:.0f} [{one.low:.0f}, {one.high:.0f}]"
@@ -78,11 +87,23 @@ def _reservation(alike: Sequence[Verdict], here: Mapping[str, Decomposed]) -> st
             said += f"; variance by patients is taken to be at most that at {lender} patients"
     if limit == "not settled":
         said += _two_estimates(alike, here)
-    if limit == "undecided" and any(_one_subset(here[verdict.family]) for verdict in alike):
-        said += "; one subset cannot tell bias from variance by patients"
-    elif limit == "undecided" and any(_few_subsets(here[verdict.family]) for verdict in alike):
-        said += f"; at least {FEWEST_SUBSETS} subsets are needed to tell how much they differ"
+    if limit == "undecided":
+        families = [verdict.family for verdict in alike]
+        lone = [name for name in families if _one_subset(here[name])]
+        few = [name for name in families if _few_subsets(here[name])]
+        if lone:
+            said += f"; one subset{_of(lone, families)} cannot tell bias from variance by patients"
+        if few:
+            said += (
+                f"; at least {FEWEST_SUBSETS} subsets{_of(few, families)} are needed to tell how "
+                "much they differ"
+            )
     return said
+
+
+def _of(some: Sequence[str], families: Sequence[str]) -> str:
+    """Names families where a reason is not that of all."""
+    return "" if len(some) == len(families) else f" of {listed(some)}"
 
 
 def _two_estimates(alike: Sequence[Verdict], here: Mapping[str, Decomposed]) -> str:
@@ -138,7 +159,9 @@ def _interval(component: Component) -> str:
     return f"{component.value:.2f} [{component.low:.2f}, {component.high:.2f}]"
 
 
-def _forecast_sentences(forecasts: Sequence[Forecast], target: str) -> Iterator[str]:
+def _forecast_sentences(
+    forecasts: Sequence[Forecast], seen: Mapping[str, Reach], target: str
+) -> Iterator[str]:
     reached = [one for one in forecasts if one.status == "reached"]
     if reached:
         who = listed([f"{one.family} {_patients(one)}" for one in reached])
@@ -150,7 +173,13 @@ def _forecast_sentences(forecasts: Sequence[Forecast], target: str) -> Iterator[
     for one in forecasts:
         if one.status == "not reachable":
             level = f"{one.asymptote:.2f} [{one.asymptote_low:.2f}, {one.asymptote_high:.2f}]"
-            yield f"{one.family} does not reach {target}: its curve levels off at {level}."
+            though = ""
+            if one.family in seen:
+                though = f", though its mean at {seen[one.family].size} patients does"
+            yield (
+                f"By its fitted curve, {one.family} does not reach {target}{though}: the curve "
+                f"levels off at {level}."
+            )
     open_ = [one for one in forecasts if one.status == "not identifiable"]
     if open_:
         who = listed([f"{one.family}{_at_least(one)}" for one in open_])

@@ -116,26 +116,31 @@ def find(
     by_where = {at: cells for one in scored.values() for at, cells in one.replicates.items()}
     found = curves(by_where, draws, config.level)
     parts = {place: one.parts for place, one in scored.items()}
-    pairs = differences(found, families, plan.sizes, config.metric, config.level, parts)
-    steps = trends(found, families, plan.sizes, config.metric, config.level, draws)
-    reached = reaches(found, families, plan.sizes, config.targets, config.metric, config.level)
+    warned = list(few_patients(plan.task, splits["test"].target, splits["test"].patient_ids))
+    metric, level, few = config.metric, config.level, bool(warned)
+    pairs = differences(found, families, plan.sizes, metric, level, parts, few_patients=few)
+    steps = trends(found, families, plan.sizes, metric, level, draws, few_patients=few)
+    reached = reaches(
+        *(found, families, plan.sizes, config.targets, metric, level), few_patients=few
+    )
     taken = [one.decomposed for one in scored.values() if one.decomposed is not None]
-    limits = verdicts(taken, config.level)
+    limits = verdicts(taken, level)
     ahead = outlook(
         found,
         families,
-        config.metric,
+        metric,
         config.targets,
         train_patients=plan.train_patients,
         draws=draws,
-        level=config.level,
+        level=level,
+        few_patients=few,
     )
     by_cell = {one.cell: one for place in scored.values() for one in place.cells}
     cells = [by_cell[entry.cell] for entry in entries if entry.failure is None]
     choice = choose(config, families, plan.sizes[-1], found, cells)
     return Findings(
         curves=found,
-        gaps=tuple(gaps(found, families, plan.sizes, config.metric, draws, config.level)),
+        gaps=tuple(gaps(found, families, plan.sizes, metric, draws, level)),
         differences=tuple(pairs),
         trends=tuple(steps),
         reaches=tuple(reached),
@@ -146,11 +151,11 @@ def find(
         outlook=ahead,
         choice=choice,
         sentences=(
-            *few_patients(plan.task, splits["test"].target, splits["test"].patient_ids),
+            *warned,
             *headline(
                 *(config, families, plan.sizes, found, pairs, steps, reached, choice),
                 limits=list(limit_sentences(taken, limits, plan.sizes[-1])),
-                forecasts=list(outlook_sentences(ahead, config)),
+                forecasts=list(outlook_sentences(ahead, reached, config)),
             ),
         ),
         caveats=tuple(caveats(config, plan.sizes, plan.train_patients)),

@@ -21,7 +21,8 @@ Written rules:
 * *Reached* otherwise, with the interval of the resamples.
 * A *crossing* is told where the fitted laws cross once from the smallest size to twice the largest,
   and both ends of its interval lie there; a resample whose laws do not cross counts as 0 or
-  infinitely many patients, and one that crosses the other way round as both.
+  infinitely many patients, and one that crosses the other way round as both. Very few test patients
+  settle none.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Crossing:
         follower: Better with many.
         metric: By which score.
         patients, low, high: Where; 0 and infinity are "before" and "after" all sizes looked at.
-        settled: Whether the interval lies within the sizes looked at.
+        settled: Whether the interval lies within the sizes looked at, and can be trusted.
     """
 
     leader: str
@@ -167,6 +168,7 @@ def outlook(
     train_patients: int,
     draws: Draws,
     level: float,
+    few_patients: bool = False,
 ) -> Outlook:
     """Fit every family's law and say what follows from it.
 
@@ -178,6 +180,7 @@ def outlook(
         train_patients: All there are, of which subsets are drawn.
         draws: Of the study.
         level: Of the intervals.
+        few_patients: Whether the test patients are too few to settle a crossing.
     """
     fitted, ahead, backtest = {}, [], []
     for family in families:
@@ -203,7 +206,7 @@ def outlook(
         crossings=tuple(
             found
             for first, second in combinations(fitted.values(), 2)
-            if (found := crossing(first, second, level)) is not None
+            if (found := crossing(first, second, level, few_patients)) is not None
         ),
     )
 
@@ -248,7 +251,9 @@ def forecast(
     )
 
 
-def crossing(first: Fitted, second: Fitted, level: float) -> Crossing | None:
+def crossing(
+    first: Fitted, second: Fitted, level: float, few_patients: bool = False
+) -> Crossing | None:
     """Where the laws of two families cross; None where those of the means do not, or twice."""
     smallest = max(first.sizes[0], second.sizes[0])
     largest = _AHEAD * min(first.sizes[-1], second.sizes[-1])
@@ -266,7 +271,7 @@ def crossing(first: Fitted, second: Fitted, level: float) -> Crossing | None:
     # Crossing the other way round speaks against both ends: it counts as before and as after.
     drawn = np.concatenate([at[1:], np.full(int(reversed_.sum()), np.inf)])
     low, high = _ordered_interval(drawn, level)
-    settled = smallest < low and high < largest
+    settled = smallest < low and high < largest and not few_patients
     return Crossing(first.family, second.family, first.metric, float(at[0]), low, high, settled)
 
 

@@ -32,7 +32,11 @@ FEW_PATIENTS: Final = 10  # of a class in the test split: fewer make a bootstrap
 def best_sentence(
     curves: Curves, families: Sequence[str], size: int, metric: str, pairs: Sequence[Difference]
 ) -> str:
-    """Which family leads at the largest size, if any does beyond noise."""
+    """Which family leads at the largest size, if any does beyond noise.
+
+    Means are over the cells that each family has, comparisons over those that both have: where
+    cells failed, the highest mean may be of a family that another one beats. That is no leader.
+    """
     sign = 1 if higher_is_better(metric) else -1
     points = [curves.points[Where(family, size, "test", metric)] for family in families]
     ranked = sorted(
@@ -42,15 +46,16 @@ def best_sentence(
     words = METRIC_WORDS[metric]
     if not ranked:
         return f"At {size} patients no family has a test {words}."
-    leader, *others = ranked
+    here = [pair for pair in pairs if pair.size == size]
+    losers = {loser for pair in here if (loser := _loser(pair))}
+    leader = next((point for point in ranked if point.family not in losers), ranked[0])
+    others = [point for point in ranked if point is not leader]
     shown = f"test {words} {interval_text(leader)}"
     if not others:
         return f"At {size} patients {leader.family} has a {shown}."
-    beaten = {
-        ({pair.first, pair.second} - {leader.family}).pop()
-        for pair in pairs
-        if pair.size == size and pair.winner == leader.family
-    }
+    if any(pair.few_patients for pair in here):
+        return f"At {size} patients {leader.family} has the best mean: {shown}."
+    beaten = {_loser(pair) for pair in here if pair.winner == leader.family}
     level = [point for point in others if point.family not in beaten]
     if not level:
         return f"At {size} patients {leader.family} is best: {shown}."
@@ -83,14 +88,17 @@ def few_patients(
     if counts[rarest] < FEW_PATIENTS:
         yield (
             f"The test split has {len(np.unique(patient_ids))} patients, {counts[rarest]} of them "
-            f"{rarest}: intervals from so few are too narrow, and no difference below is settled."
+            f"{rarest}: intervals from so few are too narrow, so no difference between families or "
+            "sizes, or from a target, is called settled."
         )
 
 
 def pair_sentences(
     families: Sequence[str], sizes: Sequence[int], metric: str, pairs: Sequence[Difference]
 ) -> Iterator[str]:
-    """For each pair of families, who is better at which sizes."""
+    """For each pair of families, who is better at which sizes; nothing if none can be settled."""
+    if any(pair.few_patients for pair in pairs):
+        return
     for first, second in combinations(families, 2):
         found = [
             pair
@@ -197,6 +205,7 @@ def headline(
     found = [
         best_sentence(curves, families, sizes[-1], metric, pairs),
         choice.reason if choice else "No cell can be released: no validation score.",
+        _against_release(choice, pairs, sizes[-1]),
         *limits,
         trend_sentence(trends, metric),
         *forecasts,
@@ -204,6 +213,25 @@ def headline(
         *pair_sentences(families, sizes, metric, pairs),
     ]
     return [sentence for sentence in found if sentence]
+
+
+def _against_release(choice: Choice | None, pairs: Sequence[Difference], size: int) -> str:
+    """Said where the test scans prefer another family than the one that validation chose."""
+    if choice is None:
+        return ""
+    better = [p.winner for p in pairs if p.size == size and _loser(p) == choice.cell.family]
+    if not better:
+        return ""
+    does = "does" if len(better) == 1 else "do"
+    return (
+        f"On the test scans {listed(better)} {does} better than {choice.cell.family} beyond noise; "
+        "what is released is chosen by validation scores alone."
+    )
+
+
+def _loser(pair: Difference) -> str:
+    """The other family of a pair that has a winner; else ""."""
+    return {"": "", pair.first: pair.second, pair.second: pair.first}[pair.winner]
 
 
 def interval_text(point: Point) -> str:
@@ -233,7 +261,7 @@ def _run(winner: str, run: Sequence[Difference], sizes: Sequence[int], metric: s
     if not winner:
         return f"within noise {where}"
     last = run[-1]
-    loser = last.second if winner == last.first else last.first
+    loser = _loser(last)
     ends = (last.low, last.high) if winner == last.first else (-last.high, -last.low)
     gain = signed(abs(last.gain), *ends)
     return f"{winner} beats {loser} {where} ({METRIC_WORDS[metric]} {gain} at {last.size})"

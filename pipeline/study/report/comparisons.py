@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -44,11 +44,17 @@ def comparison_section(results: Record) -> Section | None:
             "same draws of training patients. Intervals hold for all pairs of a size together "
             "(Bonferroni); the verdict is by Holm's rule on paired tests, which may tell two "
             "families apart whose interval still holds 0.",
+            *_few_patients(here),
             *_unpaired(results),
         ),
         tables=tuple(tables),
         files=(COMPARISONS,),
     )
+
+
+def _few_patients(pairs: Sequence[Record]) -> Iterator[str]:
+    if any(pair["few_patients"] for pair in pairs):
+        yield "A class has so few test patients that no difference is called settled."
 
 
 def _unpaired(results: Record) -> Iterator[str]:
@@ -82,7 +88,8 @@ def _difference(pair: Record) -> tuple[Cell, ...]:
     names = f"{pair['first']} – {pair['second']}"
     if pair["gain"] is None:
         return plain(names, pair["pairs"], "–", "–", "not defined")
-    verdict = f"{pair['winner']} is better" if pair["winner"] else "within noise"
+    noise = "not settled" if pair["few_patients"] else "within noise"
+    verdict = f"{pair['winner']} is better" if pair["winner"] else noise
     return (
         *plain(names, pair["pairs"]),
         estimate(pair, "gain", sign="+"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.study.comparison import Reach
 from pipeline.study.components import Component, Decomposed, Measured
 from pipeline.study.config import StudyConfig
 from pipeline.study.explanation import limit_sentences, outlook_sentences
@@ -140,9 +141,9 @@ def outlook(*forecasts: Forecast, crossings: Sequence[Crossing] = (), hits: str 
     return Outlook({}, forecasts, (), backtest, tuple(crossings))
 
 
-def words(found: Outlook) -> list[str]:
+def words(found: Outlook, *reached: Reach) -> list[str]:
     config = StudyConfig(families=("linear",), sizes=(20,), targets=(0.9,))
-    return list(outlook_sentences(found, config))
+    return list(outlook_sentences(found, reached, config))
 
 
 def test_forecasts_are_told_by_their_status() -> None:
@@ -159,10 +160,33 @@ def test_forecasts_are_told_by_their_status() -> None:
     ) == [
         "By its fitted curve, AUC 0.9 takes linear 131 [91, 211] and mlp 131 [91, 211] patients.",
         "By its fitted curve, AUC 0.9 takes no more than the fewest patients of: easy (20).",
-        "prior does not reach AUC 0.9: its curve levels off at 0.93 [0.91, 0.94].",
+        "By its fitted curve, prior does not reach AUC 0.9: the curve levels off at 0.93 "
+        "[0.91, 0.94].",
         "Patients for AUC 0.9 are not identifiable from these sizes: knn (more than 90), cnn "
         "(no law: fewer than 4 sizes, or a curve that falls) and new.",
     ]
+
+
+def test_what_was_measured_is_not_foretold_to_be_otherwise() -> None:
+    """A target that was reached beyond noise takes no forecast; on average, it is said beside."""
+
+    def reach(family: str, p_holm: float, gain: float = 0.1) -> Reach:
+        return Reach(family, 80, 0.9, gain, p_holm, 0.95, few_patients=False)
+
+    found = outlook(forecast("linear", "reached"), forecast("prior", "not reachable"))
+    seen = (reach("linear", 0.001), reach("prior", 0.5))
+    assert words(found, *seen) == [
+        "By its fitted curve, prior does not reach AUC 0.9, though its mean at 80 patients does: "
+        "the curve levels off at 0.93 [0.91, 0.94]."
+    ]
+    assert len(words(found, reach("linear", 0.001, -0.1), reach("prior", 0.001, -0.1))) == 2
+
+
+def test_a_reason_that_is_not_of_all_families_names_its_own() -> None:
+    """Where cells failed, one family may have a single subset and the others many."""
+    found = [taken("linear", variance_data=math.nan), taken("mlp")]
+    (sentence,) = told(found, [verdict("linear", "undecided"), verdict("mlp", "undecided")])
+    assert sentence.endswith("; one subset of linear cannot tell bias from variance by patients.")
 
 
 def test_only_settled_crossings_are_told() -> None:

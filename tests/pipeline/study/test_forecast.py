@@ -160,6 +160,11 @@ def test_a_crossing_in_much_noise_is_not_settled() -> None:
     assert not any(one.settled for one in found.crossings)
 
 
+def test_few_test_patients_settle_no_crossing() -> None:
+    (one,) = told(made(CROSSING, noise=0.001), "ab", few_patients=True).crossings
+    assert not one.settled and one.low > 16 and one.high < 512
+
+
 def test_laws_that_never_meet_have_no_crossing() -> None:
     apart = {"a": (0.05, 0.5, 0.9), "b": (0.15, 0.5, 0.9)}
     assert told(made(apart), "ab").crossings == ()

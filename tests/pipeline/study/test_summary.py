@@ -13,7 +13,7 @@ from pipeline.study.comparison import differences, reaches, trends
 from pipeline.study.config import StudyConfig
 from pipeline.study.grid import Cell
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
-from pipeline.study.selection import ScoredCell, choose
+from pipeline.study.selection import Choice, ScoredCell, choose
 from pipeline.study.summary import caveats, few_patients, headline, listed
 
 SIZES = (20, 40, 80)
@@ -45,14 +45,17 @@ def scored(family: str, subset: int, seed: int, val: float, size: int = 80) -> S
     return ScoredCell(cell, f"{family}-{subset}-{seed}", {"auc": 0.9}, scores, {"auc": 0.5})
 
 
-def told(found: Curves, **fields: Any) -> list[str]:
+def told(
+    found: Curves, *, few_patients: bool = False, choice: Choice | None = None, **fields: Any
+) -> list[str]:
     settings = config(**fields)
     families = settings.families
     metric = settings.metric
-    pairs = differences(found, families, SIZES, metric, 0.95)
-    steps = trends(found, families, SIZES, metric, 0.95, DRAWS)
-    reached = reaches(found, families, SIZES, settings.targets, metric, 0.95)
-    return headline(settings, families, SIZES, found, pairs, steps, reached, None)
+    few = {"few_patients": few_patients}
+    pairs = differences(found, families, SIZES, metric, 0.95, **few)
+    steps = trends(found, families, SIZES, metric, 0.95, DRAWS, **few)
+    reached = reaches(found, families, SIZES, settings.targets, metric, 0.95, **few)
+    return headline(settings, families, SIZES, found, pairs, steps, reached, choice)
 
 
 CROSSING = {
@@ -69,6 +72,9 @@ def test_a_handful_of_test_patients_is_said_first(kind: Literal["binary", "multi
     target = (~ill).astype(np.int64) if kind == "binary" else np.stack([ill, ~ill], 1).astype(int)
     (sentence,) = few_patients(task, target, patients)
     assert "has 30 patients, 9 of them with" in sentence
+    assert (
+        "no difference between families or sizes, or from a target, is called settled" in sentence
+    )
     assert "'ill'" in sentence
     enough = np.arange(60) % 4 < 2
     target = enough.astype(np.int64) if kind == "binary" else np.stack([enough, ~enough], 1)
@@ -83,6 +89,44 @@ def test_crossing_curves_are_told_by_size() -> None:
     assert "linear beats forest at 20 patients (AUC +0.100 [" in crossing
     assert "; within noise at 40 patients; " in crossing
     assert "forest beats linear at 80 patients (AUC +0.100 [" in crossing
+
+
+def test_where_no_difference_is_settled_no_sentence_settles_one() -> None:
+    """The page says first that test patients are too few; what follows must not know better."""
+    sure = told(made(CROSSING, noise=0.001), targets=(0.7,))
+    few = told(made(CROSSING, noise=0.001), targets=(0.7,), few_patients=True)
+    claims = ("is best", "beats", "beyond noise at", "rising", "falling", "within noise of")
+    assert all(any(claim in s for s in sure) for claim in ("is best", "beats", "rising"))
+    assert not any(claim in s for s in few for claim in claims)
+    assert few[0].startswith("At 80 patients forest has the best mean: test AUC 0.93 [")
+    assert any(s.startswith("AUC gained from 40 to 80 patients: not settled") for s in few)
+    assert any(s.startswith("Test AUC 0.7 is reached on average at 20 patients") for s in few)
+
+
+def test_the_highest_mean_is_no_leader_where_another_family_beats_it() -> None:
+    """b lost its cells of the poor draws: its mean is of the good ones, on which a is better."""
+    rng = np.random.default_rng(0)
+    draws = np.array([0.6, 0.6, 0.6, 0.9, 0.9, 0.9])[:, None]
+    places = {}
+    for family, values in (("a", draws + 0.02), ("b", np.where(draws < 0.8, np.nan, draws))):
+        replicates = Replicates(values, values[..., None] + 0.001 * rng.normal(size=1000))
+        for size in SIZES:
+            places[Where(family, size, "test", "auc")] = replicates
+    found = curves(places, Draws.of(6, 1, 1000, 0), 0.95)
+    first, *_ = told(found, families=("a", "b"))
+    assert first.startswith("At 80 patients a is best")
+
+
+def test_a_release_that_the_test_scans_speak_against_is_said_to_be_by_validation() -> None:
+    def against(family: str) -> list[str]:
+        choice = Choice(Cell(family, 80, 0, 0), "key", f"{family} is released.")
+        return [s for s in told(made(CROSSING), choice=choice) if s.startswith("On the test scans")]
+
+    assert against("linear") == [
+        "On the test scans forest does better than linear beyond noise; what is released is chosen "
+        "by validation scores alone."
+    ]
+    assert against("forest") == []
 
 
 def test_no_winner_within_noise() -> None:
