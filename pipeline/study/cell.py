@@ -9,15 +9,16 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from data_prep.progress import Progress, silent
 from data_prep.store import Store
@@ -28,6 +29,7 @@ from pipeline.device import best_device, computes_bf16
 from pipeline.families import FamilyConfig
 from pipeline.families.base import Family
 from pipeline.metrics import score
+from pipeline.shifts import Shift, shift_batch
 from pipeline.study.grid import PlannedCell
 from pipeline.study.journal import CellResult
 
@@ -38,39 +40,63 @@ Inputs = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The three splits of a store in memory, raw or prepared by a family."""
+    """The splits of a store in memory, raw or prepared by a family.
+
+    Attributes:
+        train, val, test: The three splits.
+        shifted: The test scans once more under each condition, by the name of that split.
+    """
 
     train: Scans
     val: Scans
     test: Scans
+    shifted: Mapping[str, Scans] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, store: Store) -> Splits:
+    def load(cls, store: Store, conditions: Sequence[Shift] = ()) -> Splits:
         """Read a store.
 
         Raises:
             StageError: ``store.empty_split``.
+            ConfigError: ``shift.no_axis``: a condition does not fit the scans.
         """
-        return cls(*(load_split(store, name) for name in ("train", "val", "test")))
+        train, val, test = (load_split(store, name) for name in ("train", "val", "test"))
+        shifted = {
+            condition_split(shift): test.with_x(
+                torch.from_numpy(shift_batch(test.x.numpy(), shift))
+            )
+            for shift in conditions
+        }
+        return cls(train, val, test, shifted)
+
+    def by_name(self) -> dict[str, Scans]:
+        """Every split."""
+        return {"train": self.train, "val": self.val, "test": self.test, **self.shifted}
 
     def prepared_by(self, family: Family[Any], threads: int) -> Splits:
         """The splits with ``x`` prepared by this family."""
         with pinned_threads(threads):
-            return Splits(*(scans.with_x(family.prepare(scans.x)) for scans in vars(self).values()))
+            return self._with({n: family.prepare(scans.x) for n, scans in self.by_name().items()})
 
     def inputs(self) -> Inputs:
         """``x`` of each split."""
-        return {split: scans.x.numpy() for split, scans in vars(self).items()}
+        return {split: scans.x.numpy() for split, scans in self.by_name().items()}
 
     def with_inputs(self, inputs: Inputs) -> Splits:
         """The splits with these ``x``, which are not copied; they may be read-only."""
         with warnings.catch_warnings():
             # torch has no tensors that are read-only; families do not write to their scans
             warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
-            tensors = {split: torch.from_numpy(x) for split, x in inputs.items()}
-        return Splits(
-            **{split: scans.with_x(tensors[split]) for split, scans in vars(self).items()}
-        )
+            return self._with({split: torch.from_numpy(x) for split, x in inputs.items()})
+
+    def _with(self, x: Mapping[str, Tensor]) -> Splits:
+        known = {name: scans.with_x(x[name]) for name, scans in self.by_name().items()}
+        return Splits(known.pop("train"), known.pop("val"), known.pop("test"), known)
+
+
+def condition_split(shift: Shift) -> str:
+    """What the test scans under this condition are called among the splits."""
+    return f"test/{shift}"
 
 
 def arithmetic(threads: int) -> dict[str, str]:
@@ -107,7 +133,7 @@ def fit_cell(
     progress: Progress = silent,
     checkpoints: Checkpoints | None = None,
 ) -> CellResult:
-    """Fit ``family`` on the cell's patients and predict every validation and test scan.
+    """Fit ``family`` on the cell's patients; predict every validation, test and shifted scan.
 
     The scans that it was fitted on are predicted last, for their scores only: how much better they
     are than those on test scans is what the fit has learnt by heart.
@@ -129,12 +155,14 @@ def fit_cell(
         fit = family.fit(train, chosen_on, progress, checkpoints)
         fitted = time.monotonic()
         val, test = (family.predict_proba(scans.x) for scans in (prepared.val, prepared.test))
+        shifted = {n: family.predict_proba(scans.x) for n, scans in prepared.shifted.items()}
         predicted = time.monotonic()
         on_train = score(family.task, train.target, family.predict_proba(train.x))
         scored = time.monotonic()
     return CellResult(
         val=val,
         test=test,
+        shifted=shifted,
         train=on_train,
         history=fit.history,
         chosen=fit.chosen,

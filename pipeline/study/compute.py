@@ -60,6 +60,7 @@ def compute(
         checkpoints=checkpoints,
         families=plan.families,
         threads=plan.config.threads,
+        conditions=plan.config.conditions,
     )
     needs = _needs(plan)
     with _signals() as signals:
@@ -124,7 +125,9 @@ class _Left:
 
 def _needs(plan: Plan) -> Mapping[tuple[str, int], Preparation | None]:
     return {
-        (name, seed): preparation(name, config, seed, plan.store_digest, plan.arithmetic)
+        (name, seed): preparation(
+            *(name, config, seed, plan.store_digest, plan.arithmetic), plan.config.conditions
+        )
         for name, config in plan.families.items()
         for seed in plan.seeds
     }

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from data_prep.config import Config, config_name
 from pipeline.families import FamilyVariant
 from pipeline.metrics import within_range
+from pipeline.shifts import Shift
 
 MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
 METRIC_WORDS: Final[dict[str, str]] = {
@@ -60,6 +61,8 @@ class StudyConfig(Config):
             part of the cell's key and does not follow the machine.
         targets: Scores of ``metric`` whose first size is reported.
         release: How the family to release is chosen.
+        conditions: Shifts of the test scans, under each of which every cell is scored once more, as
+            a split of its own (``test/shift 4 px``); nothing is chosen by it.
         resamples: Bootstrap resamples of every interval.
         level: Coverage that intervals aim at.
     """
@@ -74,10 +77,11 @@ class StudyConfig(Config):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     targets: tuple[float, ...] = ()
     release: ReleaseRule = ReleaseRule()
+    conditions: tuple[Shift, ...] = ()
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
-    @field_validator("families", "sizes")
+    @field_validator("families", "sizes", "conditions")
     @classmethod
     def _differ(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         twice = next((value for n, value in enumerate(values) if value in values[:n]), None)

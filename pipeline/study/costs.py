@@ -121,7 +121,7 @@ class _Samples:
     @classmethod
     def read(cls, plan: Plan, store: Store) -> _Samples:
         rows = {split: store.rows(split) for split in ("train", "val", "test")}
-        predicted = len(rows["val"]) + len(rows["test"])
+        predicted = len(rows["val"]) + len(rows["test"]) * (1 + len(plan.config.conditions))
         return cls(
             train=load_rows(store, _of_each_class(rows["train"], _TRIED_SCANS)),
             few=load_rows(store, _of_each_class(rows["val"], _FEW_SCANS)),

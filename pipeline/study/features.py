@@ -6,15 +6,17 @@ They are kept on disk while a study runs, so that every worker and every resumed
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from data_prep.files import digest, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from data_prep.stage import medcurve_version
 from pipeline.families import FAMILIES, FamilyConfig
+from pipeline.shifts import Shift
 from pipeline.study.cell import Inputs
 from pipeline.study.grid import RESULT_VERSION
 
@@ -59,7 +61,7 @@ class Preparation:
         return loaded
 
     def _features(self, folder: Path, split: str) -> Path:
-        return folder / f"{self.key}-{split}.npy"
+        return folder / f"{self.key}-{quote(split, safe='')}.npy"
 
     def _record(self, folder: Path) -> Path:
         return folder / f"{self.key}.json"
@@ -71,6 +73,7 @@ def preparation(
     seed: int,
     store_digest: str,
     arithmetic: Mapping[str, str],
+    conditions: Sequence[Shift] = (),
 ) -> Preparation | None:
     """The preparation that a family with this seed needs; None where it takes raw scans."""
     family = FAMILIES[config.family]
@@ -85,5 +88,6 @@ def preparation(
         "seed": seed,
         "store": store_digest,
         "arithmetic": dict(arithmetic),
+        "conditions": [shift.model_dump(mode="json") for shift in conditions],
     }
     return Preparation(name, seed, digest(content))

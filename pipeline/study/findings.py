@@ -15,6 +15,7 @@ from data_prep.store import Store
 from pipeline.dataset import targets
 from pipeline.delong import auc_parts
 from pipeline.metrics import METRICS, resample, score
+from pipeline.study.cell import condition_split
 from pipeline.study.comparison import Difference, Reach, Trend, differences, reaches, trends
 from pipeline.study.components import (
     Decomposed,
@@ -101,6 +102,7 @@ def find(
     """Score every finished cell, put intervals around what follows and say what it means."""
     config, families = plan.config, list(plan.families)
     splits = {name: _split(store, name) for name in ("val", "test")}
+    splits |= {condition_split(shift): splits["test"] for shift in config.conditions}
     draws = Draws.of(config.subsets, config.seeds, config.resamples, config.seed)
     truth = _truth(plan, splits["test"], draws)
     done = defaultdict(list)
@@ -190,7 +192,7 @@ def _score_place(
     cells = []
     for entry in entries:
         replicate = entry.cell.subset, entry.cell.seed - config.seed
-        rows = dict(zip(splits, journal.probabilities(entry), strict=True))
+        rows = journal.by_split(entry)
         p[replicate] = rows["test"]
         auc = auc_parts(plan.task, test.target, rows["test"], test.patient_ids)
         parts[replicate] = auc.patients
@@ -205,7 +207,8 @@ def _score_place(
         scores["train"] = {name: _number(value) for name, value in entry.train.items()}
         for metric, value in scores["train"].items():
             values[Where(*place, "train", metric)][replicate] = value
-        cells.append(ScoredCell(entry.cell, entry.key, **scores))
+        own = {name: scores[name] for name in ("train", "val", "test")}
+        cells.append(ScoredCell(entry.cell, entry.key, **own))
     share, largest = place[1] / plan.train_patients, place[1] == plan.sizes[-1]
     return _Scored(
         replicates={

@@ -143,12 +143,14 @@ def make_plan(
                 chosen = train.scans_of(order[:size])
                 choosing = _validation(config, val, size / train.count, subset)
                 draws[size, subset] = _Draw.of(rows["train"], rows["val"], chosen, choosing)
-    common = {
+    common: dict[str, object] = {
         "version": RESULT_VERSION,
         "medcurve": medcurve_version(),
         "store": store.digest,
         "arithmetic": dict(arithmetic),
     }
+    if config.conditions:
+        common["conditions"] = [shift.model_dump(mode="json") for shift in config.conditions]
     return Plan(
         config=config,
         families=dict(families),

@@ -35,6 +35,7 @@ class CellResult:
     Attributes:
         val: (N, n_classes) probabilities of every validation scan, in store order.
         test: (N, n_classes) of every test scan.
+        shifted: The same of the test scans under each condition, by the name of that split.
         train: Name -> metric on the scans that the cell was fitted on; NaN where undefined.
         history: Name -> one value per epoch.
         chosen: Name -> what validation chose.
@@ -46,6 +47,7 @@ class CellResult:
 
     val: Floats
     test: Floats
+    shifted: Mapping[str, Floats] = field(default_factory=dict)
     train: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, list[float]] = field(default_factory=dict)
     chosen: Mapping[str, float] = field(default_factory=dict)
@@ -107,7 +109,7 @@ class Journal:
             content |= {"status": "failed", **vars(result)}
         else:
             # safetensors writes memory as it lies: a transposed array would come back another one
-            rows = {"val": result.val, "test": result.test}
+            rows = {"val": result.val, "test": result.test, **result.shifted}
             data = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in rows.items()})
             write_bytes(self._probabilities(key), data)
             content |= {
@@ -169,8 +171,16 @@ class Journal:
         Raises:
             StudyError: ``study.damaged_cell``.
         """
-        arrays = safetensors.numpy.load(self._read_sealed(entry.key, entry.result_sha256))
+        arrays = self.by_split(entry)
         return arrays["val"], arrays["test"]
+
+    def by_split(self, entry: Entry) -> dict[str, Floats]:
+        """The probabilities of a cell that is done, of each split that it predicted.
+
+        Raises:
+            StudyError: ``study.damaged_cell``.
+        """
+        return safetensors.numpy.load(self._read_sealed(entry.key, entry.result_sha256))
 
     def _read_sealed(self, key: str, expected: str) -> bytes:
         path = self._probabilities(key)

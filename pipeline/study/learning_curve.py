@@ -40,7 +40,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Where:
-    """What a score is of: a family at a size, on ``train``, ``val`` or ``test``, by a metric."""
+    """What a score is of: a family at a size, on a split (``train``, ``val``, ``test``, or
+    ``test/...``: under a condition), by a metric.
+    """
 
     family: str
     size: int

@@ -187,7 +187,7 @@ class _Crew:
         worker = Worker.open(setup)
         if setup.checkpoints is not None:
             setup.checkpoints.mkdir(parents=True, exist_ok=True)  # how nodes know that they see it
-        bare = worker.raw.with_inputs({split: np.empty(0) for split in vars(worker.raw)})
+        bare = worker.raw.with_inputs({split: np.empty(0) for split in worker.raw.by_name()})
         self._arguments = ray.put((setup, worker.task, bare)), ray.put(worker.raw.inputs())
         self._features: dict[str, Any] = {}
         self._members: list[_Member] = []

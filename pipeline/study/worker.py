@@ -19,6 +19,7 @@ from data_prep.task import Task
 from pipeline.checkpoint import Checkpoints
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
+from pipeline.shifts import Shift
 from pipeline.study.cell import BuildFamily, Splits, fit_cell
 from pipeline.study.features import Preparation
 from pipeline.study.grid import PlannedCell
@@ -36,6 +37,7 @@ class Setup:
         families: Config of each family by name.
         threads: Threads of one cell.
         build: Makes a family from its config.
+        conditions: Under which test scans are predicted once more.
     """
 
     store: Path
@@ -44,6 +46,7 @@ class Setup:
     families: Mapping[str, FamilyConfig]
     threads: int
     build: BuildFamily = build_family
+    conditions: tuple[Shift, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,7 @@ class Worker:
     def open(cls, setup: Setup) -> Worker:
         """Load the store; its digests were checked by whoever started the workers."""
         store = Store.open(setup.store, verify=False)
-        return cls(setup=setup, raw=Splits.load(store), task=store.task)
+        return cls(setup=setup, raw=Splits.load(store, setup.conditions), task=store.task)
 
     def answer(self, job: Job) -> Answer:
         """Do a job; an error becomes a ``Failure``, so that the other cells go on."""

@@ -246,7 +246,8 @@ def _family_run(
     metrics = list(_tradeoff(results, family))  # the UI's table keeps this order
     for point in sorted(results["points"], key=lambda point: point["split"]):
         if point["family"] == family:
-            metrics += _with_ends(f"{point['split']}_{point['metric']}", point, "mean")
+            name = f"{point['split']}_{point['metric']}".replace(",", "")  # MLflow takes no comma
+            metrics += _with_ends(name, point, "mean")
     fits = defaultdict(list)
     for cell in mine:
         if cell["status"] == "done":

@@ -1,0 +1,110 @@
+"""Test scans under conditions: a split of its own in everything that a study says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_study import open_store, write_store
+
+from data_prep.errors import ConfigError
+from pipeline.families import build_family
+from pipeline.shifts import Shift
+from pipeline.study.cell import Splits, arithmetic
+from pipeline.study.config import StudyConfig
+from pipeline.study.findings import find
+from pipeline.study.grid import make_plan
+from pipeline.study.journal import CELLS, Journal
+from pipeline.study.learning_curve import Where
+from pipeline.study.plan import open_plan, read_families
+from pipeline.study.run import run_study
+from pipeline.tracking.records import read_study
+
+CONDITIONS = [{"kind": "bias", "amount": 0.0}, {"kind": "shift", "amount": 2, "axes": [0, 1]}]
+SAME, MOVED = "test/bias 0 of the range", "test/shift 2 px axis 0, 1"
+RANDOM = {
+    "name": "features",
+    "like": "random_features",
+    "params": {"filters": 8, "sizes": [3], "pyramid": [1]},
+}
+
+
+def study(conditions: list[dict[str, Any]] = CONDITIONS) -> StudyConfig:
+    """Two families, one of which prepares its scans."""
+    return StudyConfig.model_validate(
+        {
+            "families": ["linear", RANDOM],
+            "sizes": ["all"],
+            "subsets": 1,
+            "resamples": 100,
+            "conditions": conditions,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with conditions, run in a process of its own; its store lies beside it."""
+    folder = tmp_path_factory.mktemp("conditions")
+    write_store(folder / "store")
+    run_study(study(), folder / "store", folder / "study")
+    return folder
+
+
+def test_each_condition_has_a_point_of_the_curve(finished: Path) -> None:
+    plan, store = open_plan(study(), finished / "store")
+    journal = Journal(finished / "study" / CELLS)
+    entries = [entry for cell in plan.cells if (entry := journal.read(cell.key))]
+    points = find(plan, store, journal, entries, lambda done, total: None).curves.points
+
+    for family in ("linear", "features"):
+        test, same, moved = (
+            points[Where(family, 24, split, "brier")] for split in ("test", SAME, MOVED)
+        )
+        assert (same.mean, same.low, same.high) == (test.mean, test.low, test.high)
+        assert moved.mean != test.mean
+
+
+def test_what_is_journaled_is_the_familys_answer_to_shifted_scans(finished: Path) -> None:
+    plan, store = open_plan(study(), finished / "store")
+    journal = Journal(finished / "study" / CELLS)
+    shift = Shift.model_validate(CONDITIONS[1])
+    for planned in plan.cells:
+        entry = journal.read(planned.key)
+        assert entry is not None
+        raw = Splits.load(store, [shift])
+        family = build_family(plan.families[planned.cell.family], store.task, (1, 4, 4), 0)
+        seen = raw.prepared_by(family, 1)
+        family.fit(seen.train, seen.val)
+        expected = family.predict_proba(seen.shifted[MOVED].x)
+        np.testing.assert_array_equal(journal.by_split(entry)[MOVED], expected)
+
+
+def test_mlflow_gets_a_curve_of_each_condition(finished: Path) -> None:
+    _, run = read_study(finished / "study")
+    names = {point.name for point in run.children[0].metrics}
+    assert {"test_auc", "test/shift 2 px axis 0 1_auc"} <= names
+
+
+def test_conditions_decide_a_cells_key_and_their_absence_does_not(tmp_path: Path) -> None:
+    store = open_store(write_store(tmp_path / "store"))
+
+    def keys(conditions: list[dict[str, Any]]) -> set[str]:
+        config = study(conditions)
+        families = read_families(config.families)
+        return {cell.key for cell in make_plan(config, families, store, arithmetic(1)).cells}
+
+    assert not keys(CONDITIONS) & keys([])
+    assert keys(CONDITIONS) == keys(list(CONDITIONS))
+
+
+def test_an_axis_that_scans_do_not_have_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "store")
+    with pytest.raises(ConfigError, match="the scans have 2 axes"):
+        run_study(
+            study([{"kind": "shift", "amount": 1, "axes": [2]}]),
+            tmp_path / "store",
+            tmp_path / "study",
+        )
