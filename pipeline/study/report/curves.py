@@ -136,7 +136,10 @@ def other_metrics_section(results: Record) -> Section | None:
     )
     return Section(
         "The other metrics",
-        sentences=("Brier score and log loss are losses: lower is better.",),
+        sentences=(
+            "Brier score and log loss are losses: lower is better. Intervals are for other draws "
+            "from these training patients; what limits each family is told for others as well.",
+        ),
         legend=tuple((name, look(at)[0], "") for at, name in enumerate(families)),
         figures=(
             Figure(

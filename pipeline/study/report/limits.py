@@ -58,6 +58,7 @@ def limit_section(results: Record) -> Section | None:
             "Expected squared loss (Brier score) of one fit on the test scans, taken apart. Bias "
             "is what stays however the training patients and the seed fall; variance is what they "
             f"change. {floor}",
+            _sum(results, noisy),
         ),
         legend=tuple(entries),
         figures=(
@@ -71,6 +72,23 @@ def limit_section(results: Record) -> Section | None:
         ),
         tables=(_table(results, found), *_gap_table(results)),
         files=(DECOMPOSITION, VERDICTS),
+    )
+
+
+def _sum(results: Record, noisy: bool) -> str:
+    """Why the sum of the terms has another interval than the Brier score of the curves."""
+    patients = results["patients"]["train"]
+    what = (
+        "expected over the labels that the scans could have had, where the Brier score of the "
+        "other tables is of those that they have"
+        if noisy
+        else "which other tables of this page have as well"
+    )
+    return (
+        f"The sum is the mean Brier score, {what}. Its interval here, like those of bias and "
+        f"variance, is also for other training patients than these {patients}, which draws near "
+        f"the full size have mostly in common; in the other tables intervals are for other draws "
+        f"from these {patients}, and so narrower."
     )
 
 
