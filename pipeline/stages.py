@@ -241,8 +241,11 @@ def cost_stage(
         [(name, str(cells), duration(s) if cells else "–") for name, cells, s in found.families],
     )
     standing = f", {found.standing} of them stand in the journal" if found.standing else ""
+    if not any(cells for _, cells, _ in found.families):
+        say(f"{found.cells} cells{standing}; nothing is to be computed (nothing was written)")
+        return
     with _engine(ray, processes, config.threads) as (_, count):
-        clock = sum(seconds for _, _, seconds in found.families) / count
+        clock = found.on_the_clock(count)
     say(
         f"{found.cells} cells{standing}; about {duration(clock)} on {count} "
         f"{'process' if count == 1 else 'processes'} (nothing was written)"

@@ -14,7 +14,7 @@ from typing import Final
 from data_prep.store import Store
 from pipeline.dataset import targets
 from pipeline.metrics import score
-from pipeline.study.costs import Costs, estimate_costs
+from pipeline.study.costs import Costs, Features, estimate_costs
 from pipeline.study.engine import run_local
 from pipeline.study.errors import StudyStoppedError
 from pipeline.study.features import Preparation, preparation
@@ -51,7 +51,7 @@ def compute(
     truth = targets(store.task, [row.target for row in store.rows("val")])
     left = None
     if len(missing) > 1:
-        left = _Left(estimate_costs(plan, store, entries), missing, workers)
+        left = _Left(estimate_costs(plan, store, entries, missing), missing, workers)
         watcher.expect(left.seconds)
     checkpoints = out / CHECKPOINTS
     setup = Setup(
@@ -105,19 +105,22 @@ class _Left:
     def __init__(self, costs: Costs, missing: list[PlannedCell], workers: int) -> None:
         self._costs, self._workers = costs, min(workers, len(missing))
         self._missing = {planned.key: planned for planned in missing}
-        self._ready: set[tuple[str, int]] = set()
+        self._ready: set[Features] = set()
         self._expected = self._taken = 0.0
+        self._start = costs.start
 
     @property
     def seconds(self) -> float:
-        """On the clock."""
+        """On the clock, until results and report are written."""
         pace = self._taken / self._expected if self._expected > 0 else 1.0
-        return pace * self._costs.left(self._missing.values(), self._ready) / self._workers
+        cells = pace * self._costs.left(self._missing.values(), self._ready) / self._workers
+        return self._start + cells + self._costs.results
 
     def book(self, planned: PlannedCell, result: CellResult | Failure) -> None:
         """A cell is done."""
         del self._missing[planned.key]
-        self._ready.add((planned.cell.family, planned.cell.seed))
+        self._ready.add(self._costs.features(planned))
+        self._start = 0.0  # of the workers, which are there by now
         if isinstance(result, CellResult):
             self._expected += self._costs.of_cells[planned.key]
             self._taken += sum(result.seconds.values())

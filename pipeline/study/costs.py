@@ -6,21 +6,33 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, zip_longest
 from statistics import median
 from typing import Any, Final
 
+import numpy as np
+
 from data_prep.store import IndexRow, Store
-from pipeline.dataset import Scans, load_rows
+from pipeline.dataset import Scans, load_rows, targets
 from pipeline.families import FAMILIES, FamilyConfig, build_family
-from pipeline.families.base import Family
+from pipeline.families.base import Family, FamilyError
+from pipeline.metrics import resample
 from pipeline.study.cell import pinned_threads
+from pipeline.study.features import seed_of_features
 from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.journal import Entry
 from pipeline.training import TrainConfig
 
 _TRIED_SCANS: Final = 48  # enough for the pace of a batch; features of volumes are dear
 _FEW_SCANS: Final = 16
+# Measured, of processor time: a worker imports torch and scikit-learn; drawing the report's figures
+# takes about as long for a study of 612 cells as for one of ten.
+_START_S: Final = 3.5
+_REPORT_S: Final = 3.0
+
+
+Features = tuple[str, int]  # of a family, and the seed that decides them
 
 
 @dataclass(frozen=True)
@@ -28,30 +40,43 @@ class Costs:
     """Seconds of one process.
 
     Attributes:
-        of_cells: Key of a cell -> fit and prediction.
+        of_cells: Key of a cell that is missing -> fit and prediction.
         of_features: Family -> features of all scans for one seed, of families that have them
             worked out once.
+        families: Config of each family.
+        start: Until a worker is ready for its first cell.
+        results: Of the results and the report, when all cells are computed.
     """
 
     of_cells: Mapping[str, float]
     of_features: Mapping[str, float]
+    families: Mapping[str, FamilyConfig]
+    start: float
+    results: float
 
-    def left(self, cells: Iterable[PlannedCell], ready: Collection[tuple[str, int]] = ()) -> float:
+    def features(self, planned: PlannedCell) -> Features:
+        """Which features a cell needs, should its family have any."""
+        cell = planned.cell
+        return cell.family, seed_of_features(self.families[cell.family], cell.seed)
+
+    def left(self, cells: Iterable[PlannedCell], ready: Collection[Features] = ()) -> float:
         """Seconds that these cells take, with the features that they need.
 
         Args:
             cells: To be computed.
-            ready: (family, seed) whose features are there.
+            ready: Features that are there.
         """
         cells = list(cells)
-        features = {(planned.cell.family, planned.cell.seed) for planned in cells} - set(ready)
+        features = {self.features(planned) for planned in cells} - set(ready)
         return sum(self.of_cells[planned.key] for planned in cells) + sum(
             self.of_features.get(family, 0.0) for family, _ in features
         )
 
 
-def estimate_costs(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> Costs:
-    """How long every cell of a study takes.
+def estimate_costs(
+    plan: Plan, store: Store, entries: Mapping[str, Entry], missing: Iterable[PlannedCell]
+) -> Costs:
+    """How long the missing cells of a study take.
 
     A family with cells in the journal takes as long for its work as those did (their median). Any
     other is tried: two fits with as little training as shows the pace of a step and what is done
@@ -62,23 +87,30 @@ def estimate_costs(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> Co
         plan: The study.
         store: Where its scans lie.
         entries: What stands in the journal, by key.
+        missing: Cells that are to be computed; of other families nothing is tried.
     """
     samples = _Samples.read(plan, store)
     by_family: dict[str, list[PlannedCell]] = defaultdict(list)
-    for planned in plan.cells:
+    for planned in missing:
         by_family[planned.cell.family].append(planned)
     of_cells: dict[str, float] = {}
     of_features: dict[str, float] = {}
     with pinned_threads(plan.config.threads):
         for name, cells in by_family.items():
             config = plan.families[name]
-            work = build_family(config, plan.task, samples.shape, plan.config.seed).work
-            pace = _known(cells, entries, work, samples.predicted) or _tried(config, plan, samples)
+            try:
+                work = build_family(config, plan.task, samples.shape, plan.config.seed).work
+            except FamilyError:  # of such scans, say
+                of_cells |= {one.key: 0.0 for one in cells}
+                continue
+            known = _known(plan, name, entries, work, samples.predicted)
+            pace = known or _tried(config, plan, samples)
             of_cells |= {
                 one.key: pace.of(work(len(one.train)), samples.predicted, one) for one in cells
             }
             of_features[name] = _features(config, plan, samples)
-    return Costs(of_cells, of_features)
+        scoring = len(plan.cells) * _scoring(plan, store)
+    return Costs(of_cells, of_features, plan.families, _START_S, _REPORT_S + scoring)
 
 
 @dataclass(frozen=True)
@@ -140,15 +172,16 @@ def _of_each_class(rows: list[IndexRow], count: int) -> list[IndexRow]:
 
 
 def _known(
-    cells: Iterable[PlannedCell],
+    plan: Plan,
+    family: str,
     entries: Mapping[str, Entry],
     work: Callable[[int], float],
     predicted: int,
 ) -> _Pace | None:
     done = [
         (entries[one.key].seconds, work(len(one.train)))
-        for one in cells
-        if one.key in entries and entries[one.key].failure is None
+        for one in plan.cells
+        if one.cell.family == family and one.key in entries and entries[one.key].failure is None
     ]
     if not done:
         return None
@@ -200,6 +233,20 @@ def _features(config: FamilyConfig, plan: Plan, samples: _Samples) -> float:
     except Exception:  # as above
         return 0.0
     return each * samples.scans
+
+
+def _scoring(plan: Plan, store: Store) -> float:
+    """Seconds that the results take for one cell: its scores of every resample of the patients."""
+    rng = np.random.default_rng(plan.config.seed)
+    each = 0.0
+    for name in ("val", "test"):
+        rows = store.rows(name)
+        probability = rng.dirichlet(np.ones(plan.task.n_classes), len(rows))
+        target = targets(plan.task, [row.target for row in rows])
+        patients = np.array([row.patient_id for row in rows], dtype=np.str_)
+        n = plan.config.resamples
+        each += _seconds(partial(resample, plan.task, target, probability, patients, resamples=n))
+    return each
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -67,6 +67,11 @@ class Preparation:
         return folder / f"{self.key}.json"
 
 
+def seed_of_features(config: FamilyConfig, seed: int) -> int:
+    """The seed that decides a family's features; 0 where the same ones serve every seed."""
+    return seed if FAMILIES[config.family].seeded_prepare else 0
+
+
 def preparation(
     name: str,
     config: FamilyConfig,
@@ -76,11 +81,9 @@ def preparation(
     conditions: Sequence[Shift] = (),
 ) -> Preparation | None:
     """The preparation that a family with this seed needs; None where it takes raw scans."""
-    family = FAMILIES[config.family]
-    if not family.prepares(config.params):
+    if not FAMILIES[config.family].prepares(config.params):
         return None
-    if not family.seeded_prepare:
-        seed = 0  # the same features serve every seed
+    seed = seed_of_features(config, seed)
     content = {
         "version": RESULT_VERSION,
         "medcurve": medcurve_version(),

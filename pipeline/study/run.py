@@ -144,11 +144,19 @@ class StudyCost:
         cells: Of the grid.
         standing: Of these, in the journal.
         families: Name, cells to compute, and the seconds that they take one process.
+        besides: Seconds besides, however many processes there are: their start, results and report.
     """
 
     cells: int
     standing: int
     families: tuple[tuple[str, int, float], ...]
+    besides: float
+
+    def on_the_clock(self, workers: int) -> float:
+        """Seconds that so many processes take; 0 where there is nothing to be computed."""
+        cells = sum(count for _, count, _ in self.families)
+        work = sum(seconds for _, _, seconds in self.families)
+        return work / min(workers, cells) + self.besides if cells else 0.0
 
 
 def cost_of_study(
@@ -164,12 +172,15 @@ def cost_of_study(
     entries = _journaled(plan, Journal(out / CELLS), Watcher())
     missing = _missing(plan, entries, only)
     _check_files(plan, missing)
-    costs = estimate_costs(plan, store, entries)
-    families = []
-    for family in [name for name in plan.families if not only or name in only]:
+    families = [name for name in plan.families if not only or name in only]
+    if not missing:
+        return StudyCost(len(plan.cells), len(entries), tuple((f, 0, 0.0) for f in families), 0.0)
+    costs = estimate_costs(plan, store, entries, missing)
+    rows = []
+    for family in families:
         of_family = [planned for planned in missing if planned.cell.family == family]
-        families.append((family, len(of_family), costs.left(of_family)))
-    return StudyCost(len(plan.cells), len(entries), tuple(families))
+        rows.append((family, len(of_family), costs.left(of_family)))
+    return StudyCost(len(plan.cells), len(entries), tuple(rows), costs.start + costs.results)
 
 
 def _missing(plan: Plan, entries: Collection[str], only: Collection[str]) -> list[PlannedCell]:

@@ -15,6 +15,7 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.costs import estimate_costs
 from pipeline.study.grid import Plan, make_plan
 from pipeline.study.journal import Entry, Failure
+from pipeline.study.run import StudyCost
 from pipeline.training import TrainConfig
 
 
@@ -37,7 +38,7 @@ def entry(plan: Plan, number: int, fit: float, failure: Failure | None = None) -
 def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
     plan = plan_of(store, "prior")
     first = entry(plan, 0, 3.0)
-    found = estimate_costs(plan, open_store(store), {first.key: first})
+    found = estimate_costs(plan, open_store(store), {first.key: first}, plan.cells)
     for planned in plan.cells:  # prior's work grows with its scans, two a patient
         predicted = 0.5 * (1 + len(planned.train) / 52)  # of validation and test scans 52 in all
         assert found.of_cells[planned.key] == pytest.approx(
@@ -51,7 +52,7 @@ def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
 def test_a_failed_cell_sets_no_pace(store: Path) -> None:
     plan = plan_of(store, "linear")
     failed = entry(plan, 0, 1e6, Failure("family.refuses", "no"))
-    found = estimate_costs(plan, open_store(store), {failed.key: failed})
+    found = estimate_costs(plan, open_store(store), {failed.key: failed}, plan.cells)
     assert 0 < max(found.of_cells.values()) < 1e3
 
 
@@ -75,10 +76,11 @@ def test_a_network_is_tried_in_brief(
     """Seconds of 4 steps, and of what is done once, from fits of 4 and of 8 steps."""
     clock = iter([0.0, short, 10.0, 10.0, 20.0, 20.0 + long])  # a fit, a prediction, a fit
     monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(costs_module, "_scoring", lambda *_: 0.0)
     plan = plan_of(store, "mlp", (32, 60))
     training = plan.families["mlp"].params.training
     assert training is not None
-    found = estimate_costs(plan, open_store(store), {})
+    found = estimate_costs(plan, open_store(store), {}, plan.cells)
     for planned in plan.cells:
         n = len(planned.train)
         share = training.scans_seen(n) / training.brief().scans_seen(48)
@@ -89,10 +91,11 @@ def test_the_looks_at_validation_are_counted(store: Path, monkeypatch: pytest.Mo
     """Each of the epochs predicts all validation scans; a brief fit looks at few of them once."""
     clock = iter([0.0, 1.5, 10.0, 11.5, 20.0, 21.5])  # the brief fits take their one look
     monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(costs_module, "_scoring", lambda *_: 0.0)
     plan = plan_of(store, "mlp", (32,))
     training = plan.families["mlp"].params.training
     assert training is not None
-    found = estimate_costs(plan, open_store(store), {})
+    found = estimate_costs(plan, open_store(store), {}, plan.cells)
     for planned in plan.cells:
         steps = 0.75 * training.scans_seen(len(planned.train)) / training.brief().scans_seen(48)
         seen = 52 + len(planned.train) + training.epochs * len(planned.val)
@@ -106,18 +109,64 @@ def test_small_batches_are_tried_with_steps_of_two_numbers() -> None:
     assert training.brief(2 * steps).scans_seen(48) == 2 * training.brief().scans_seen(48)
 
 
-def test_features_are_paid_for_once_a_seed(store: Path) -> None:
-    plan = plan_of(store, "filterbank")
-    found = estimate_costs(plan, open_store(store), {})
-    features = found.of_features["filterbank"]
+def drawn(place: Path) -> str:
+    """Random filters that fit the store's small scans."""
+    path = place / "random_features.yaml"
+    path.write_text("family: random_features\nparams: {filters: 8, sizes: [3]}\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(("family", "times"), [("filterbank", 1), ("random_features", 2)])
+def test_features_are_paid_for_as_often_as_they_are_worked_out(
+    store: Path, tmp_path: Path, family: str, times: int
+) -> None:
+    """Once a seed, and once for all seeds where no seed changes them."""
+    file = family if times == 1 else drawn(tmp_path)
+    config = StudyConfig(families=(family,), sizes=(10, 20), subsets=2, seeds=2)
+    plan = make_plan(config, {family: load_family_config(file)}, open_store(store), {})
+    found = estimate_costs(plan, open_store(store), {}, plan.cells)
+    features = found.of_features[family]
     assert features > 0
     cells = sum(found.of_cells[planned.key] for planned in plan.cells)
-    assert found.left(plan.cells) == pytest.approx(cells + 2 * features)
-    ready = [("filterbank", seed) for seed in plan.seeds]
+    assert found.left(plan.cells) == pytest.approx(cells + times * features)
+    ready = {found.features(planned) for planned in plan.cells}
+    assert len(ready) == times
     assert found.left(plan.cells, ready) == pytest.approx(cells)
-    assert estimate_costs(plan_of(store, "linear"), open_store(store), {}).of_features == {
-        "linear": 0.0
-    }
+
+
+def test_a_family_without_features_pays_for_none(store: Path) -> None:
+    plan = plan_of(store, "linear")
+    found = estimate_costs(plan, open_store(store), {}, plan.cells)
+    assert found.of_features == {"linear": 0.0}
+
+
+def test_only_what_is_missing_is_tried(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = StudyConfig(families=("prior", "linear"), sizes=(10,), subsets=2)
+    families = {name: load_family_config(name) for name in config.families}
+    plan = make_plan(config, families, open_store(store), {})
+    monkeypatch.setattr("pipeline.families.linear.Linear.fit", lambda *_: pytest.fail("was tried"))
+    missing = [planned for planned in plan.cells if planned.cell.family == "prior"]
+    found = estimate_costs(plan, open_store(store), {}, missing)
+    assert found.of_cells.keys() == {planned.key for planned in missing}
+
+
+def test_start_and_results_are_counted_as_well(store: Path) -> None:
+    """Results take longer for more resamples, and for more cells."""
+    few, many = (
+        estimate_costs(plan, open_store(store), {}, plan.cells[:1]).results
+        for plan in (
+            make_plan(
+                StudyConfig(families=("prior",), sizes=(10,), subsets=2, resamples=resamples),
+                {"prior": load_family_config("prior")},
+                open_store(store),
+                {},
+            )
+            for resamples in (100, 20_000)
+        )
+    )
+    assert 1 < few < many
+    cost = StudyCost(cells=9, standing=0, families=(("prior", 2, 8.0), ("knn", 1, 4.0)), besides=5)
+    assert [cost.on_the_clock(workers) for workers in (1, 2, 3, 16)] == [17, 11, 9, 9]
 
 
 def test_a_family_that_cannot_be_tried_stops_nothing(
@@ -128,7 +177,13 @@ def test_a_family_that_cannot_be_tried_stops_nothing(
 
     monkeypatch.setattr("pipeline.families.linear.Linear.fit", refuse)
     plan = plan_of(store, "linear")
-    assert set(estimate_costs(plan, open_store(store), {}).of_cells.values()) == {0.0}
+    assert set(estimate_costs(plan, open_store(store), {}, plan.cells).of_cells.values()) == {0.0}
+
+
+def test_a_family_that_refuses_the_scans_stops_nothing(store: Path) -> None:
+    plan = plan_of(store, "random_features")  # whose filters are wider than these scans
+    found = estimate_costs(plan, open_store(store), {}, plan.cells)
+    assert found.left(plan.cells) == 0
 
 
 def test_few_scans_of_every_class_are_tried(store: Path) -> None:

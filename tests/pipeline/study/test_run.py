@@ -140,7 +140,7 @@ def test_a_study_says_what_it_found_and_leaves_a_whole_stage(
     assert len(notes.cells) == 10
     assert all(score is not None and 0 <= score <= 1 for score in notes.scores)
     assert notes.left[0] > 0
-    assert notes.left[-1] == 0
+    assert 0 < notes.left[-1] < notes.left[0]  # the results are still to be written
     assert found.sentences[0].startswith("The test split has 16 patients, 8 of them with 'healthy'")
     assert found.sentences[1].startswith("At 24 patients")
     assert any("strict is released" in s or "linear is released" in s for s in found.sentences)

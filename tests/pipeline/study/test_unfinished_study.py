@@ -184,6 +184,13 @@ def test_a_kill_before_the_results_were_written_is_told(place: Path) -> None:
     assert str(standing).startswith("all 6 cells are computed, their results are not yet written;")
 
 
+def test_a_dry_run_says_that_nothing_is_to_be_computed(place: Path, said: Said) -> None:
+    stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1)
+    assert "6 cells, 6 of them stand in the journal; nothing is to be computed" in said()
+    stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1, extend=["subsets=3"])
+    assert "8 cells, 6 of them stand in the journal; about 7 s on 1 process (" in said()
+
+
 def test_a_folder_of_an_earlier_version_has_a_report(place: Path, said: Said) -> None:
     out = workspace_in(place).study("s")
     (out / "study.json").write_text('{"format": "medcurve-study", "version": 2}')
