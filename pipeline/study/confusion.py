@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from data_prep.task import Task
 from pipeline.study.components import Truth
+from pipeline.study.learning_curve import interval
 from pipeline.study.rates import rate
 from pipeline.study.terms import Cells, Floats
 
@@ -54,6 +55,8 @@ class Difficulty:
         right: Scans that every fit gets right (for multi-label: decisions on a scan and label).
         contested: Scans that some get right and some wrong.
         wrong: Scans that every fit gets wrong.
+        right_low, right_high, wrong_low, wrong_high: Intervals over test patients, as if there were
+            as many scans of the class as there are.
     """
 
     family: str
@@ -62,6 +65,10 @@ class Difficulty:
     right: int
     contested: int
     wrong: int
+    right_low: float
+    right_high: float
+    wrong_low: float
+    wrong_high: float
 
 
 def confusion(family: str, size: int, cells: Cells, truth: Truth) -> Iterator[Confusion]:
@@ -95,22 +102,38 @@ def confusion(family: str, size: int, cells: Cells, truth: Truth) -> Iterator[Co
 def difficulty(family: str, size: int, cells: Cells, truth: Truth) -> list[Difficulty]:
     """How one family's fits agree at one size: over all scans, then class by class."""
     share = _share_right(truth.task, truth.target, cells)
-    parts: list[tuple[str, Floats]] = [("", share.ravel())]
+    parts = [("", share, truth.weights)]
     for number, name in enumerate(truth.task.class_names):
-        label = truth.task.is_multi_label
-        mine = share[:, number] if label else share[truth.target == number].ravel()
-        parts.append((name, mine))
-    return [
-        Difficulty(
-            family,
-            size,
-            name,
-            right=int((mine == 1).sum()),
-            contested=int(((mine > 0) & (mine < 1)).sum()),
-            wrong=int((mine == 0).sum()),
+        if truth.task.is_multi_label:
+            parts.append((name, share[:, number : number + 1], truth.weights))
+        else:
+            here = truth.target == number
+            parts.append((name, share[here], truth.weights[here]))
+    found = []
+    for name, mine, weights in parts:
+        right, wrong = (_count(mine == extreme, weights, truth.level) for extreme in (1, 0))
+        found.append(
+            Difficulty(
+                family,
+                size,
+                name,
+                right=int(right[0]),
+                contested=mine.size - int(right[0]) - int(wrong[0]),
+                wrong=int(wrong[0]),
+                right_low=right[1],
+                right_high=right[2],
+                wrong_low=wrong[1],
+                wrong_high=wrong[2],
+            )
         )
-        for name, mine in parts
-    ]
+    return found
+
+
+def _count(chosen: NDArray[np.bool_], weights: Floats, level: float) -> tuple[float, float, float]:
+    """How many of (N, Q) decisions, and the interval of it over test patients."""
+    whole = weights.sum(axis=0)
+    drawn = len(chosen) * (chosen.sum(axis=1) @ weights) / np.where(whole > 0, whole, np.nan)
+    return float(chosen.sum()), *interval(drawn, level)
 
 
 def missed(cells: Cells, truth: Truth) -> NDArray[np.bool_]:

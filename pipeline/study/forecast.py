@@ -43,6 +43,7 @@ POINTS: Final = 4
 FURTHEST: Final = 10.0
 _AHEAD: Final = 2  # crossings and scores are foretold up to this many times the largest size
 _GRID: Final = 400
+_BAND: Final = 7  # sizes from the largest to twice it
 
 Status = Literal["reached below", "reached", "not reachable", "not identifiable"]
 
@@ -148,6 +149,7 @@ class Outlook:
         fitted: Law of each family that has one.
         forecasts: For each target and family.
         ahead: Scores at twice the largest size.
+        band: Scores from the largest size to there.
         backtest: Scores at the larger sizes, from laws that were fitted to the smaller half.
         crossings: Of pairs of families whose laws cross.
     """
@@ -155,6 +157,7 @@ class Outlook:
     fitted: Mapping[str, Fitted]
     forecasts: tuple[Forecast, ...]
     ahead: tuple[Foretold, ...]
+    band: tuple[Foretold, ...]
     backtest: tuple[Foretold, ...]
     crossings: tuple[Crossing, ...]
 
@@ -182,7 +185,7 @@ def outlook(
         level: Of the intervals.
         few_patients: Whether the test patients are too few to settle a crossing.
     """
-    fitted, ahead, backtest = {}, [], []
+    fitted, ahead, band, backtest = {}, [], [], []
     for family in families:
         points = [p for p in curves.curve(family, metric) if not math.isnan(p.mean)]
         if len(points) < POINTS:
@@ -192,7 +195,10 @@ def outlook(
             continue
         law = _fit(family, points, moved)
         fitted[family] = law
-        ahead.append(_foretell(law, _AHEAD * points[-1].size, level))
+        largest = points[-1].size
+        ahead.append(_foretell(law, _AHEAD * largest, level))
+        between = np.geomspace(largest, _AHEAD * largest, _BAND).round().astype(int)
+        band += [_foretell(law, size, level) for size in np.unique(between).tolist()]
         backtest += _tested(points, moved, level)
     return Outlook(
         fitted=fitted,
@@ -202,6 +208,7 @@ def outlook(
             for family in families
         ),
         ahead=tuple(ahead),
+        band=tuple(band),
         backtest=tuple(backtest),
         crossings=tuple(
             found

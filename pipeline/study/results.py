@@ -140,7 +140,7 @@ def _outcomes(found: Sequence[Outcomes]) -> dict[str, Any]:
         "reliability": [_json(asdict(one)) for each in found for one in each.bins],
         "calibration": [_json(asdict(each.calibration)) for each in found],
         "confusion": [_json(asdict(one)) for each in found for one in each.confusion],
-        "difficulty": [asdict(one) for each in found for one in each.difficulty],
+        "difficulty": [_json(asdict(one)) for each in found for one in each.difficulty],
         "missed_by_all": missed_by_all([each.missed for each in found]),
     }
 
@@ -159,6 +159,7 @@ def _outlook(outlook: Outlook) -> dict[str, Any]:
         "laws": laws,
         "forecasts": [_json(asdict(one)) for one in outlook.forecasts],
         "ahead": [_json(asdict(one)) for one in outlook.ahead],
+        "band": [_json(asdict(one)) for one in outlook.band],
         "backtest": [_json({**asdict(one), "covered": one.covered}) for one in outlook.backtest],
         "crossings": [_json(asdict(one)) for one in outlook.crossings],
     }
@@ -185,7 +186,8 @@ def _forecast_rows(outlook: Outlook) -> Iterator[dict[str, Any]]:
 
     ``target``: patients for a target score, and the score that the family levels off at;
     ``size``: a score at a number of patients beyond the study, or, with ``measured``, in the
-    back-test; ``crossing``: patients at which ``family`` is overtaken by ``other``.
+    back-test; ``band``: scores from the largest size on to there; ``crossing``: patients at which
+    ``family`` is overtaken by ``other``.
     """
     for one in outlook.forecasts:
         yield {"kind": "target", **asdict(one), "value": one.patients}
@@ -193,6 +195,8 @@ def _forecast_rows(outlook: Outlook) -> Iterator[dict[str, Any]]:
         agrees = "covered" if told.covered else "missed"
         status = "" if math.isnan(told.measured) else agrees
         yield {"kind": "size", **asdict(told), "status": status}
+    for between in outlook.band:
+        yield {"kind": "band", **asdict(between)}
     for met in outlook.crossings:
         status = "settled" if met.settled else "not identifiable"
         pair = {"family": met.leader, "other": met.follower, "status": status}

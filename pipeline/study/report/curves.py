@@ -32,7 +32,7 @@ from pipeline.study.results import COSTS, CURVES, FORECAST
 from pipeline.study.summary import TREND_WORDS
 
 _CROWDED: Final = 3  # more families than this are also shown one by one
-_PANEL: Final = (2.5, 2.0)
+_PANEL: Final = (2.4, 2.0)
 
 
 def learning_curve_section(results: Record) -> Section:
@@ -45,7 +45,7 @@ def learning_curve_section(results: Record) -> Section:
     if several:
         ahead = results["ahead"]
         drawing = learning_curves(
-            points, families, metric, config["targets"], results["laws"], ahead
+            points, families, metric, config["targets"], results["laws"], ahead, results["band"]
         )
     else:
         drawing = scores_at_one_size(points, families, metric, config["targets"])
@@ -57,7 +57,7 @@ def learning_curve_section(results: Record) -> Section:
     if results["laws"]:
         caption += (
             " Points are measured, lines are the fitted law, dashed beyond the study to twice its "
-            f"size; upright lines: {level} interval of the forecast."
+            f"size; paler ribbons and upright lines: {level} interval of the forecast."
         )
     if config["targets"]:
         caption += f" Grey dashes: target {' and '.join(map(str, config['targets']))}."
@@ -65,14 +65,15 @@ def learning_curve_section(results: Record) -> Section:
         single("learning-curves", f"Test {words} against training patients", drawing, caption)
     ]
     if len(families) > _CROWDED and several and _any(points, metric):
-        draw = family_curve(points, families, metric, config["targets"])
+        draw = family_curve(points, families, metric, config["targets"], results["band"])
         figures.append(
             Figure(
                 f"Test {words} against training patients, family by family",
                 each(draw, families, "curve", _PANEL),
                 together(draw, families, "curve", _PANEL),
                 "learning-curves-by-family",
-                "Each family by itself, as measured; the others in grey.",
+                "Each family by itself, as measured; the others in grey"
+                + ("; dashed: its law beyond the study." if results["band"] else "."),
             )
         )
     return Section(

@@ -35,6 +35,7 @@ def learning_curves(
     targets: Sequence[float] = (),
     laws: Points = (),
     ahead: Points = (),
+    band: Points = (),
 ) -> str:
     """Mean test score against patients, one colour a family, with the interval as a ribbon.
 
@@ -46,6 +47,7 @@ def learning_curves(
         laws: Fitted laws; a family that has one is drawn as its law through its points, any other
             as the line from point to point.
         ahead: Forecasts beyond the largest size; the law goes on to them as a dashed line.
+        band: Forecasts from the largest size to there, for the ribbon around that line.
     """
     by_law = {law["family"]: law for law in laws}
     by_ahead = {one["family"]: one for one in ahead}
@@ -61,6 +63,9 @@ def learning_curves(
             end = (curve[-1]["size"], curve[-1]["mean"])
             if family in by_law:
                 end = _law(axes, by_law[family], by_ahead.get(family), metric, number)
+                _forecast_ribbon(
+                    axes, band, family, number, 0.1 if len(families) <= _MANY else 0.05
+                )
             else:
                 _line(axes, curve, number)
             ends.append((*end, family, look(number)[0]))
@@ -96,11 +101,21 @@ def scores_at_one_size(
 
 
 def family_curve(
-    points: Points, families: Sequence[str], metric: str, targets: Sequence[float]
+    points: Points,
+    families: Sequence[str],
+    metric: str,
+    targets: Sequence[float],
+    band: Points = (),
 ) -> Draw:
-    """Draws one family's measured curve with its interval, the others in grey behind it."""
+    """Draws one family's measured curve with its interval, the others in grey behind it.
+
+    Where the family has a forecast (``band``), that goes on as a paler ribbon around a dashed line.
+    """
     defined = [p for name in families for p in _curve(points, name, metric)]
-    low, high = min(p["low"] for p in defined), max(p["high"] for p in defined)
+    low = min(p["low"] for p in (*defined, *band))
+    high = max(p["high"] for p in (*defined, *band))
+    sizes = sorted({point["size"] for point in points})
+    furthest = [max(one["size"] for one in band)] if band else []
 
     def draw(axes: Axes, family: str) -> None:
         for other in families:
@@ -113,10 +128,19 @@ def family_curve(
         if curve:
             _ribbon(axes, curve, number, 0.2)
             _line(axes, curve, number)
+        _forecast_ribbon(axes, band, family, number, 0.1)
+        told = [one for one in band if one["family"] == family]
+        axes.plot(
+            [one["size"] for one in told],
+            [one["value"] for one in told],
+            color=look(number)[0],
+            linewidth=1.4,
+            linestyle="--",
+        )
         _targets(axes, targets)
-        _patients_axis(axes, sorted({point["size"] for point in points}), apart=0.22)
+        _patients_axis(axes, [*sizes, *furthest], apart=0.22)
         axes.set_xlabel("")
-        axes.set_ylim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+        axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
 
     return draw
 
@@ -188,6 +212,15 @@ def _ribbon(axes: Axes, curve: Points, number: int, alpha: float) -> None:
     axes.plot(sizes, means, color=colour, marker=marker, markersize=5, linestyle="none")
 
 
+def _forecast_ribbon(axes: Axes, band: Points, family: str, number: int, alpha: float) -> None:
+    """The interval of a family's forecast beyond the largest size."""
+    told = [one for one in band if one["family"] == family]
+    sizes = [one["size"] for one in told]
+    low, high = [one["low"] for one in told], [one["high"] for one in told]
+    if told:
+        axes.fill_between(sizes, low, high, color=look(number)[0], alpha=alpha, linewidth=0)
+
+
 def _line(axes: Axes, curve: Points, number: int) -> None:
     sizes, means = [p["size"] for p in curve], [p["mean"] for p in curve]
     axes.plot(sizes, means, color=look(number)[0], linewidth=2)
@@ -221,11 +254,16 @@ def _targets(axes: Axes, targets: Sequence[float]) -> None:
 
 
 def _patients_axis(axes: Axes, sizes: Sequence[int], apart: float = 0.085) -> None:
-    """Name the sizes, leaving out those nearer to a larger one than this share of the axis."""
+    """Name the sizes, leaving out those nearer to a larger one than this share of the axis.
+
+    The smallest is named in any case, if need be in place of its neighbour.
+    """
     shown, span = [sizes[-1]], math.log(sizes[-1] / sizes[0])
     for size in reversed(sizes[:-1]):
         if math.log(shown[-1] / size) >= apart * span:
             shown.append(size)
+    if shown[-1] != sizes[0]:
+        shown = [shown[0], *shown[1:-1], sizes[0]]
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(map(float, shown))))
     axes.xaxis.set_minor_locator(NullLocator())

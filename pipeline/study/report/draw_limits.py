@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -32,19 +32,22 @@ LETTERS: Final = {
     "not settled": "~",
 }
 _HATCH: Final = "///"
+_WHISKER: Final[Any] = {"color": "#1c1c1e", "linewidth": 0.9, "solid_capstyle": "butt"}
 
-Rows = Mapping[tuple[str, int], Mapping[str, float | None]]
+Terms = Mapping[str, Mapping[str, Any]]  # value, low and high of each term
+Rows = Mapping[tuple[str, int], Terms]
 
 
 def limits(rows: Rows, verdicts: Mapping[tuple[str, int], str], sizes: Sequence[int]) -> Draw:
     """Draws the bars of one family, all families on one scale.
 
     Args:
-        rows: Terms of the squared loss of each family and size.
+        rows: Terms of the squared loss of each family and size, each with its interval as a
+            whisker that begins where its part of the bar does.
         verdicts: What limits them.
         sizes: The study's.
     """
-    highest = max(sum(_height(terms, name) for name, *_ in TERMS) for terms in rows.values())
+    highest = max(_highest(terms) for terms in rows.values())
 
     def draw(axes: Axes, family: str) -> None:
         for at, size in enumerate(sizes):
@@ -55,8 +58,10 @@ def limits(rows: Rows, verdicts: Mapping[tuple[str, int], str], sizes: Sequence[
                 height = _height(terms, name)
                 axes.bar(at, height, 0.74, base, color=colour, linewidth=0, **_mixed(terms, name))
                 base += height
+            for shift, low, high in _whiskers(terms):
+                axes.plot([at + shift] * 2, [low, high], **_WHISKER)
             axes.text(
-                *(at, base + 0.02 * highest, LETTERS[verdicts[family, size]]),
+                *(at, _highest(terms) + 0.02 * highest, LETTERS[verdicts[family, size]]),
                 ha="center",
                 va="bottom",
                 fontsize=8.5,
@@ -89,9 +94,11 @@ def limits_at_one_size(
                 width = _height(terms, name)
                 axes.barh(at, width, 0.72, base, color=colour, linewidth=0, **_mixed(terms, name))
                 base += width
+            for shift, low, high in _whiskers(terms):
+                axes.plot([low, high], [at + shift] * 2, **_WHISKER)
             axes.annotate(
                 LETTERS[verdicts[place]],
-                (base, at),
+                (_highest(terms), at),
                 (5, 0),
                 textcoords="offset points",
                 va="center",
@@ -109,7 +116,7 @@ def legend(rows: Rows) -> list[tuple[str, str, str]]:
     """Name, colour and pattern of what the bars of these rows show."""
     shown = []
     for name, words, colour in TERMS:
-        known = [terms for terms in rows.values() if terms.get(name) is not None]
+        known = [terms for terms in rows.values() if _value(terms, name) is not None]
         mixed = [terms for terms in known if _mixed(terms, name)]
         if len(known) > len(mixed):
             shown.append((words, colour, ""))
@@ -131,12 +138,36 @@ def patches(entries: Sequence[tuple[str, str, str]]) -> list[Patch]:
     ]
 
 
-def _mixed(terms: Mapping[str, float | None], name: str) -> dict[str, Any]:
+def _mixed(terms: Terms, name: str) -> dict[str, Any]:
     """How bias^2 looks that has variance in it."""
-    mixed = name == "bias2" and terms["variance_data"] is None
+    mixed = name == "bias2" and _value(terms, "variance_data") is None
     return {"hatch": _HATCH, "edgecolor": "white"} if mixed else {}
 
 
-def _height(terms: Mapping[str, float | None], name: str) -> float:
+def _value(terms: Terms, name: str) -> float | None:
+    value: float | None = terms[name]["value"] if name in terms else None
+    return value
+
+
+def _height(terms: Terms, name: str) -> float:
     """What is drawn: an unbiased estimate of a small variance may come out below 0."""
-    return max(0.0, terms.get(name) or 0.0)
+    return max(0.0, _value(terms, name) or 0.0)
+
+
+def _whiskers(terms: Terms) -> Iterator[tuple[float, float, float]]:
+    """Interval of each part of a bar: how far from its middle, and both ends, from 0 on.
+
+    They stand beside each other, the lowest part's first.
+    """
+    base = 0.0
+    for at, (name, *_) in enumerate(TERMS):
+        if _value(terms, name) is not None and terms[name]["low"] is not None:
+            low, high = terms[name]["low"], terms[name]["high"]
+            yield 0.17 * (at - (len(TERMS) - 1) / 2), base + max(0.0, low), base + max(0.0, high)
+        base += _height(terms, name)
+
+
+def _highest(terms: Terms) -> float:
+    """Top of a bar or of its whiskers."""
+    bar = sum(_height(terms, name) for name, *_ in TERMS)
+    return max([bar, *(high for *_, high in _whiskers(terms))])

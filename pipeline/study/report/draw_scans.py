@@ -19,6 +19,7 @@ AGREEMENT: Final = (
     ("contested", "fits disagree", "#E6C875"),
     ("wrong", "every fit is wrong", "#D55E00"),
 )
+WHISKER: Final[Any] = {"color": "#1c1c1e", "linewidth": 1.1, "marker": "|", "markersize": 3.5}
 _LONGEST: Final = 18  # characters of a class name on an axis
 _MOST_NUMBERED: Final = 12  # classes; with more, numbers in the squares cannot be read
 
@@ -131,6 +132,10 @@ def agreement(rows: Rows, what: str) -> str:
                         color="#1c1c1e" if dark else "white",
                     )
                 start += row[name]
+            axes.plot([row["right_low"], row["right_high"]], [at - 0.26] * 2, **WHISKER)
+            if row["contested"]:  # else both intervals are of one boundary
+                ends = [start - row["wrong_high"], start - row["wrong_low"]]
+                axes.plot(ends, [at + 0.26] * 2, **WHISKER)
         axes.set_yticks(range(len(rows)), [row["family"] for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)

@@ -19,7 +19,7 @@ from pipeline.study.report.panels import each, together
 from pipeline.study.report.parts import Cell, Figure, Record, Section, Table, estimate, plain
 from pipeline.study.results import DECOMPOSITION, VERDICTS
 
-_PANEL: Final = (2.5, 2.0)
+_PANEL: Final = (2.4, 2.0)
 
 
 def limit_section(results: Record) -> Section | None:
@@ -30,22 +30,19 @@ def limit_section(results: Record) -> Section | None:
             found[one["family"], one["size"]][one["term"]] = one
     if not found:
         return None
-    rows = {
-        place: {name: one["value"] for name, one in terms.items()} for place, terms in found.items()
-    }
     verdicts = {(one["family"], one["size"]): one["limit"] for one in results["verdicts"]}
-    families = [name for name in results["families"] if any(name == f for f, _ in rows)]
-    entries = legend(rows)
+    families = [name for name in results["families"] if any(name == f for f, _ in found)]
+    entries = legend(found)
     if len(results["sizes"]) > 1:
-        draw = limits(rows, verdicts, results["sizes"])
+        draw = limits(found, verdicts, results["sizes"])
         whole = together(draw, families, "limits", _PANEL, patches(entries))
         drawings = each(draw, families, "limits", _PANEL), whole
     else:
-        whole = limits_at_one_size(rows, verdicts, families)
+        whole = limits_at_one_size(found, verdicts, families)
         drawings = (whole,), whole
     used = [name for name in LETTERS if name in verdicts.values()]
     letters = ", ".join(f"{LETTERS[name]} {name}" for name in used)
-    noisy = any("noise" in terms for terms in rows.values())
+    noisy = any("noise" in terms for terms in found.values())
     floor = (
         "The Bayes probabilities of these scans are known, so noise is a term of its own: no "
         "classifier can have less loss."
@@ -67,7 +64,8 @@ def limit_section(results: Record) -> Section | None:
                 *drawings,
                 "bias-variance",
                 f"Verdict on each bar: {letters}. Estimates are unbiased, so a small variance can "
-                "come out below 0; it is then drawn as none.",
+                "come out below 0; it is then drawn as none. Black: interval of each part, counted "
+                "from where the part begins; with few draws there is none.",
             ),
         ),
         tables=(_table(results, found), *_gap_table(results)),

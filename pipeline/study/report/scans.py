@@ -8,6 +8,7 @@ from typing import Final
 from pipeline.study.report.draw_scans import agreement, confusion, label_rates, reliability
 from pipeline.study.report.panels import each, together
 from pipeline.study.report.parts import (
+    Cell,
     Figure,
     Record,
     Section,
@@ -133,6 +134,7 @@ def agreement_section(results: Record) -> Section | None:
         for cell in results["cells"]
         if cell["size"] == results["sizes"][-1] and cell["status"] == "done"
     )
+    level = f"{100 * results['config']['level']:g} %"
     fewest, most = min(fits.values()), max(fits.values())
     spoken = counted(most, "fit") if fewest == most else f"{fewest} to {most} fits"
     return Section(
@@ -149,18 +151,20 @@ def agreement_section(results: Record) -> Section | None:
                 "agreement",
                 f"How many {what} every fit gets right, fits disagree about, every fit gets wrong",
                 agreement(everything, what.capitalize()),
-                f"At {results['sizes'][-1]} patients, over {spoken} of each family.",
+                f"At {results['sizes'][-1]} patients, over {spoken} of each family; black: {level} "
+                "interval over test patients of those that every fit gets right, or wrong.",
             ),
         ),
         tables=(
             Table(
-                f"Number of {what}",
+                f"Number of {what}, with {level} interval over test patients",
                 ("Family", "Class", "Every fit right", "Fits disagree", "Every fit wrong"),
                 tuple(
-                    plain(
-                        row["family"],
-                        row["class_name"] or "all",
-                        *(row[name] for name in ("right", "contested", "wrong")),
+                    (
+                        *plain(row["family"], row["class_name"] or "all"),
+                        _count(row, "right"),
+                        *plain(row["contested"]),
+                        _count(row, "wrong"),
                     )
                     for row in rows
                 ),
@@ -168,3 +172,9 @@ def agreement_section(results: Record) -> Section | None:
         ),
         files=(DIFFICULTY,),
     )
+
+
+def _count(row: Record, name: str) -> Cell:
+    """A number of scans with its interval."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return (str(row[name]), "" if low is None else f"[{low:.0f}, {high:.0f}]")

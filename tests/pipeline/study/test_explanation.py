@@ -138,7 +138,7 @@ def outlook(*forecasts: Forecast, crossings: Sequence[Crossing] = (), hits: str 
     backtest = tuple(
         Foretold("a", "auc", 40, 20, 0.8, 0.7, 0.9, 0.85 if hit == "y" else 0.95) for hit in hits
     )
-    return Outlook({}, forecasts, (), backtest, tuple(crossings))
+    return Outlook({}, forecasts, (), (), backtest, tuple(crossings))
 
 
 def words(found: Outlook, *reached: Reach) -> list[str]:

@@ -63,6 +63,8 @@ def test_counts_add_up(task: Task, n: int, subsets: int, seeds: int, seed: int) 
     everything, *parts = found.difficulty
     assert everything.right + everything.contested + everything.wrong == decisions
     assert sum(one.wrong for one in parts) == everything.wrong
+    assert 0 <= everything.right_low <= everything.right <= everything.right_high <= decisions
+    assert 0 <= everything.wrong_low <= everything.wrong <= everything.wrong_high <= decisions
     assert sum(one.contested for one in parts) == everything.contested
     assert everything.wrong <= found.missed.sum() <= everything.wrong + everything.contested
     assert 0 <= found.calibration.error <= 1

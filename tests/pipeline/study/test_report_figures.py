@@ -12,11 +12,12 @@ import pytest
 from pipeline.page import MARKERS, PALETTE
 from pipeline.study.report.draw_curves import (
     cost_against_score,
+    family_curve,
     learning_curves,
     scores_at_one_size,
 )
 from pipeline.study.report.draw_limits import legend, limits, limits_at_one_size
-from pipeline.study.report.draw_scans import confusion
+from pipeline.study.report.draw_scans import agreement, confusion
 from pipeline.study.report.panels import each, look, together
 
 FAMILIES = [f"family{n}" for n in range(9)]
@@ -95,8 +96,60 @@ def test_a_law_of_a_loss_is_drawn_as_a_loss() -> None:
     assert ">0.9<" not in svg  # 1 - error would be up there
 
 
-def terms(**changes: float | None) -> dict[str, float | None]:
-    return {"bias2": 0.1, "variance_data": 0.02, "variance_seed": -0.01} | changes
+def terms(width: float | None = 0.01, **changes: float | None) -> dict[str, dict[str, Any]]:
+    values = {"bias2": 0.1, "variance_data": 0.02, "variance_seed": -0.01} | changes
+    return {
+        name: {"value": value, "low": None, "high": None}
+        if value is None or width is None
+        else {"value": value, "low": value - width, "high": value + width}
+        for name, value in values.items()
+    }
+
+
+def black(svg: str) -> int:
+    """Whiskers that are drawn."""
+    return len(re.findall(r"stroke: #1c1c1e", svg))
+
+
+def test_every_part_of_a_bar_that_has_an_interval_has_a_whisker() -> None:
+    verdicts = {("a", 8): "undecided"}
+    shown = {
+        width: limits_at_one_size({("a", 8): terms(width)}, verdicts, ["a"])
+        for width in (0.01, None)
+    }
+    assert (black(shown[0.01]), black(shown[None])) == (3, 0)
+    draw = limits({("a", 8): terms(variance_data=None)}, verdicts, [8])
+    (drawn,) = each(draw, ["a"], "limits", (2.3, 1.95))
+    assert black(drawn) == 2
+
+
+def test_counts_of_scans_have_whiskers() -> None:
+    row = {"family": "a", "right": 6, "contested": 1, "wrong": 3}
+    ends = {"right_low": 4.0, "right_high": 8.0, "wrong_low": 1.0, "wrong_high": 5.0}
+    assert black(agreement([row | ends], "Test scans")) >= 2
+
+
+def test_the_smallest_and_the_furthest_size_are_named_in_a_narrow_panel() -> None:
+    sizes = (10, 12, 16, 24, 40, 64, 96, 97)
+    points = [point("a", size, 0.8) for size in sizes]
+    (drawn,) = each(family_curve(points, ["a"], "auc", ()), ["a"], "curve", (2.3, 1.95))
+    assert ">10<" in drawn and ">97<" in drawn and ">12<" not in drawn and ">96<" not in drawn
+
+
+def test_the_forecast_has_a_ribbon_from_the_largest_size_on() -> None:
+    points = [point("linear", 20, 0.7), point("linear", 40, 0.8)]
+    band = [
+        {"family": "linear", "size": size, "value": 0.8, "low": 0.7, "high": 0.9}
+        for size in (40, 80)
+    ]
+    plain, told = (
+        learning_curves(points, ["linear"], "auc", (), [law("linear")], band[1:], shown)
+        for shown in ([], band)
+    )
+    assert told.count("FillBetween") == plain.count("FillBetween") + 1
+    alone = family_curve(points, ["linear"], "auc", (), band)
+    (drawn,) = each(alone, ["linear"], "curve", (2.3, 1.95))
+    assert ">80<" in drawn and "dasharray" in drawn
 
 
 def test_what_one_subset_cannot_tell_apart_is_hatched() -> None:
