@@ -13,7 +13,6 @@ from pipeline.standings import Standings, read_standings, rows, sentence, write_
 from pipeline.workspace import open_workspace
 
 COHORTS: Final = ("breastmnist", "pneumoniamnist_rebuilt", "adrenalmnist3d")
-STUDY: Final = "leaderboard"
 
 
 def run_leaderboard(
@@ -34,10 +33,7 @@ def run_leaderboard(
     done: list[Standings] = []
     for workspace in workspaces:
         heading(workspace.cohort.name)
-        stages.data_stage(workspace)
-        stages.ingest_stage(workspace, count)
-        stages.split_stage(workspace, count)
-        stages.prep_stage(workspace, count)
+        stages.scans_to_store(workspace, count)
         stages.study_stage(workspace, study, count, tracking_uri)
         done.append(read_standings(workspace.cohort, workspace.study(study)))
         written = write_standings(runs / "leaderboard", done)

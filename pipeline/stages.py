@@ -176,6 +176,14 @@ def prep_stage(workspace: Workspace, processes: int) -> None:
     say(f"prep: {done.scans} scans, {done.quarantined} quarantined{kept} → {workspace.store}")
 
 
+def scans_to_store(workspace: Workspace, processes: int) -> None:
+    """Every stage up to the store: data, ingest, split and prep."""
+    data_stage(workspace)
+    ingest_stage(workspace, processes)
+    split_stage(workspace, processes)
+    prep_stage(workspace, processes)
+
+
 def read_study(name: str) -> StudyConfig:
     """A study's config, and every family that it names.
 

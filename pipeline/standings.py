@@ -13,6 +13,7 @@ from data_prep.files import write_bytes, write_csv
 from data_prep.published import Published, published_scores
 from data_prep.readers.medmnist_facts import facts_of, official_name
 from pipeline.study.config import METRIC_WORDS
+from pipeline.study.journal import or_nan
 from pipeline.study.results import read_results
 
 _HEADER: Final = (
@@ -116,7 +117,7 @@ def read_standings(cohort: CohortConfig, study: Path) -> Standings:
             Standing(
                 family=family,
                 seeds=points[family, "test", "auc"]["cells"],
-                validation=_number(points[family, "val", metric]["mean"]),
+                validation=or_nan(points[family, "val", metric]["mean"]),
                 auc=_estimate(points[family, "test", "auc"]),
                 accuracy=_estimate(points[family, "test", "accuracy"]),
                 chosen=family == released,
@@ -228,8 +229,4 @@ def _worst_last(one: Standing) -> tuple[bool, float]:
 
 
 def _estimate(point: Mapping[str, Any]) -> Estimate:
-    return Estimate(*(_number(point[name]) for name in ("mean", "low", "high")))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    return Estimate(*(or_nan(point[name]) for name in ("mean", "low", "high")))

@@ -28,7 +28,7 @@ from pipeline.study.components import (
 from pipeline.study.explanation import limit_sentences, outlook_sentences
 from pipeline.study.forecast import Outlook, outlook
 from pipeline.study.grid import Plan
-from pipeline.study.journal import Entry, Floats, Journal
+from pipeline.study.journal import Entry, Floats, Journal, or_nan
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.outcomes import Outcomes, outcomes
 from pipeline.study.selection import Choice, ScoredCell, choose
@@ -204,7 +204,7 @@ def _score_place(
                 where = Where(*place, name, metric)
                 values[where][replicate] = scores[name][metric]
                 drawn[where][replicate] = again[metric]
-        scores["train"] = {name: _number(value) for name, value in entry.train.items()}
+        scores["train"] = {name: or_nan(value) for name, value in entry.train.items()}
         for metric, value in scores["train"].items():
             values[Where(*place, "train", metric)][replicate] = value
         own = {name: scores[name] for name in ("train", "val", "test")}
@@ -222,10 +222,6 @@ def _score_place(
         outcomes=outcomes(*place, p, truth) if cells and largest else None,
         cells=tuple(cells),
     )
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
 
 
 def _split(store: Store, name: str) -> _Split:

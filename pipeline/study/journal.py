@@ -204,6 +204,11 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def or_nan(value: float | None) -> float:
+    """The value, or NaN where JSON has none: what ``finite`` takes away."""
+    return math.nan if value is None else value
+
+
 def _entry(content: dict[str, Any]) -> Entry:
     failure = None
     if content["status"] == "failed":
