@@ -51,6 +51,7 @@ class Layer:
         receptive_field: Voxels along each axis that one output depends on, by the layers'
             geometry, also beyond the scan's border; infinite where it depends on the whole scan
             whatever its size (global pooling).
+        jump: Voxels of the scan from one output to the next along each axis.
         measured_field: Edge of the region that matters: the d-th root of how many voxels have at
             least 4.55 % of the largest gradient of the central output (Luo et al. 2016), with
             first weights; None where it was not measured.
@@ -62,6 +63,7 @@ class Layer:
     parameters: int
     multiply_adds: int
     receptive_field: tuple[float, ...]
+    jump: tuple[int, ...]
     measured_field: float | None = None
 
     @property
@@ -189,6 +191,12 @@ def read_scan(
     )
 
 
+def edge_that_matters(influence: Tensor) -> float:
+    """The d-th root of how many voxels of (I, J[, K]) gradients are not small (Luo et al. 2016)."""
+    inside = int((influence >= _LEAST_INFLUENCE * influence.max()).sum())
+    return float(inside ** (1 / influence.ndim))
+
+
 def _multiply_adds_of(layers: Sequence[Layer]) -> int:
     return sum(layer.multiply_adds for layer in layers)
 
@@ -212,6 +220,7 @@ def _watched(
             parameters=sum(p.numel() for p in module.parameters()),
             multiply_adds=_each(module) * output[0].numel(),
             receptive_field=field.size,
+            jump=field.jump,
         )
         seen.append((layer, (output,)))
 
@@ -272,7 +281,5 @@ def _measure(
         values = places[:, :, int(centre)]
         signs = torch.randn(values.shape, generator=generator)  # so that channels do not cancel
         (gradient,) = torch.autograd.grad((values * signs).sum(), x, retain_graph=True)
-        influence = gradient.square().sum(dim=(0, 1)).sqrt()
-        inside = int((influence >= _LEAST_INFLUENCE * influence.max()).sum())
-        fields[layer.name] = inside ** (1 / (len(scan_shape) - 1))
+        fields[layer.name] = edge_that_matters(gradient.square().sum(dim=(0, 1)).sqrt())
     return fields

@@ -1,0 +1,100 @@
+"""What all probes keep to: finite numbers that repeat, a picture, an unchanged family, errors."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from probed import TASK, cnn, scans_of
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.families import build_family, load_family_config
+from pipeline.families.mlp import Mlp, MlpParams
+from pipeline.families.random_features import RandomFeatures, RandomFeaturesParams
+from pipeline.probes import PROBES, ProbeConfig
+from pipeline.probes.adversarial import Adversarial
+from pipeline.probes.base import Probe, ProbeError
+from pipeline.probes.equivariance import Equivariance
+
+SHAPE = (1, 20, 18)
+QUICK = {"adversarial": {"epsilons": (0.05, 0.1), "steps": 2}, "equivariance": {"up_to": 2}}
+
+
+def quick(name: str) -> Probe:
+    return PROBES[name].model_validate(QUICK.get(name, {}))
+
+
+def test_a_config_is_read_by_its_name() -> None:
+    adapter: TypeAdapter[Probe] = TypeAdapter(ProbeConfig)
+    for name, probe in PROBES.items():
+        assert type(adapter.validate_python({"probe": name})) is probe
+        assert adapter.validate_json(probe().model_dump_json()) == probe()
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"probe": "equivariance", "upto": 3})
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_numbers_are_finite_repeat_and_leave_the_family_as_it_was(name: str) -> None:
+    family, scans = cnn(SHAPE, widths=(3, 4)), scans_of(SHAPE)
+    family.net.train()
+    before = {key: value.copy() for key, value in family.state().items()}
+    found = quick(name).measure(family, scans, seed=3)
+    assert found
+    assert all(type(value) is float and math.isfinite(value) for value in found.values())
+    torch.manual_seed(99)
+    assert quick(name).measure(family, scans, seed=3) == found
+    assert family.net.training
+    for key, value in family.state().items():
+        np.testing.assert_array_equal(value, before[key])
+    assert all(p.requires_grad and p.grad is None for p in family.net.parameters())
+
+
+@pytest.mark.parametrize("name", PROBES)
+@pytest.mark.parametrize("shape", [(3, 20, 18), (1, 12, 12, 12)], ids=["2D", "3D"])
+def test_every_probe_draws(name: str, shape: tuple[int, ...]) -> None:
+    if name == "filters" and len(shape) == 4:
+        shape = (1, 12, 12)  # of volumes it refuses to
+    buffer = io.BytesIO()
+    quick(name).draw(cnn(shape), scans_of(shape), seed=0).savefig(buffer, format="svg")
+    assert "cnn_scratch" in buffer.getvalue().decode()
+
+
+@pytest.mark.parametrize("name", sorted(set(PROBES) - {"adversarial"}))
+@pytest.mark.parametrize(
+    ("family", "code"),
+    [
+        ("linear", "probe.no_network"),
+        ("mlp", "probe.no_convolution"),
+        ("pretrained", "probe.reads_images"),
+    ],
+)
+def test_families_without_maps_are_refused(name: str, family: str, code: str) -> None:
+    built = build_family(load_family_config(family), TASK, (1, 28, 28), seed=0)
+    with pytest.raises(ProbeError) as raised:
+        PROBES[name]().measure(built, scans_of((1, 28, 28)), seed=0)
+    assert raised.value.code == code
+    assert family in str(raised.value)
+
+
+def test_networks_of_other_families_are_looked_at_too() -> None:
+    params = RandomFeaturesParams(network="cnn_scratch")
+    random = RandomFeatures(params, TASK, (1, 20, 20), seed=0)
+    found = Equivariance(up_to=1, scans=1).measure(random, scans_of((1, 20, 20)), seed=0)
+    assert found["inside_error"] < 1e-12 < found["border_error"]
+    flat = Mlp(MlpParams(widths=(4,)), TASK, (1, 6, 6), seed=0)
+    attacked = Adversarial(epsilons=(0.1,), steps=1).measure(flat, scans_of((1, 6, 6)), seed=0)
+    assert 0 <= attacked["pgd accuracy at 0.1"] <= attacked["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_foreign_scans_and_none_are_refused(name: str) -> None:
+    with pytest.raises(ProbeError) as raised:
+        quick(name).measure(cnn(SHAPE), scans_of((1, 22, 18)), seed=0)
+    assert raised.value.code == "probe.wrong_shape"
+    nothing = scans_of(SHAPE).take(np.array([], dtype=np.int64))
+    with pytest.raises(ProbeError) as raised:
+        quick(name).measure(cnn(SHAPE), nothing, seed=0)
+    assert raised.value.code == "probe.no_scans"
