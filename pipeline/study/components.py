@@ -99,6 +99,7 @@ class Decomposed:
         squared: Terms of the squared loss over all scans, with their resamples.
         loss, spread: (N,) expected squared loss of each scan, and its variance over subsets and
             seeds (NaN with one cell).
+        probability: (N, K) mean probabilities over the cells.
     """
 
     family: str
@@ -108,6 +109,7 @@ class Decomposed:
     squared: Mapping[str, Measured]
     loss: Floats
     spread: Floats
+    probability: Floats
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ def decomposed(family: str, size: int, p: Floats, truth: Truth, overlap: float) 
         squared={name: found["squared", "", name] for name in squared},
         loss=squared["total"].value,
         spread=squared["variance"].value,
+        probability=np.nanmean(p, axis=(0, 1)),
     )
 
 

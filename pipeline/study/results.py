@@ -4,7 +4,8 @@ None of them holds a time, a path or an identifier of a patient or scan: they ar
 shows and MLflow gets. What cells cost stands in the journal and in ``costs.csv``. Which scans are
 hardest cannot be told without naming scans, and a scan's id is the digest of its content, by which
 whoever has the image finds it again. So that table, ``hardest_scans.csv``, is the operator's own:
-readable by its owner only, part of nothing that is shown or synced.
+readable by its owner only, part of nothing that is shown or synced; and so is the picture of the
+most contested scans (``pipeline.study.contested``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from data_prep.task import Task
 from pipeline.study.comparison import Difference
 from pipeline.study.components import Component
 from pipeline.study.confusion import Confusion, Difficulty, missed_by_all
+from pipeline.study.contested import CONTESTED, contested, draw_contested
 from pipeline.study.errors import StudyError
 from pipeline.study.findings import Findings
 from pipeline.study.forecast import Outlook
@@ -92,6 +94,7 @@ def write_results(
 ) -> None:
     """Write ``results.json`` and every table."""
     points = list(found.curves.points.values())
+    pictured = contested(found.decomposed)
     content = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -117,12 +120,14 @@ def write_results(
         "verdicts": [asdict(verdict) for verdict in found.verdicts],
         **_outlook(found.outlook),
         **_outcomes(found.outcomes),
+        "contested": sum(len(one.scans) for one in pictured),
         "pending": len(plan.cells) - len(entries),
         "cells": _cells(entries, found.cells),
     }
     write_json(out / RESULTS, content)
     _write_tables(out, found)
     _write_hardest(out, plan, store, found)
+    draw_contested(out / CONTESTED, plan.task, store, pictured)
     write_csv(
         out / COSTS,
         ("family", "size", "subset", "seed", "fit_seconds", "predict_seconds"),

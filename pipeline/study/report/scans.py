@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
+from pipeline.study.contested import CONTESTED
 from pipeline.study.report.draw_scans import agreement, confusion, label_rates, reliability
 from pipeline.study.report.panels import each, together
 from pipeline.study.report.parts import (
@@ -145,6 +147,7 @@ def agreement_section(results: Record) -> Section | None:
             "Scans are not named here. The hardest and the most contested of each family stand in "
             f"{HARDEST_SCANS} in the study's folder, which only its owner can read and which is "
             "neither shown nor logged.",
+            *_pictures(results),
         ),
         figures=(
             single(
@@ -172,6 +175,15 @@ def agreement_section(results: Record) -> Section | None:
         ),
         files=(DIFFICULTY,),
     )
+
+
+def _pictures(results: Record) -> Iterator[str]:
+    """Where the operator finds pictures of scans; none are on this page."""
+    if results["contested"]:
+        yield (
+            f"Pictures of the {results['contested']} most contested: {CONTESTED} in the study's "
+            "folder. It shows scans, so it is not part of the report."
+        )
 
 
 def _count(row: Record, name: str) -> Cell:

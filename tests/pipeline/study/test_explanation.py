@@ -32,7 +32,7 @@ def taken(family: str, size: int = 80, **changes: float) -> Decomposed:
         for name, value in values.items()
     )
     squared = {name: Measured(value, np.array([value])) for name, value in values.items()}
-    return Decomposed(family, size, 0.5, components, squared, np.zeros(1), np.zeros(1))
+    return Decomposed(family, size, 0.5, components, squared, *[np.zeros(1)] * 2, np.zeros((1, 2)))
 
 
 def verdict(

@@ -146,6 +146,9 @@ def test_scans_are_named_in_the_operators_own_file_only(study: Path) -> None:
     assert {row["ranked_by"] for row in found} == {"loss", "spread"}
     assert all(row["scan_id"].startswith("test-") for row in found)
     assert {row["label"] for row in found} <= {"healthy", "ill"}
+    picture = study / "contested.png"
+    assert stat.S_IMODE(picture.stat().st_mode) == 0o600
+    assert read_json(study / "results.json")["contested"] > 0
     for other in study.rglob("*"):
         if other.is_file() and other != path:
             assert b"test-0" not in other.read_bytes(), other

@@ -274,7 +274,9 @@ def test_the_page_and_its_figures_hold_no_patient_no_scan_and_no_path(study: Pat
             assert "train-000" not in text
             assert not any(scan in text for scan in named)
             assert str(study.parent) not in text
-    assert "hardest_scans.csv" in (study / "report.html").read_text()  # where to look, in words
+    page = (study / "report.html").read_text()
+    assert "hardest_scans.csv" in page and "contested.png" in page  # where to look, in words
+    assert "data:image" not in page
 
 
 def test_names_are_text_and_never_markup(study: Path, written: tuple[Page, str]) -> None:

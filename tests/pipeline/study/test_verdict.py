@@ -29,7 +29,7 @@ def place(
         name: Measured(value, value + (width if name != "noise" else 0) * rng.normal(size=500))
         for name, value in values.items()
     }
-    return Decomposed(family, size, overlap, (), squared, np.zeros(1), np.zeros(1))
+    return Decomposed(family, size, overlap, (), squared, *[np.zeros(1)] * 2, np.zeros((1, 2)))
 
 
 def limit(*places: Decomposed) -> str:
@@ -169,7 +169,9 @@ def test_bias_beyond_noise_is_one_of_many_looks() -> None:
             }
             best = number == 0  # known well: what is tested is the others' estimate
             squared["bias2"] = squared["bias2"] if not best else Measured(0.2, np.full(200, 0.2))
-            found.append(Decomposed(f"f{number}", 20, 0.0, (), squared, np.zeros(1), np.zeros(1)))
+            found.append(
+                Decomposed(f"f{number}", 20, 0.0, (), squared, *[np.zeros(1)] * 2, np.zeros((1, 2)))
+            )
         told += any(one.beyond_noise for one in verdicts(found, 0.95))
     assert told <= 8  # 2.5 % expected; without Holm's rule 24 %
 
