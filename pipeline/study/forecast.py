@@ -76,7 +76,8 @@ class Forecast:
         family, metric, target: Of what.
         status: By the rules above.
         patients, low, high: Infinite where never; NaN without a law. No less than the smallest
-            size, below which nothing was measured.
+            size, below which nothing was measured; ``low`` is 0 where even that is not known to be
+            too few.
         asymptote, asymptote_low, asymptote_high: Score that the law levels off at.
     """
 
@@ -249,7 +250,8 @@ def forecast(
     if math.isinf(low):
         status = "not reachable"
     elif high > (furthest := FURTHEST * fitted.sizes[-1]):
-        status, low = "not identifiable", min(low, furthest)
+        status = "not identifiable"
+        low = min(low, furthest) if low > fitted.sizes[0] else 0.0
     elif high <= fitted.sizes[0]:
         status = "reached below"
     ends = interval(levels[1:], level)

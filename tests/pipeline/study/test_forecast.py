@@ -81,6 +81,8 @@ def test_a_loss_is_forecast_as_it_is() -> None:
 def test_a_flat_noisy_curve_is_not_identifiable() -> None:
     found = told(made({"a": (0.1, 0.3, 0.3)}, noise=0.02), targets=(0.93,))
     assert found.forecasts[0].status == "not identifiable"
+    easy, *_ = told(made({"a": (0.1, 0.3, 0.3)}, noise=0.05), targets=(0.77,)).forecasts
+    assert (easy.status, easy.low) == ("not identifiable", 0)  # the fewest may be enough
 
 
 def test_nothing_is_said_of_fewer_patients_than_were_studied() -> None:
