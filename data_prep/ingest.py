@@ -26,6 +26,7 @@ from data_prep.manifest_writer import ManifestWriter
 from data_prep.phantom import write_phantom
 from data_prep.progress import Progress, silent
 from data_prep.readers import discover
+from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.medmnist import (
     facts_of,
     find_npz,
@@ -34,7 +35,7 @@ from data_prep.readers.medmnist import (
     npz_sources,
     open_npz,
 )
-from data_prep.readers.sandbox import DecodePool
+from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.readers.source import Found, Rejected, ScanSource
 from data_prep.stage import is_current, new_stage, refuse_foreign
 from data_prep.task import Task
@@ -108,11 +109,13 @@ def ingest(
     out: Path,
     *,
     workers: int = 1,
+    new_child: NewChild = ChildProcess,
     progress: Progress = silent,
 ) -> IngestSummary:
     """Read every scan of a cohort once, join it with its labels and write the manifest.
 
-    A scan that cannot be read, or has no label, is quarantined; the rest goes on.
+    A scan that cannot be read, or has no label, is quarantined; the rest goes on. Scans are read
+    by so many ``workers``, each of which ``new_child`` starts.
 
     Raises:
         CohortError: The label table is unusable, a labelled scan does not exist, or nothing is
@@ -144,7 +147,7 @@ def ingest(
         with new_stage(out, "ingest", inputs, settings) as folder:
             with (
                 ManifestWriter(folder) as manifest,
-                DecodePool(root, workers, policy=config.read) as pool,
+                DecodePool(root, workers, policy=config.read, new_child=new_child) as pool,
             ):
                 quarantine += _read_scans(pool, root, labelled, stamps, manifest, progress)
             _write(

@@ -12,8 +12,9 @@ import numpy as np
 from data_prep.errors import ScanError, StageError
 from data_prep.files import iterate_table, read_json, read_table
 from data_prep.miniature import EDGE, Planes
+from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
-from data_prep.readers.sandbox import DecodePool
+from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.readers.source import Format, ScanSource
 from data_prep.task import Task
 from data_prep.volume import Volume
@@ -108,11 +109,13 @@ class ScanReader:
         root: Folder that the manifest's paths are relative to.
         policy: The one that the scans were found with.
         workers: Decode processes.
+        new_child: Starts one.
     """
 
     root: Path
     policy: ReadPolicy = DEFAULT_POLICY
     workers: int = 1
+    new_child: NewChild = ChildProcess
 
     @overload
     def read(self, records: Sequence[ScanRecord]) -> Iterator[Volume | ScanError]: ...
@@ -129,7 +132,9 @@ class ScanReader:
 
         ``transform`` is applied to each volume in the decode process.
         """
-        with DecodePool(self.root, self.workers, policy=self.policy) as pool:
+        with DecodePool(
+            self.root, self.workers, policy=self.policy, new_child=self.new_child
+        ) as pool:
             sources = [source_of(record) for record in records]
             results = pool.read(sources, transform) if transform else pool.read(sources)
             for _, result in results:

@@ -18,7 +18,7 @@ from data_prep.phantom import write_inbox
 from data_prep.readers.medmnist import find_npz, open_npz
 from data_prep.splits import SPLIT_TABLE, SplitRow
 from data_prep.stage import new_stage
-from pipeline import stages
+from pipeline import engines, model_stages, stages, study_stages
 from pipeline.console import heading, say
 from pipeline.workspace import Workspace, open_workspace
 
@@ -34,17 +34,17 @@ def run_demo(data: str, runs: Path, workers: int | None, tracking_uri: str | Non
     """
     started = time.monotonic()
     workspace = open_workspace(runs, data)
-    count = stages.workers(workers)
+    count = engines.workers(workers)
     heading("1 of 5  scans → store")
     stages.scans_to_store(workspace, count)
     heading("2 of 5  store → study")
-    found = stages.study_stage(workspace, STUDY, count, tracking_uri)
+    found = study_stages.study_stage(workspace, STUDY, count, tracking_uri)
     heading("3 of 5  study → model")
-    model = stages.release_stage(workspace, STUDY, tracking_uri)
+    model = model_stages.release_stage(workspace, STUDY, tracking_uri)
     heading("4 of 5  model → predictions")
     predictions = workspace.folder / "predictions"
     unseen = find_unseen(workspace)
-    stages.predict_stage(str(model), unseen, predictions, 64, count, runs, tracking_uri)
+    model_stages.predict_stage(str(model), unseen, predictions, 64, count, runs, tracking_uri)
     heading("5 of 5  what was found")
     for sentence in found.sentences:
         say(f"• {sentence}")

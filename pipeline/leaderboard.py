@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pipeline import stages
+from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.standings import Standings, read_standings, rows, sentence, write_standings
 from pipeline.workspace import open_workspace
@@ -27,14 +27,14 @@ def run_leaderboard(
         MedcurveError: As the stages do.
     """
     started = time.monotonic()
-    count = stages.workers(workers)
-    stages.read_study(study)
+    count = engines.workers(workers)
+    study_stages.read_study(study)
     workspaces = [open_workspace(runs, name) for name in cohorts]
     done: list[Standings] = []
     for workspace in workspaces:
         heading(workspace.cohort.name)
         stages.scans_to_store(workspace, count)
-        stages.study_stage(workspace, study, count, tracking_uri)
+        study_stages.study_stage(workspace, study, count, tracking_uri)
         done.append(read_standings(workspace.cohort, workspace.study(study)))
         written = write_standings(runs / "leaderboard", done)
     for one in done:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from data_prep.errors import MedcurveError, ScanError
 from data_prep.readers.channel import Receiver
@@ -18,6 +18,7 @@ from data_prep.readers.decode_child import GATHER_S, Job, send_job
 from data_prep.readers.source import ScanSource
 
 _START_S: Final = 120.0
+_MOST_SAID: Final = 200  # characters of what is wrong with an answer
 _START: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from data_prep.readers.decode_child import main; main(int(sys.argv[1]))"
@@ -40,8 +41,37 @@ class DecodeError(MedcurveError):
     exit_code = 1
 
 
+class DecodeChild(Protocol):
+    """What a pool needs of a process that decodes, wherever it runs.
+
+    Attributes:
+        ended: It is gone, or no longer to be trusted.
+    """
+
+    ended: bool
+
+    def wait_until_ready(self) -> None:
+        """Wait for it to have started.
+
+        Raises:
+            DecodeError: It cannot be started.
+        """
+
+    def send(self, job: Job) -> bool:
+        """Send a job; False if the process is gone."""
+
+    def answers(self, most: int, timeout_s: float) -> list[tuple[Any, int]]:
+        """What became of the next sources, at most so many, and their bytes; none if it ended."""
+
+    def answer(self, source: ScanSource, timeout_s: float) -> tuple[Any, int]:
+        """What became of a source (a value, a ScanError or a DecodeError), and its bytes."""
+
+    def end(self) -> None:
+        """End it."""
+
+
 class ChildProcess:
-    """One decode process, and the socket to it.
+    """One decode process on this machine, and the socket to it.
 
     Attributes:
         ended: It was killed, or found dead.
@@ -101,7 +131,7 @@ class ChildProcess:
             messages, size = self._receiver.receive(time.monotonic() + GATHER_S + timeout_s)
             if not 1 <= len(messages) <= most:
                 raise ValueError(f"{len(messages)} answers, where {most} are due")
-            return [(_outcome(message), size // len(messages)) for message in messages]
+            return [(outcome(message), size // len(messages)) for message in messages]
         except Exception:
             self.end()
             return []
@@ -111,18 +141,19 @@ class ChildProcess:
         name = source.paths[0]
         try:
             (message,), size = self._receiver.receive(time.monotonic() + timeout_s)
-            return _outcome(message), size
+            return outcome(message), size
         except ScanError as error:  # the parent checks a Volume again while it builds it
             return error, 0
         except TimeoutError:
             self.end()
             reason = f"{name}: not decoded within {timeout_s:g} s"
             return ScanError("file.timeout", reason), 0
-        except Exception:
-            # Whatever else arrives, or does not: the process is dead or no longer to be trusted.
+        except (OSError, EOFError):
             reason = f"{name}: the decoder died ({self._exit()})"
-            self.end()
-            return ScanError("file.crashed", reason), 0
+        except Exception as error:  # the process is no longer to be trusted
+            reason = f"{name}: the decoder's answer cannot be taken ({str(error)[:_MOST_SAID]})"
+        self.end()
+        return ScanError("file.crashed", reason), 0
 
     def end(self) -> None:
         """Kill the process."""
@@ -142,7 +173,8 @@ class ChildProcess:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
-def _outcome(message: Any) -> Any:
+def outcome(message: Any) -> Any:
+    """What a child's message says: a value, a ScanError or a DecodeError."""
     kind, *rest = message
     if kind == "scan":
         return rest[0]

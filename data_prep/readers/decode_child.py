@@ -171,7 +171,7 @@ class _Limits:
 
     def set(self, job: Job, source: ScanSource) -> None:
         """Begin with a source."""
-        size = sum(_size(job.root, path) for path in source.paths)
+        size = sum(file_size(job.root, path) for path in source.paths)
         budget = job.memory_bytes + _BYTES_PER_FILE_BYTE * size
         resource.setrlimit(resource.RLIMIT_AS, (self._virtual_bytes() + budget, self._hard))
         signal.setitimer(signal.ITIMER_REAL, job.timeout_s + _ORPHAN_S)
@@ -189,7 +189,8 @@ class _Limits:
         return pages * os.sysconf("SC_PAGESIZE")
 
 
-def _size(root: Path, path: str) -> int:
+def file_size(root: Path, path: str) -> int:
+    """Bytes of a file; 0 where there is none."""
     try:
         return os.stat(os.path.join(root, path)).st_size  # noqa: PTH116, PTH118 - for every file
     except OSError:

@@ -18,15 +18,16 @@ from types import TracebackType
 from typing import Any, Final, TypeVar, overload
 
 from data_prep.errors import ScanError
-from data_prep.readers.child_process import ChildProcess, DecodeError
+from data_prep.readers.child_process import ChildProcess, DecodeChild, DecodeError
 from data_prep.readers.decode_child import Job
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
 from data_prep.readers.source import ScanSource
 from data_prep.volume import Volume
 
-__all__ = ["DecodeError", "DecodePool"]
+__all__ = ["DecodeError", "DecodePool", "NewChild"]
 
 T = TypeVar("T")
+NewChild = Callable[[], DecodeChild]
 
 MEMORY_BYTES: Final = 3 << 29  # 1.5 GiB
 TIMEOUT_S: Final = 60.0
@@ -47,6 +48,7 @@ class DecodePool:
         memory_bytes: What one scan may take in a child, on top of 16 times its files' size.
         timeout_s: What one scan may take.
         policy: How to read.
+        new_child: Starts a child: a process on this machine, or something that behaves as one.
     """
 
     def __init__(
@@ -56,13 +58,15 @@ class DecodePool:
         memory_bytes: int = MEMORY_BYTES,
         timeout_s: float = TIMEOUT_S,
         policy: ReadPolicy = DEFAULT_POLICY,
+        new_child: NewChild = ChildProcess,
     ) -> None:
         self._job = Job(root.absolute(), (), b"", policy, memory_bytes, timeout_s)
         self._workers = max(1, workers)
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         self._lock = threading.Lock()
-        self._alive: set[ChildProcess] = set()
-        self._idle: list[ChildProcess] = []
+        self._new_child = new_child
+        self._alive: set[DecodeChild] = set()
+        self._idle: list[DecodeChild] = []
         self._closed = False
 
     def __enter__(self) -> DecodePool:
@@ -131,7 +135,7 @@ class DecodePool:
         A source that ends the child, or outlasts it, is refused; the others go on in a new child.
         Which one it was shows when those without an answer are read again one by one.
         """
-        child: ChildProcess | None = None
+        child: DecodeChild | None = None
         together = len(tasks) > 1
         try:
             while tasks and not held.abandoned:
@@ -158,23 +162,23 @@ class DecodePool:
             for task in tasks:
                 task.outcome.set_exception(error)
 
-    def _borrow(self) -> ChildProcess:
+    def _borrow(self) -> DecodeChild:
         with self._lock:
             if self._closed:
                 raise DecodeError("decode.closed", "the decode pool was closed while it read")
-            child = self._idle.pop() if self._idle else ChildProcess()
+            child = self._idle.pop() if self._idle else self._new_child()
             self._alive.add(child)
         child.wait_until_ready()
         return child
 
-    def _give_back(self, child: ChildProcess, *, reusable: bool) -> None:
+    def _give_back(self, child: DecodeChild, *, reusable: bool) -> None:
         if not reusable or child.ended:
             self._discard(child)
             return
         with self._lock:
             self._idle.append(child)
 
-    def _discard(self, child: ChildProcess) -> None:
+    def _discard(self, child: DecodeChild) -> None:
         child.end()
         with self._lock:
             self._alive.discard(child)

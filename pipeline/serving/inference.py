@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from data_prep.errors import ScanError
 from data_prep.progress import Progress, silent
-from data_prep.readers.sandbox import DecodePool
+from data_prep.readers.child_process import ChildProcess
+from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.stage import new_stage
 from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
@@ -45,6 +46,7 @@ def predict(
     *,
     batch_size: int = 64,
     workers: int = 1,
+    new_child: NewChild = ChildProcess,
     pseudonym: Callable[[str], str] | None = None,
     progress: Progress = silent,
 ) -> PredictionSummary:
@@ -61,6 +63,7 @@ def predict(
         batch_size: Prepared scans that are held before the model runs on them, rounded up to
             whole blocks.
         workers: Decode children.
+        new_child: Starts one.
         pseudonym: From a DICOM PatientID to the name under the site's key, by which scans of a
             patient whom the model has seen are flagged; None where there is no key.
         progress: Told (scans done, scans in all).
@@ -75,7 +78,8 @@ def predict(
         partial.chmod(0o700)
         rows = [_rejected_row(folder, n) for folder in folders for n in range(len(folder.rejected))]
         total = len(rows) + sum(len(folder.scans) for folder in folders)
-        for batch in _batches(_read(folders, package, workers), _batch_scans(package, batch_size)):
+        read = _read(folders, package, workers, new_child)
+        for batch in _batches(read, _batch_scans(package, batch_size)):
             rows += _score(package, batch, pseudonym)
             progress(len(rows), total)
         rows.sort(key=lambda row: (row.scan, row.files))
@@ -98,9 +102,12 @@ class _Read:
         return tuple(self.folder.shown(path) for path in self.scan.source.paths)
 
 
-def _read(folders: Iterable[InputFolder], package: ModelPackage, workers: int) -> Iterator[_Read]:
+def _read(
+    folders: Iterable[InputFolder], package: ModelPackage, workers: int, new_child: NewChild
+) -> Iterator[_Read]:
+    policy = package.card.read
     for folder in folders:
-        with DecodePool(folder.root, workers, policy=package.card.read) as pool:
+        with DecodePool(folder.root, workers, policy=policy, new_child=new_child) as pool:
             sources = [scan.source for scan in folder.scans]
             results = pool.read(sources, PrepareScan(package.recipe))
             for scan, (_, result) in zip(folder.scans, results, strict=True):

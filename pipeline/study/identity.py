@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from threadpoolctl import threadpool_info
 
 from data_prep.stage import medcurve_version
@@ -22,12 +20,3 @@ def identity(threads: int) -> dict[str, str]:
         **arithmetic(threads),
         "BLAS kernels": ", ".join(sorted(kernels - {""})),
     }
-
-
-def differences(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    """What another process has otherwise, in words; "" where nothing."""
-    return ", ".join(
-        f"{name} is '{theirs.get(name, '')}' there and '{value}' here"
-        for name, value in mine.items()
-        if theirs.get(name) != value
-    )

@@ -1,4 +1,4 @@
-"""The Ray engine: a study's cells on the nodes of a Ray cluster. The only importer of ray.
+"""The Ray engine: a study's cells on the nodes of a Ray cluster.
 
 Everything that a node needs travels through Ray's object store, whose arrays all workers of a node
 share: the scans once, prepared features once. So no disk has to be shared, and whatever the death
@@ -7,14 +7,8 @@ of a node could take away lies with the driver, which alone writes the journal.
 
 from __future__ import annotations
 
-import logging
-import os
-import secrets
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -28,71 +22,17 @@ from pipeline.study.cell import Inputs, Splits
 from pipeline.study.errors import StudyError
 from pipeline.study.features import Preparation
 from pipeline.study.grid import PlannedCell
-from pipeline.study.identity import differences, identity
+from pipeline.study.identity import identity
 from pipeline.study.jobs import Finished, JobQueue, Needs
 from pipeline.study.journal import CellResult, Failure
+from pipeline.study.ray_cluster import Node, differences, last_line, nodes
 from pipeline.study.worker import Job, Prepared, Setup, Worker, attempt
-
-LOCAL: Final = "local"
 
 _POLL_SECONDS: Final = 0.2  # how long a signal may go unnoticed
 _LOOK_SECONDS: Final = 2.0  # between two looks at which nodes there are
 _PATIENCE_SECONDS: Final = 30.0  # until a user is told that no worker has begun
-_MOST_SAID: Final = 400  # characters of an error of Ray's
-_GPU_SHARE: Final = 10_000  # Ray counts GPUs in ten thousandths
 
 Say = Callable[[str], None]
-
-
-@contextmanager
-def connect(address: str, cpus: int) -> Iterator[None]:
-    """Be connected to a Ray cluster.
-
-    Args:
-        address: ``local`` starts one on this machine for as long as the connection lasts; ``auto``
-            finds the one that this machine is a node of; else its address, ``HOST:PORT`` or
-            ``ray://HOST:PORT``.
-        cpus: Processors that a cluster which is started here may use.
-
-    Raises:
-        StudyError: ``study.no_cluster`` if none can be reached or started.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address == LOCAL:
-        # Ray listens on every interface and keeps others out by a token (from 2.59 on, for a
-        # cluster started here): this run's own, or Ray would write one to the home folder.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        if address == LOCAL:
-            ray.init(
-                LOCAL,
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        else:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, ConnectionError, ImportError, RuntimeError, ValueError) as error:
-        raise StudyError(
-            "study.no_cluster",
-            f"--address {address}: no Ray cluster can be used there "
-            f"({' '.join(str(error).split())[:_MOST_SAID]})",
-            fix="start one with `ray start --head` (docs/engines.md), or leave --address out to "
-            "start one on this machine",
-        ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own in its place
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def slots(threads: int) -> int:
-    """How many cells of so many threads the connected cluster can compute at once."""
-    return sum(node.slots for node in _nodes(threads, gpu=False))
 
 
 def run_ray(
@@ -135,35 +75,6 @@ def run_ray(
         crew.dismiss()
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A node: how many cells it has room for, and the part of a GPU that each may ask for."""
-
-    id: str
-    name: str
-    slots: int
-    gpu: float
-
-
-def _nodes(threads: int, *, gpu: bool) -> list[_Node]:
-    """The nodes that are alive and have room for a cell; ``gpu``: cells are computed on GPUs."""
-    found = []
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        room = int(node["Resources"].get("CPU", 0)) // threads
-        gpus = int(node["Resources"].get("GPU", 0)) if gpu else 0
-        on_each = max(1, room // gpus) if gpus else 0
-        if node["Alive"] and room:
-            found.append(
-                _Node(
-                    id=node["NodeID"],
-                    name=f"{node['NodeManagerHostname']} ({node['NodeName']})",
-                    slots=min(room, gpus * on_each) if gpus else room,
-                    gpu=_GPU_SHARE // on_each / _GPU_SHARE if gpus else 0.0,
-                )
-            )
-    return found
-
-
 @dataclass
 class _Member:
     """A worker process on a node, the call that it has to answer and the job that it has in hand.
@@ -172,7 +83,7 @@ class _Member:
     """
 
     actor: Any
-    node: _Node
+    node: Node
     call: Any
     ready: bool = False
     job: Job | None = None
@@ -205,11 +116,11 @@ class _Crew:
         if missing == 0 or time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
-        nodes = _nodes(self._setup.threads, gpu=self._identity["device"] != "cpu")
-        nodes = [node for node in nodes if node.id not in self._refused]
-        held = {n.id: sum(member.node.id == n.id for member in self._members) for n in nodes}
-        turns = max((node.slots for node in nodes), default=0)
-        room = [n for turn in range(turns) for n in nodes if held[n.id] <= turn < n.slots]
+        alive = nodes(self._setup.threads, gpu=self._identity["device"] != "cpu")
+        places = [node for node in alive if node.id not in self._refused]
+        held = {n.id: sum(member.node.id == n.id for member in self._members) for n in places}
+        turns = max((node.slots for node in places), default=0)
+        room = [n for turn in range(turns) for n in places if held[n.id] <= turn < n.slots]
         for node in room[:missing]:
             self._members.append(self._start(node))
         if not self._members:
@@ -245,7 +156,7 @@ class _Crew:
         while self._members:
             self._end(self._members[0])
 
-    def _start(self, node: _Node) -> _Member:
+    def _start(self, node: Node) -> _Member:
         actor = _CellWorker.options(  # type: ignore[attr-defined]
             num_cpus=self._setup.threads,
             num_gpus=node.gpu,
@@ -279,7 +190,7 @@ class _Crew:
             self._end(member)
             if job is not None:
                 return jobs.lost(job, f"its worker on node {member.node.name} ended")
-            self._refuse(member.node, f"cannot run medcurve: {_last_line(error)}")
+            self._refuse(member.node, f"cannot run medcurve: {last_line(error)}")
             return []
         member.call = member.job = None
         if job is None:
@@ -310,8 +221,8 @@ class _Crew:
             places = ", ".join(sorted({member.node.name for member in self._members}))
             self._say(f"no worker has begun yet on {places}: others may be using the CPUs there")
 
-    def _refuse(self, node: _Node, why: str) -> None:
-        if node.id not in self._refused and any(n.id == node.id for n in _nodes(1, gpu=False)):
+    def _refuse(self, node: Node, why: str) -> None:
+        if node.id not in self._refused and any(n.id == node.id for n in nodes(1, gpu=False)):
             self._refused[node.id] = f"node {node.name} is left out: it {why}"
             self._say(self._refused[node.id])
 
@@ -344,8 +255,3 @@ def as_seen_here(setup: Setup) -> Setup:
     if setup.checkpoints is not None and not setup.checkpoints.is_dir():
         return replace(setup, checkpoints=None)
     return setup
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -206,10 +207,41 @@ def test_a_study_on_ray_leaves_the_same_files(
         assert (runs / study / path.relative_to(here)).read_bytes() == path.read_bytes()
 
 
+def test_ingest_prep_and_predict_on_ray_leave_the_same_files(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    from pipeline.study import ray_cluster
+
+    here, runs = place / "runs", tmp_path / "runs"
+    shutil.copytree(here / "tiny" / "raw", runs / "tiny" / "raw")
+    tiny, on_ray = str(place / "tiny.yaml"), ("--engine", "ray", "--workers", "1")
+    model, scans = (str(here / "tiny" / name) for name in ("model-tiny-study", "raw"))
+    predict = ("predict", model, scans, "--runs", str(here), "--out")
+    with ray_cluster.connect("local", 1):  # one Ray for all commands: it takes seconds to start
+        monkeypatch.setattr(ray_cluster, "connect", lambda address, cpus: nullcontext())
+        assert medcurve("ingest", tiny, "--runs", str(runs), *on_ray) == 0
+        assert medcurve("split", tiny, "--runs", str(runs)) == 0
+        assert medcurve("prep", tiny, "--runs", str(runs), *on_ray) == 0
+        assert medcurve(*predict, str(tmp_path / "there"), *on_ray) == 0
+    assert medcurve(*predict, str(tmp_path / "here"), "--workers", "1") == 0
+    for folder in ("manifest", "store-tiny-prep"):
+        assert contents(runs / "tiny" / folder) == contents(here / "tiny" / folder)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file, but for those that hold times."""
+    timed = ("provenance.json", "summary.json")
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name not in timed]
+    assert found
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
 def test_without_ray_the_engine_says_how_to_install_it(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "pipeline.study.ray_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "pipeline.study.ray_cluster", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     names = ("study", str(place / "tiny-study.yaml"), "--data", str(place / "tiny.yaml"))
     assert medcurve(*names, "--runs", str(place / "runs"), "--engine", "ray") == 2

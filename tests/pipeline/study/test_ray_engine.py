@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from toy_study import Toys, assert_same_bits, in_process, toy_config, toy_needs, write_store
+from two_nodes import TwoNodes
 
 from pipeline.study.cell import arithmetic
 from pipeline.study.config import StudyConfig
@@ -24,53 +22,13 @@ from pipeline.study.worker import Setup
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
-from ray._raylet import Config
-from ray.cluster_utils import Cluster
-
 from pipeline.study import identity, ray_engine
-from pipeline.study.ray_engine import as_seen_here, connect, run_ray, slots
-
-HERE = Path(__file__).parent
-STORE_BYTES = 80 << 20  # /dev/shm may be small
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head without processors; connected, for the driver must not lose its own node."""
-    # Ray read the mode when it was imported, and keeps the token as long as this process lives.
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    Config.initialize("")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join((str(HERE), str(HERE.parents[2]))))
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
-        found = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0,
-                "object_store_memory": STORE_BYTES,
-                "include_dashboard": False,
-                "_system_config": quick,
-            },
-        )
-        try:
-            with connect(found.address, cpus=0):
-                yield found
-        finally:
-            found.shutdown()
-
-
-@pytest.fixture
-def nodes(cluster: Cluster) -> Iterator[list[Any]]:
-    """Two nodes with a processor each."""
-    while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-    yield list(cluster.worker_nodes)
+from pipeline.study.ray_cluster import slots
+from pipeline.study.ray_engine import as_seen_here, run_ray
 
 
 def test_a_study_gives_the_same_bytes_on_two_nodes_as_in_local_processes(
-    nodes: list[Any], tmp_path: Path
+    nodes: TwoNodes, tmp_path: Path
 ) -> None:
     store = write_store(tmp_path / "cohort" / "store")
     for name, text in {
@@ -95,7 +53,7 @@ def test_a_study_gives_the_same_bytes_on_two_nodes_as_in_local_processes(
 
 
 def test_a_removed_node_costs_its_cells_in_flight_and_one_that_joins_is_used(
-    cluster: Cluster, nodes: list[Any], tmp_path: Path
+    nodes: TwoNodes, tmp_path: Path
 ) -> None:
     fits, diary = tmp_path / "fits", tmp_path / "diary"
     family = toy_config("dawdles", diary=diary, fits=fits)
@@ -107,8 +65,8 @@ def test_a_removed_node_costs_its_cells_in_flight_and_one_that_joins_is_used(
 
     def after(done: int) -> None:
         if done == 6:
-            cluster.remove_node(nodes[0], allow_graceful=False)
-            cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+            nodes.kill()
+            nodes.add()
         elif done > 6 and len({node for _, node in begun()}) < 3:
             time.sleep(1)  # so that cells are left when the node that joined is ready
 
@@ -124,7 +82,7 @@ def test_a_removed_node_costs_its_cells_in_flight_and_one_that_joins_is_used(
     assert sorted(diary.read_text().splitlines()) == prepared
 
 
-def test_failures_are_those_of_the_local_engine(nodes: list[Any], tmp_path: Path) -> None:
+def test_failures_are_those_of_the_local_engine(nodes: TwoNodes, tmp_path: Path) -> None:
     moods = ("refuses", "crashes", "unprepared")
     toys = Toys(tmp_path, {mood: toy_config(mood) for mood in moods}, subsets=1)
     needs: Needs = lambda p: toy_needs(p) if p.cell.family == "unprepared" else None  # noqa: E731
@@ -134,7 +92,7 @@ def test_failures_are_those_of_the_local_engine(nodes: list[Any], tmp_path: Path
     assert found == toys.run(in_process, needs=needs)
 
 
-def test_a_worker_that_dies_costs_its_cell_only(nodes: list[Any], tmp_path: Path) -> None:
+def test_a_worker_that_dies_costs_its_cell_only(nodes: TwoNodes, tmp_path: Path) -> None:
     toys = Toys(tmp_path, {"mortal": toy_config("dies when large")}, subsets=1)
     found = toys.run(run_ray)
     died = found["mortal", 12, 0, 0]
@@ -145,7 +103,7 @@ def test_a_worker_that_dies_costs_its_cell_only(nodes: list[Any], tmp_path: Path
     assert f"on node {os.uname().nodename}" in died.message and "2 times" in died.message
 
 
-def test_features_that_stand_are_not_made_again(nodes: list[Any], tmp_path: Path) -> None:
+def test_features_that_stand_are_not_made_again(nodes: TwoNodes, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     toys = Toys(tmp_path, {"toy": toy_config(diary=diary)})
     here = toys.run(in_process, needs=toy_needs)
@@ -156,7 +114,7 @@ def test_features_that_stand_are_not_made_again(nodes: list[Any], tmp_path: Path
 
 
 def test_stopping_ends_the_workers_at_once(
-    nodes: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_engine, "_PATIENCE_SECONDS", 0.0)
     toys = Toys(tmp_path, {"toy": toy_config(), "slow": toy_config("sleeps")})
@@ -171,7 +129,7 @@ def test_stopping_ends_the_workers_at_once(
 
 
 def test_nodes_of_another_arithmetic_are_refused_in_words(
-    nodes: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = arithmetic(1)
     monkeypatch.setattr(identity, "arithmetic", lambda _: mine | {"instructions": "VSX"})
@@ -187,7 +145,7 @@ def test_nodes_of_another_arithmetic_are_refused_in_words(
         assert line in caught.value.message
 
 
-def test_a_cell_that_no_node_has_room_for_is_refused(nodes: list[Any], tmp_path: Path) -> None:
+def test_a_cell_that_no_node_has_room_for_is_refused(nodes: TwoNodes, tmp_path: Path) -> None:
     toys = Toys(tmp_path, {"toy": toy_config()})
     toys.setup = replace(toys.setup, threads=64)
     with pytest.raises(StudyError, match="no node of the Ray cluster has 64 CPUs"):
@@ -200,13 +158,3 @@ def test_a_node_keeps_checkpoints_only_where_it_sees_their_folder(tmp_path: Path
     assert as_seen_here(setup).checkpoints is None
     (tmp_path / "checkpoints").mkdir()
     assert as_seen_here(setup) == setup
-
-
-def test_an_address_without_a_cluster_is_answered() -> None:
-    with (
-        pytest.raises(StudyError, match="--address nowhere: no Ray cluster") as caught,
-        connect("nowhere", 1),
-    ):
-        pass
-    assert caught.value.code == "study.no_cluster"
-    assert "ray start --head" in caught.value.fix

@@ -12,7 +12,7 @@ from toy_study import in_process, write_store
 
 from data_prep.cohort import CohortConfig
 from data_prep.files import read_json
-from pipeline import stages
+from pipeline import study_stages
 from pipeline.study import compute
 from pipeline.study.errors import StudyError, StudyStoppedError
 from pipeline.study.record import read_standing
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_store(workspace.store)
     with pytest.MonkeyPatch.context() as patch:
         quick(patch)
-        stages.study_stage(workspace, str(place / "s.yaml"), 1, None)
+        study_stages.study_stage(workspace, str(place / "s.yaml"), 1, None)
     return place
 
 
@@ -53,13 +53,13 @@ def workspace_in(place: Path) -> Workspace:
 def quick(patch: pytest.MonkeyPatch) -> None:
     """Cells in this process; a store without a manifest; no MLflow but where it is asked for."""
     patch.setattr(compute, "run_local", in_process)
-    patch.setattr(stages, "refuse_stale", lambda workspace: None)
-    patch.setattr(stages, "sync_stage", lambda *given: None)
+    patch.setattr(study_stages, "refuse_stale", lambda workspace: None)
+    patch.setattr(study_stages, "sync_stage", lambda *given: None)
 
 
 def study(place: Path, *extend: str) -> Path:
     """Run the study; returns its folder."""
-    stages.study_stage(workspace_in(place), str(place / "s.yaml"), 1, None, extend=extend)
+    study_stages.study_stage(workspace_in(place), str(place / "s.yaml"), 1, None, extend=extend)
     return workspace_in(place).study("s")
 
 
@@ -129,12 +129,12 @@ def test_a_broken_extension_is_told_and_shown(
     pending = "study: 5 of 14 cells are pending; the results are those of 6 cells before; "
     said()
 
-    stages.report_stage(workspace_in(place), "s")
+    study_stages.report_stage(workspace_in(place), "s")
     assert f"{pending}`medcurve study` goes on interim report:" in said()
     page = (out / "interim" / "report.html").read_text()
     assert "Interim report: 9 of 14 cells are computed." in page
     monkeypatch.undo()
-    stages.sync_stage(workspace_in(place), "s", None, strict=True)
+    study_stages.sync_stage(workspace_in(place), "s", None, strict=True)
     assert pending in said()
 
     quick(monkeypatch)
@@ -142,7 +142,7 @@ def test_a_broken_extension_is_told_and_shown(
     assert cells_of(out) == 14
     assert "extended before (subsets=3 sizes=12)" in said()
     assert not (out / "interim").exists()
-    stages.report_stage(workspace_in(place), "s")
+    study_stages.report_stage(workspace_in(place), "s")
     assert said().startswith("report: ")
 
 
@@ -153,17 +153,17 @@ def test_a_stopped_study_has_an_interim_report(
     shutil.rmtree(workspace.study("s"))
     out = stopped(place, 4)
     said()
-    stages.report_stage(workspace, "s")
+    study_stages.report_stage(workspace, "s")
     assert "study: 2 of 6 cells are pending; `medcurve study` goes on" in said()
     assert "4 of 6 cells" in (out / "interim" / "report.html").read_text()
     monkeypatch.undo()
     with pytest.raises(TrackingError, match="has not finished"):
-        stages.sync_stage(workspace, "s", None, strict=True)
+        study_stages.sync_stage(workspace, "s", None, strict=True)
     assert "2 of 6 cells are pending" in said()
 
     shutil.rmtree(out / "cells")
     with pytest.raises(StudyError, match="none of its 6 cells is computed") as caught:
-        stages.report_stage(workspace, "s")
+        study_stages.report_stage(workspace, "s")
     assert caught.value.code == "study.no_results"
 
 
@@ -173,7 +173,7 @@ def test_of_a_store_that_changed_no_report_is_made(place: Path) -> None:
     shutil.rmtree(workspace.store)
     write_store(workspace.store, seed=1)
     with pytest.raises(StudyError, match="was run on the store") as caught:
-        stages.report_stage(workspace, "s")
+        study_stages.report_stage(workspace, "s")
     assert caught.value.code == "study.other_store"
 
 
@@ -185,9 +185,9 @@ def test_a_kill_before_the_results_were_written_is_told(place: Path) -> None:
 
 
 def test_a_dry_run_says_that_nothing_is_to_be_computed(place: Path, said: Said) -> None:
-    stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1)
+    study_stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1)
     assert "6 cells, 6 of them stand in the journal; nothing is to be computed" in said()
-    stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1, extend=["subsets=3"])
+    study_stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1, extend=["subsets=3"])
     assert "8 cells, 6 of them stand in the journal; about 7 s on 1 process (" in said()
 
 
@@ -195,5 +195,5 @@ def test_a_folder_of_an_earlier_version_has_a_report(place: Path, said: Said) ->
     out = workspace_in(place).study("s")
     (out / "study.json").write_text('{"format": "medcurve-study", "version": 2}')
     assert read_standing(out) is None
-    stages.report_stage(workspace_in(place), "s")
+    study_stages.report_stage(workspace_in(place), "s")
     assert said().startswith("report: ")

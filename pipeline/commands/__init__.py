@@ -1,0 +1,1 @@
+"""The commands of ``medcurve``, each with an example in its help; they only call stages."""

@@ -1,0 +1,141 @@
+"""Commands about one model: made, looked at, used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import (
+    RUNS,
+    Address,
+    DataOption,
+    EngineName,
+    EngineOption,
+    Prep,
+    RayWorkers,
+    Runs,
+    StudyName,
+    Uri,
+    ray_address,
+)
+
+
+def train(
+    family: Annotated[str, typer.Argument(help="A name in configs/family, or a YAML file.")],
+    data: DataOption,
+    prep: Prep = None,
+    seed: Annotated[int, typer.Option(help="Decides initial weights and batch order.")] = 0,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Train one family on all training patients and package the model.
+
+    Example: medcurve train random_features --data breastmnist
+    """
+    from pipeline import study_stages
+    from pipeline.workspace import open_workspace
+
+    study_stages.train_stage(open_workspace(runs, data, prep), family, seed, tracking_uri)
+
+
+def inspect(
+    family: Annotated[str, typer.Argument(help="A name in configs/family, or a YAML file.")],
+    shape: Annotated[str, typer.Option("--shape", help="Of one scan: channels, then axes.")] = (
+        "1,28,28"
+    ),
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Classes to tell apart.")] = 2,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Drawing (.svg, .png or .pdf); default: RUNS/inspect-FAMILY.svg."
+        ),
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Show what a family is made of: layers, sizes, costs and receptive fields.
+
+    Example: medcurve inspect resnet18 --shape 1,28,28
+    """
+    from pipeline import network_stages
+
+    network_stages.inspect_stage(family, shape, classes, out, runs)
+
+
+def screen(
+    families: Annotated[list[str], typer.Argument(help="Names in configs/family, or YAML files.")],
+    data: DataOption,
+    prep: Prep = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Random networks drawn of each.")] = 3,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also train each, and compare the two rankings.")
+    ] = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Rank network architectures in seconds each, by what they do with random weights.
+
+    Example: medcurve screen cnn_scratch cnn_scratch_small resnet18 --data breastmnist
+    """
+    from pipeline import network_stages
+    from pipeline.workspace import open_workspace
+
+    network_stages.screen_stage(open_workspace(runs, data, prep), families, seeds, verify)
+
+
+def release(
+    name: StudyName,
+    data: DataOption,
+    prep: Prep = None,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Choose a model by the study's declared rule, package it and register it.
+
+    Example: medcurve release demo --data phantom3d
+    """
+    from pipeline import model_stages
+    from pipeline.workspace import open_workspace
+
+    model_stages.release_stage(open_workspace(runs, data, prep), name, tracking_uri)
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Files and folders of scans.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the predictions.")],
+    batch_size: Annotated[int, typer.Option(min=1, help="Scans in memory at once.")] = 64,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
+    runs: Runs = RUNS,
+    workers: RayWorkers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Run a model over folders of scans: one row for each, a bad scan never stops it.
+
+    Example: medcurve predict runs/phantom3d/model-demo scans/ --out predictions
+    """
+    from pipeline import model_stages
+
+    model_stages.predict_stage(
+        model,
+        inputs,
+        out,
+        batch_size,
+        workers,
+        runs,
+        tracking_uri,
+        ray=ray_address(engine, address),
+    )
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help="Model package that a release wrote.")],
+) -> None:
+    """Check that a model package is whole and still gives the same probabilities.
+
+    Example: medcurve verify runs/phantom3d/model-demo
+    """
+    from pipeline.model_stages import verify_stage
+
+    verify_stage(model)

@@ -1,0 +1,73 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from data_prep.errors import ConfigError
+
+Data = Annotated[str, typer.Argument(help="Cohort: a name in configs/data, or a YAML file.")]
+DataOption = Annotated[
+    str, typer.Option("--data", help="Cohort: a name in configs/data, or a YAML file.")
+]
+StudyName = Annotated[str, typer.Argument(help="A name in configs/study, or a YAML file.")]
+Prep = Annotated[
+    str | None, typer.Option("--prep", help="Prep config in place of the cohort's own.")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that all results go to.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Processes; default: one per core, of all nodes with Ray."
+    ),
+]
+Uri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow store; default: runs/mlflow.db (SQLite)."),
+]
+
+
+class EngineName(StrEnum):
+    """Where work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+EngineOption = Annotated[
+    EngineName, typer.Option("--engine", help="Work on this machine, or on a Ray cluster.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Ray cluster: local (start one here, the default), auto (the one this machine is "
+        "a node of), HOST:PORT or ray://HOST:PORT.",
+    ),
+]
+
+RUNS: Final = Path("runs")
+
+
+def ray_address(engine: EngineName, address: str | None) -> str | None:
+    """The address of the Ray cluster to work on; None for processes of this machine.
+
+    Raises:
+        ConfigError: ``config.address_without_ray``.
+    """
+    if engine is EngineName.RAY:
+        return address or "local"
+    if address is not None:
+        raise ConfigError(
+            "config.address_without_ray",
+            f"--address {address} is that of a Ray cluster, and the engine is '{engine}'",
+            fix="add --engine ray, or leave --address out",
+        )
+    return None

@@ -1,0 +1,136 @@
+"""Commands that measure families: studies, and what comes of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import (
+    RUNS,
+    Address,
+    DataOption,
+    EngineName,
+    EngineOption,
+    Prep,
+    RayWorkers,
+    Runs,
+    StudyName,
+    Uri,
+    Workers,
+    ray_address,
+)
+
+
+def study(
+    name: StudyName,
+    data: DataOption,
+    prep: Prep = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many cells and how long; run nothing.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Compute this family's cells only; may be repeated."),
+    ] = None,
+    extend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extend",
+            help="More in the grid: subsets=20, seeds=3, sizes=300,400 or families=knn; what is "
+            "computed stays, and later runs keep it ('none': back to the study's file). May be "
+            "repeated.",
+        ),
+    ] = None,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
+    runs: Runs = RUNS,
+    workers: RayWorkers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Run families x sizes x subsets x seeds; go on where a broken run stopped.
+
+    Example: medcurve study demo --data phantom3d
+    """
+    from pipeline import study_stages
+    from pipeline.workspace import open_workspace
+
+    only, extend = only or [], extend or []
+    ray = ray_address(engine, address)
+    workspace = open_workspace(runs, data, prep)
+    if dry_run:
+        study_stages.cost_stage(workspace, name, workers, only=only, extend=extend, ray=ray)
+        return
+    study_stages.study_stage(
+        workspace, name, workers, tracking_uri, only=only, extend=extend, ray=ray
+    )
+
+
+def leaderboard(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="Cohorts; default: BreastMNIST, PneumoniaMNIST, AdrenalMNIST3D."),
+    ] = None,
+    study: Annotated[
+        str, typer.Option("--study", help="A name in configs/study, or a YAML file.")
+    ] = "leaderboard",
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Train every family on whole cohorts; show them beside published scores.
+
+    Example: medcurve leaderboard breastmnist
+    """
+    from pipeline.leaderboard import COHORTS, run_leaderboard
+
+    run_leaderboard(data or COHORTS, study, runs, workers, tracking_uri)
+
+
+def report(name: StudyName, data: DataOption, prep: Prep = None, runs: Runs = RUNS) -> None:
+    """Write a study's report again from its journal; an interim one where cells are pending.
+
+    Example: medcurve report demo --data phantom3d
+    """
+    from pipeline import study_stages
+    from pipeline.workspace import open_workspace
+
+    study_stages.report_stage(open_workspace(runs, data, prep), name)
+
+
+def sync(
+    name: StudyName,
+    data: DataOption,
+    prep: Prep = None,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Bring MLflow up to date with a study's journal; never doubles a run.
+
+    Example: medcurve sync demo --data phantom3d
+    """
+    from pipeline import study_stages
+    from pipeline.workspace import open_workspace
+
+    study_stages.sync_stage(open_workspace(runs, data, prep), name, tracking_uri, strict=True)
+
+
+def rerun(
+    run_id: Annotated[str, typer.Argument(help="Run ID of a cell, from its page in MLflow.")],
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Most a metric may differ where machine or versions are others by now."
+        ),
+    ] = 1e-4,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Fit a run of a study again, from its id alone; exit status 0 if its metrics are equal.
+
+    Example: medcurve rerun 04ca41572c96454e82c2c592751fbf32
+    """
+    from pipeline.reproduction import rerun_stage
+
+    if not rerun_stage(run_id, runs, tracking_uri, tolerance):
+        raise typer.Exit(1)

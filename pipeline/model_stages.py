@@ -1,0 +1,113 @@
+"""The stages of a model: packaged from a study, run over scans, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from data_prep.errors import SCAN_CODES
+from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
+from pipeline.console import progress, say, warn
+from pipeline.engines import decoding
+from pipeline.stages import refuse_stale
+from pipeline.workspace import Workspace
+
+# Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
+
+
+def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
+    """Package the model that the study's rule chooses, and register it as champion."""
+    from pipeline import tracking
+    from pipeline.serving.release import release
+
+    refuse_stale(workspace)
+    out = workspace.model(name)
+    with progress("release", "steps") as report:
+        package = release(
+            workspace.study(name),
+            workspace.store,
+            out,
+            pseudonym=patient_pseudonym(workspace.cohort, workspace.runs),
+            progress=report,
+        )
+    test = package.card.test
+    scores = ", ".join(
+        f"{metric} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        for metric, found in test.metrics.items()
+        if metric in ("auc", "accuracy")
+    )
+    say(f"release: {package.card.training.chosen}")
+    say(f"release: test {scores} → {out}")
+    uri = uri or tracking.default_uri(workspace.runs)
+    try:
+        version = tracking.register_package(
+            out, workspace.cohort.name, "champion", uri, package.card.training.cell
+        )
+    except tracking.TrackingError as error:
+        warn(error)
+        return out
+    say(f"mlflow: models:/{workspace.cohort.name}@champion is version {version.version}")
+    return out
+
+
+def predict_stage(
+    model: str,
+    inputs: Sequence[Path],
+    out: Path,
+    batch_size: int,
+    processes: int | None,
+    runs: Path,
+    uri: str | None,
+    *,
+    ray: str | None = None,
+) -> None:
+    """Run a model package, by folder or MLflow address, over files and folders of scans.
+
+    ``ray`` is the address of a Ray cluster; None: scans are read by processes here.
+    """
+    from pipeline import tracking
+    from pipeline.serving.inference import predict
+    from pipeline.serving.package import load_package
+    from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
+
+    uri = uri or tracking.default_uri(runs)
+    by_address = model.startswith(("models:/", "runs:/"))
+    package = load_package(tracking.download_model(model, uri) if by_address else Path(model))
+    key = find_pseudonym_key(runs)
+    with decoding(ray, processes) as (new_child, count), progress("predict", "scans") as report:
+        found = predict(
+            package,
+            inputs,
+            out,
+            batch_size=batch_size,
+            workers=count,
+            new_child=new_child,
+            pseudonym=partial(pseudonym, key=key) if key else None,
+            progress=report,
+        )
+    say(
+        f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
+        f"{found.skipped} skipped → {out / 'predictions.csv'}"
+    )
+    if not found.ok:
+        say("  note: no scan was scored; quarantine.csv says why for each")
+    for code, count in found.quarantined_by_code.items():
+        say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
+    for flag, meaning in (SEEN_FLAGS | PATIENT_FLAGS).items():
+        if seen := found.flagged.get(flag):
+            say(f"  flagged: {seen} × {flag} ({meaning})")
+    try:
+        tracking.log_predictions(asdict(found), uri, model=package.digest)
+    except tracking.TrackingError as error:
+        warn(error)
+
+
+def verify_stage(model: Path) -> None:
+    """Check a package's digests and run its self-test."""
+    from pipeline.serving.verify import verify
+
+    found = verify(model)
+    same = "bit by bit" if found.bit_identical else f"to {found.difference:.1e}"
+    say(f"{model}: whole, and it gives the probabilities it was packaged with ({same})")

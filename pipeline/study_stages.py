@@ -1,0 +1,190 @@
+"""The stages of a study: what it would cost, the study, its report, its runs in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.config import find_config, read_config
+from pipeline.console import progress, say, table, warn
+from pipeline.engines import study_engine
+from pipeline.model_stages import release_stage
+from pipeline.stages import refuse_stale
+from pipeline.study.config import StudyConfig
+from pipeline.study.extension import FORGET, Extension, extended, read_extension
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.study.run import StudyResult
+
+# Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
+
+
+def read_study(name: str) -> StudyConfig:
+    """A study's config, and every family that it names.
+
+    Raises:
+        ConfigError: One of them is missing or wrong.
+    """
+    from pipeline.study.plan import read_families
+
+    config = read_config(find_config("study", name), StudyConfig)
+    read_families(config.families)
+    return config
+
+
+def _widened(file: StudyConfig, out: Path, extend: Sequence[str]) -> StudyConfig:
+    """A study with more in its grid: as earlier runs extended it, and as ``extend`` says."""
+    from pipeline.study.plan import read_families
+
+    before = Extension() if FORGET in extend else read_extension(out)
+    config = extended(before.of(file), extend)
+    read_families(config.families)
+    if config != extended(file, extend):
+        say(f"the study was extended before ({before}) and stays so; --extend {FORGET} ends that")
+    return config
+
+
+def study_stage(
+    workspace: Workspace,
+    name: str,
+    processes: int | None,
+    uri: str | None,
+    *,
+    only: Sequence[str] = (),
+    extend: Sequence[str] = (),
+    ray: str | None = None,
+) -> StudyResult:
+    """Run a study or go on with it, write its report and bring MLflow up to date.
+
+    ``ray`` is the address of a Ray cluster; None: cells are computed by processes here.
+    """
+    file = read_study(name)
+    config = _widened(file, workspace.study(name), extend)
+    return _run_study(workspace, config, name, processes, uri, only, ray, file)
+
+
+def cost_stage(
+    workspace: Workspace,
+    name: str,
+    processes: int | None,
+    *,
+    only: Sequence[str] = (),
+    extend: Sequence[str] = (),
+    ray: str | None = None,
+) -> None:
+    """Say what a study would cost, without running it."""
+    from pipeline.study.run import cost_of_study
+    from pipeline.study_board import duration
+
+    config = _widened(read_study(name), workspace.study(name), extend)
+    refuse_stale(workspace)
+    found = cost_of_study(config, workspace.store, workspace.study(name), only=only)
+    table(
+        ("family", "cells to compute", "time of one process"),
+        [(name, str(cells), duration(s) if cells else "–") for name, cells, s in found.families],
+    )
+    standing = f", {found.standing} of them stand in the journal" if found.standing else ""
+    if not any(cells for _, cells, _ in found.families):
+        say(f"{found.cells} cells{standing}; nothing is to be computed (nothing was written)")
+        return
+    with study_engine(ray, processes, config.threads) as (_, count):
+        clock = found.on_the_clock(count)
+    say(
+        f"{found.cells} cells{standing}; about {duration(clock)} on {count} "
+        f"{'process' if count == 1 else 'processes'} (nothing was written)"
+    )
+
+
+def train_stage(workspace: Workspace, family: str, seed: int, uri: str | None) -> Path:
+    """Train one family on all training patients: a study of one cell, then its release."""
+    from pipeline.study.plan import read_families
+
+    config = StudyConfig(families=(family,), sizes=("all",), subsets=1, seeds=1, seed=seed)
+    read_families(config.families)
+    name = f"train-{Path(family).stem}"
+    _run_study(workspace, config, name, 1, uri)
+    return release_stage(workspace, name, uri)
+
+
+def _run_study(
+    workspace: Workspace,
+    config: StudyConfig,
+    name: str,
+    processes: int | None,
+    uri: str | None,
+    only: Sequence[str] = (),
+    ray: str | None = None,
+    file: StudyConfig | None = None,
+) -> StudyResult:
+    from pipeline.study.interim import INTERIM
+    from pipeline.study.run import run_study
+    from pipeline.study_board import Board
+
+    refuse_stale(workspace)
+    out = workspace.study(name)
+    with study_engine(ray, processes, config.threads) as (engine, count), Board() as board:
+        result = run_study(
+            config,
+            workspace.store,
+            out,
+            workers=count,
+            only=only,
+            watcher=board,
+            cohort=workspace.cohort.name,
+            engine=engine,
+            file=file,
+        )
+    failed = f", {result.failed} failed" if result.failed else ""
+    pending = f", {result.pending} pending" if result.pending else ""
+    say(f"study: {result.cells} cells, {result.computed} computed now{failed}{pending} → {out}")
+    if result.pending:
+        say(f"interim report: {out / INTERIM / 'report.html'}; without --only the study goes on")
+        return result
+    report_stage(workspace, name)
+    sync_stage(workspace, name, uri)
+    return result
+
+
+def report_stage(workspace: Workspace, name: str) -> None:
+    """Write the report of a finished study, or of what stands of one that was stopped."""
+    from pipeline.study.interim import report_so_far
+    from pipeline.study.record import read_standing
+    from pipeline.study.report import write_report
+
+    out = workspace.study(name)
+    standing = read_standing(out)
+    if standing is None or standing.finished:
+        say(f"report: {write_report(out)}")
+        return
+    say(f"study: {standing}")
+    say(f"interim report: {report_so_far(out, workspace.store)}")
+
+
+def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool = False) -> None:
+    """Bring MLflow up to date with a study's journal.
+
+    The journal is the truth and MLflow a view of it: a store that does not answer stops nothing,
+    unless ``strict``.
+    """
+    from pipeline import tracking
+    from pipeline.study.record import read_standing
+
+    uri = uri or tracking.default_uri(workspace.runs)
+    standing = read_standing(workspace.study(name))
+    if standing is not None and not standing.finished:
+        say(f"study: {standing}, `medcurve report` shows what stands")
+    try:
+        with progress("mlflow", "runs") as report:
+            done = tracking.sync_study(workspace.study(name), uri, progress=report)
+    except tracking.TrackingError as error:
+        if strict:
+            raise
+        warn(error)
+        return
+    removed = f", {done.removed} removed that the study no longer has" if done.removed else ""
+    say(
+        f"mlflow: {done.created} runs added, {done.unchanged} were there{removed} → "
+        f"{tracking.public(uri)}"
+    )
