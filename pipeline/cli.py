@@ -38,6 +38,7 @@ for _command in (
     models.train,
     models.inspect,
     models.screen,
+    models.probe,
     studies.study,
     studies.leaderboard,
     studies.report,

@@ -1,20 +1,23 @@
-"""Looking at network architectures before any is trained: ``inspect`` and ``screen``."""
+"""Looking at networks: ``inspect`` and ``screen`` before any is trained, ``probe`` at any time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from data_prep.config import is_path
 from data_prep.errors import ConfigError
-from data_prep.files import write_bytes
+from data_prep.files import write_bytes, write_csv
 from data_prep.task import Task
 from pipeline.console import progress, say, table
 from pipeline.stages import refuse_stale
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    from data_prep.store import Store
+    from pipeline.families.base import Family
     from pipeline.inspection import Inspection, Layer
 
 _DRAWINGS: Final = (".svg", ".png", ".pdf")
@@ -140,3 +143,62 @@ def screen_stage(workspace: Workspace, families: Sequence[str], seeds: int, veri
     table(found.header, found.rows)
     for sentence in found.sentences:
         say(sentence)
+
+
+def probe_stage(
+    workspace: Workspace, name: str, model: str, seed: int, split: str, out: Path | None
+) -> None:
+    """Measure and draw a probe of a model package, or of a family with first weights, on scans."""
+    import io
+
+    from data_prep.store import Store
+    from pipeline.dataset import load_split
+    from pipeline.probes import load_probe
+
+    probe = load_probe(name)
+    refuse_stale(workspace)
+    store = Store.open(workspace.store)
+    scans = load_split(store, split)
+    family = _probed(model, store, scans.scan_shape, seed)
+    values = probe.measure(family, scans, seed)
+    stem = f"{Path(name).stem}-{Path(model).stem}"
+    out = out or workspace.folder / f"probe-{stem}"
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out / f"{stem}.csv", ("quantity", "value"), values.items())
+    buffer = io.BytesIO()
+    probe.draw(family, scans, seed).savefig(buffer, format="png", dpi=150)
+    write_bytes(out / f"{stem}.png", buffer.getvalue())
+    table(("quantity", "value"), [(quantity, f"{value:.4g}") for quantity, value in values.items()])
+    say(f"table and picture: {out / stem}.csv, .png")
+
+
+def _probed(model: str, store: Store, scan_shape: tuple[int, ...], seed: int) -> Family[Any]:
+    """The family of a model package, which must fit the store, or a new one with first weights.
+
+    Raises:
+        ConfigError: ``probe.foreign_model``.
+    """
+    from data_prep.files import read_json
+    from data_prep.prep import RECIPE
+    from data_prep.preprocess import PrepRecipe
+    from pipeline.families import build_family, load_family_config
+    from pipeline.serving.package import load_package
+
+    folder = Path(model)
+    if not folder.is_dir() and (not is_path(model) or folder.suffix in (".yaml", ".yml")):
+        say(f"{model}: a family, with first weights drawn by --seed {seed}")
+        return build_family(load_family_config(model), store.task, scan_shape, seed)
+    package = load_package(folder)
+    recipe = PrepRecipe.from_json(read_json(store.folder / RECIPE))
+    for what, ours, theirs in (
+        ("recipe", recipe, package.recipe),
+        ("task", store.task, package.task),
+    ):
+        if ours != theirs:
+            raise ConfigError(
+                "probe.foreign_model",
+                f"{model}: its {what} is not that of the scans in {store.folder}",
+                fix="name the cohort and the prep config that the model was trained with "
+                "(--data, --prep)",
+            )
+    return package.family

@@ -16,6 +16,7 @@ from pipeline.commands.options import (
     Prep,
     RayWorkers,
     Runs,
+    SplitName,
     StudyName,
     Uri,
     ray_address,
@@ -81,6 +82,35 @@ def screen(
     from pipeline.workspace import open_workspace
 
     network_stages.screen_stage(open_workspace(runs, data, prep), families, seeds, verify)
+
+
+def probe(
+    name: Annotated[str, typer.Argument(help="A probe of docs/probes.md, or a YAML file.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="Folder of a model, or a family in configs/family (first weights)."),
+    ],
+    data: DataOption,
+    prep: Prep = None,
+    split: Annotated[
+        SplitName, typer.Option("--split", help="Whose scans it looks at.")
+    ] = SplitName.TEST,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all that is random.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder; default: RUNS/COHORT/probe-NAME-MODEL."),
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Measure and draw what a network does with scans: shifts, borders, filters, attacks.
+
+    Example: medcurve probe equivariance cnn_scratch --data breastmnist
+    """
+    from pipeline import network_stages
+    from pipeline.workspace import open_workspace
+
+    workspace = open_workspace(runs, data, prep)
+    network_stages.probe_stage(workspace, name, model, seed, split.value, out)
 
 
 def release(

@@ -34,6 +34,14 @@ Uri = Annotated[
 ]
 
 
+class SplitName(StrEnum):
+    """Whose scans."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
 class EngineName(StrEnum):
     """Where work is done."""
 

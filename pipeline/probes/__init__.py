@@ -6,10 +6,13 @@ scans, and neither studies nor stores.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field
 
+from data_prep.config import is_path, read_config, read_yaml
+from data_prep.errors import ConfigError, nearest
 from pipeline.probes.adversarial import Adversarial
 from pipeline.probes.base import Probe
 from pipeline.probes.equivariance import Equivariance
@@ -31,3 +34,21 @@ PROBES: Final[dict[str, type[Probe]]] = {
     "filters": Filters,
     "adversarial": Adversarial,
 }
+
+
+def load_probe(name: str) -> Probe:
+    """A probe as it is by default, or as a YAML file has it, whose field ``probe`` says which.
+
+    Raises:
+        ConfigError: ``probe.unknown``, or as ``read_config``.
+    """
+    kind = read_yaml(Path(name))[0].get("probe") if is_path(name) else name
+    if kind not in PROBES:
+        names = list(PROBES)
+        found = f"{name}: probe is '{kind}'" if is_path(name) else f"no probe '{kind}'"
+        raise ConfigError(
+            "probe.unknown",
+            f"{found}{nearest(str(kind), names)}",
+            fix=f"use one of {', '.join(names)}, or a YAML file whose field 'probe' is one",
+        )
+    return read_config(Path(name), PROBES[kind]) if is_path(name) else PROBES[kind]()

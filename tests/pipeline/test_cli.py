@@ -146,6 +146,55 @@ def test_predict_scores_a_folder_and_names_what_it_cannot(
     assert first.read_bytes() == again.read_bytes()
 
 
+def test_probe_measures_and_draws_a_family_and_its_package(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--data", str(place / "tiny.yaml"), "--runs", str(place / "runs"))
+    net = {"widths": [4], "convolutions": 1, "train": {"epochs": 1, "min_steps": 1}}
+    (tmp_path / "net.yaml").write_text(yaml.safe_dump({"family": "cnn_scratch", "params": net}))
+    probe = {"probe": "equivariance", "up_to": 2, "scans": 2}
+    (tmp_path / "shift.yaml").write_text(yaml.safe_dump(probe))
+    shift, family = str(tmp_path / "shift.yaml"), str(tmp_path / "net.yaml")
+    assert medcurve("probe", shift, family, *common) == 0
+    assert "first weights" in capsys.readouterr().out
+    found = place / "runs" / "tiny" / "probe-shift-net"
+    assert (found / "shift-net.png").read_bytes().startswith(b"\x89PNG")
+    rows = dict(list(csv.reader((found / "shift-net.csv").open()))[1:])
+    assert float(rows["inside_error"]) < 1e-5 < float(rows["border_error"])
+    assert list(rows)[-1] == "border_mean at 2"
+    assert medcurve("train", family, *common) == 0
+    model = str(place / "runs" / "tiny" / "model-train-net")
+    out = tmp_path / "out"
+    assert medcurve("probe", "position", model, *common, "--out", str(out), "--split", "val") == 0
+    assert {path.name for path in out.iterdir()} == {
+        "position-model-train-net.csv",
+        "position-model-train-net.png",
+    }
+
+
+def test_probe_refuses_what_it_does_not_know(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, tiny = ("--runs", str(place / "runs")), place / "tiny.yaml"
+    common = ("--data", str(tiny), *runs)
+    assert medcurve("probe", "equivarance", "cnn_scratch", *common) == 2
+    assert "did you mean 'equivariance'?" in capsys.readouterr().err
+    (tmp_path / "wrong.yaml").write_text("kernel: 3\n")
+    assert medcurve("probe", str(tmp_path / "wrong.yaml"), "cnn_scratch", *common) == 2
+    assert "probe is 'None'" in capsys.readouterr().err
+    assert medcurve("probe", "position", str(tmp_path / "absent"), *common) == 2
+    assert "package.not_found" in capsys.readouterr().err
+    linear = place / "runs" / "tiny" / "model-tiny-study"
+    assert medcurve("probe", "adversarial", str(linear), *common) == 2
+    assert "probe.no_gradient" in capsys.readouterr().err
+    other = yaml.safe_load((place / "tiny-prep.yaml").read_text()) | {"shape": 12}
+    (place / "other-prep.yaml").write_text(yaml.safe_dump(other))
+    prep = ("--prep", str(place / "other-prep.yaml"))
+    assert medcurve("prep", str(tiny), *prep, "--workers", "1", *runs) == 0
+    assert medcurve("probe", "position", str(linear), *common, *prep) == 2
+    assert "probe.foreign_model" in capsys.readouterr().err
+
+
 def test_train_packages_one_family(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ("--data", str(place / "tiny.yaml"), "--runs", str(place / "runs"))
     assert medcurve("train", "linear", *common) == 0
