@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from data_prep.config import Config, config_name, relative_to_config
 from data_prep.phantom import PhantomConfig
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
+from data_prep.scene import SceneConfig
 from data_prep.task import TaskKind
 
 
@@ -36,6 +37,13 @@ class PhantomSource(Config):
 
     kind: Literal["phantom"]
     phantom: PhantomConfig
+
+
+class SceneSource(Config):
+    """Small synthetic images whose Bayes error is exactly known, written to disk as PNG."""
+
+    kind: Literal["scene"]
+    scene: SceneConfig
 
 
 class PatientFromColumn(Config):
@@ -152,7 +160,9 @@ class CohortConfig(Config):
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    source: Annotated[FolderSource | MedMnistSource | PhantomSource, Field(discriminator="kind")]
+    source: Annotated[
+        FolderSource | MedMnistSource | PhantomSource | SceneSource, Field(discriminator="kind")
+    ]
     labels: LabelRule = TableLabels()
     patient: PatientRule = PatientFromColumn()
     split: SplitConfig = SplitConfig()

@@ -173,8 +173,11 @@ def parse_config(
 
 
 def is_path(name: str) -> bool:
-    """True where a config is named by the path of its file."""
-    return name.endswith((".yaml", ".yml")) or "/" in name
+    """True where a config is named by the path of its file.
+
+    A name may have a folder (``lecture/presence``), but no file's ending.
+    """
+    return name.endswith((".yaml", ".yml"))
 
 
 def relative_to_config(path: str, info: ValidationInfo) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource
+from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneSource
 from data_prep.describe import describe
 from data_prep.errors import CohortError, ScanError
 from data_prep.files import digest, read_json, sha256_file, write_csv, write_json
@@ -23,7 +23,7 @@ from data_prep.labelling import LabelledScan, join_labels
 from data_prep.labels import infer_task
 from data_prep.manifest import ScanRecord
 from data_prep.manifest_writer import ManifestWriter
-from data_prep.phantom import write_phantom
+from data_prep.phantom import PhantomConfig, write_phantom
 from data_prep.progress import Progress, silent
 from data_prep.readers import discover
 from data_prep.readers.child_process import ChildProcess
@@ -37,6 +37,7 @@ from data_prep.readers.medmnist import (
 )
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.readers.source import Found, Rejected, ScanSource
+from data_prep.scene import write_scenes
 from data_prep.stage import is_current, new_stage, refuse_foreign
 from data_prep.task import Task
 
@@ -70,7 +71,7 @@ def raw_root(config: CohortConfig, runs: Path) -> Path:
         CohortError: ``cohort.no_folder`` or ``cohort.not_downloaded`` with what to do.
     """
     source = config.source
-    if isinstance(source, PhantomSource):
+    if isinstance(source, PhantomSource | SceneSource):
         return runs / config.name / "raw"
     if isinstance(source, MedMnistSource):
         path = find_npz(source.dataset, source.size)
@@ -93,13 +94,17 @@ def raw_root(config: CohortConfig, runs: Path) -> Path:
 
 
 def make_phantom(config: CohortConfig, runs: Path, progress: Progress = silent) -> Path:
-    """Write a phantom cohort's scans to disk, unless they stand there already."""
-    assert isinstance(config.source, PhantomSource)
-    folder = raw_root(config, runs)
-    settings = config.source.phantom.model_dump(mode="json")
-    if not is_current(folder, "phantom", {}, settings):
-        with new_stage(folder, "phantom", {}, settings) as partial:
-            write_phantom(config.source.phantom, partial, progress)
+    """Write the scans of a phantom cohort or of scenes to disk, unless they stand there already."""
+    source = config.source
+    assert isinstance(source, PhantomSource | SceneSource)
+    drawn = source.phantom if isinstance(source, PhantomSource) else source.scene
+    folder, settings = raw_root(config, runs), drawn.model_dump(mode="json")
+    if not is_current(folder, source.kind, {}, settings):
+        with new_stage(folder, source.kind, {}, settings) as partial:
+            if isinstance(drawn, PhantomConfig):
+                write_phantom(drawn, partial, progress)
+            else:
+                write_scenes(drawn, partial, progress)
     return folder
 
 

@@ -16,19 +16,24 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from data_prep.config import Config
-from data_prep.errors import StageError
 from data_prep.files import digest, write_csv
 from data_prep.geometry import reorient
 from data_prep.phantom_law import LesionLaw, Range, check_range
 from data_prep.phantom_render import Anatomy, Variation, draw_anatomy, render
-from data_prep.phantom_write import ScanHeader, write_dicom, write_nifti, write_png
+from data_prep.phantom_write import (
+    LABELS,
+    ScanHeader,
+    refuse_full,
+    write_dicom,
+    write_nifti,
+    write_png,
+)
 from data_prep.progress import Progress, silent
 from data_prep.volume import Affine, Volume
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FileFormat = Literal["dicom", "nifti", "png"]
 
-LABELS: Final = "labels.csv"
 # Half the field of view that every scan covers at least (mm): the body and a margin of air.
 _FIELD_MM: Final = (52.0, 40.0, 48.0)
 # Fields of view differ by this factor, so that resizing to one shape does not replace spacing.
@@ -153,7 +158,7 @@ def write_phantom(config: PhantomConfig, root: Path, progress: Progress = silent
     Raises:
         StageError: ``phantom.not_empty`` if ``root`` holds anything.
     """
-    _refuse_full(root)
+    refuse_full(root)
     rows: list[tuple[object, ...]] = []
     for number in range(config.n_patients):
         patient = draw_patient(config, number)
@@ -175,7 +180,7 @@ def write_inbox(
     Raises:
         StageError: ``phantom.not_empty`` if ``root`` holds anything.
     """
-    _refuse_full(root)
+    refuse_full(root)
     for number in range(n_patients):
         dicom = float(number % 2 == 0)
         patient = draw_patient(config.model_copy(update={"dicom": dicom}), number, _INBOX)
@@ -188,16 +193,6 @@ def write_inbox(
     path = root / whole.name
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
-
-
-def _refuse_full(root: Path) -> None:
-    """A slice left over from another cohort would become part of a new series."""
-    if root.is_dir() and any(root.iterdir()):
-        raise StageError(
-            "phantom.not_empty",
-            f"{root} is not empty; a phantom cohort is written into a folder of its own",
-            fix="choose another folder, or remove this one yourself",
-        )
 
 
 def _draw_scan(

@@ -18,8 +18,10 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from data_prep.errors import StageError
 from data_prep.volume import Affine, Volume
 
+LABELS: Final = "labels.csv"
 _STORED_LEVELS: Final = 4000  # of a 12-bit scanner's 4096
 # RAS+ to LPS+: x and y change sign (DICOM PS3.3 C.7.6.2.1.1).
 _LPS: Final = np.array([-1.0, -1.0, 1.0])
@@ -40,6 +42,20 @@ class ScanHeader:
     series: int
     cohort: str
     modality: str
+
+
+def refuse_full(root: Path) -> None:
+    """Refuse a folder that holds anything: a slice left there would become part of a new series.
+
+    Raises:
+        StageError: ``phantom.not_empty``.
+    """
+    if root.is_dir() and any(root.iterdir()):
+        raise StageError(
+            "phantom.not_empty",
+            f"{root} is not empty; a phantom cohort is written into a folder of its own",
+            fix="choose another folder, or remove this one yourself",
+        )
 
 
 def write_dicom(path: Path, volume: Volume, header: ScanHeader) -> None:
@@ -87,7 +103,12 @@ def write_png(path: Path, volume: Volume) -> None:
         volume: (1, rows, columns) scanner values, clipped to 0..65535.
     """
     values = np.clip(np.rint(volume.array[0]), 0, 65535).astype(np.uint16)
-    Image.fromarray(values).save(path)
+    write_pixels(path, values)
+
+
+def write_pixels(path: Path, pixels: NDArray[np.uint16]) -> None:
+    """Write (rows, columns) as 16-bit grey PNG, exactly."""
+    Image.fromarray(pixels).save(path)
 
 
 def _stored(values: NDArray[np.float64]) -> tuple[float, float, NDArray[np.int16]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource
+from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneSource
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
 from data_prep.files import read_json
@@ -35,10 +35,10 @@ from pipeline.workspace import Workspace
 def data_stage(workspace: Workspace) -> None:
     """Generate a phantom, download a public set, or check that a folder is there."""
     source = workspace.cohort.source
-    if isinstance(source, PhantomSource):
-        with progress("phantom", "patients") as report:
+    if isinstance(source, PhantomSource | SceneSource):
+        with progress(source.kind, "patients") as report:
             folder = make_phantom(workspace.cohort, workspace.runs, report)
-        say(f"phantom scans: {folder}")
+        say(f"{source.kind} scans: {folder}")
     elif isinstance(source, MedMnistSource):
         path = find_npz(source.dataset, source.size)
         if path is None:

@@ -151,11 +151,14 @@ def test_a_name_is_found_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "data" / "breast.yaml").touch()
     (tmp_path / "data" / "sub" / "lung.yaml").touch()
     assert find_config("data", "breast", tmp_path) == tmp_path / "data" / "breast.yaml"
+    assert find_config("data", "sub/lung", tmp_path) == tmp_path / "data" / "sub" / "lung.yaml"
     assert find_config("data", "elsewhere/x.yaml", tmp_path) == Path("elsewhere/x.yaml")
     with pytest.raises(ConfigError) as caught:
         find_config("data", "brest", tmp_path)
     assert "did you mean 'breast'" in str(caught.value)
     assert "sub/lung" in str(caught.value)
+    with pytest.raises(ConfigError, match="did you mean 'sub/lung'"):
+        find_config("data", "sub/lungs", tmp_path)
 
 
 class Named(Config):

@@ -396,6 +396,17 @@ def test_a_folder_of_ones_own_needs_no_fetching(
     assert f"scans: {tmp_path}" in capsys.readouterr().out
 
 
+def test_scenes_are_drawn_from_a_config_in_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert medcurve("data", "lecture/position", "--runs", str(tmp_path)) == 0
+    raw = tmp_path / "lecture-position" / "raw"
+    assert f"scene scans: {raw}" in capsys.readouterr().out
+    assert len(list(raw.glob("*.png"))) == 1000
+    assert medcurve("data", "lecture/positions") == 2
+    assert "did you mean 'lecture/position'" in capsys.readouterr().err
+
+
 def test_a_public_set_is_fetched_where_it_is_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
