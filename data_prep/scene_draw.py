@@ -52,6 +52,7 @@ def scatter(edge_px: int, points: Floats, weights: Floats) -> Floats:
     Returns:
         (edge_px, edge_px) whose sum is that of the weights.
     """
+    assert ((points >= 0) & (points <= edge_px - 1)).all(), "a dot lies outside the image"
     image = np.zeros((edge_px + 1, edge_px + 1))  # the last row and column take shares of nothing
     low = np.floor(points).astype(np.int64)
     part = points - low

@@ -115,7 +115,8 @@ class Count(SceneTask):
     """Four patterns: one T and three L, or two T and two L. Brightness is the same.
 
     Which patterns there are is the same in both classes, only how many of each is not: a sum or
-    mean of responses over the image tells, the largest response does not but for noise.
+    mean of responses over the image tells; the largest response to one pattern does not, but a
+    response to two neighbours at once does.
     """
 
     kind: Literal["count"] = "count"
