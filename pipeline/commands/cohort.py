@@ -22,7 +22,7 @@ from pipeline.commands.options import (
 
 
 def data(name: Data, runs: Runs = RUNS) -> None:
-    """Generate a phantom cohort or download a public one.
+    """Generate a phantom cohort or scenes, or download a public cohort.
 
     Example: medcurve data breastmnist
     """
