@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from pipeline.study.forecast import Crossing, outlook
+from pipeline.study.crossing import Crossing
+from pipeline.study.forecast import outlook
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 
 LEVEL = 0.95

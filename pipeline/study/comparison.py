@@ -1,22 +1,19 @@
-"""Comparisons: between families at one size, between sizes of one family, and with targets.
+"""Paired comparisons: between families at one size, and between sizes of one family.
 
 The difference of two families' mean scores is on the same test patients, the same subsets and the
 same seeds. Its variance is the sum of three parts: test patients (for AUC DeLong's, clustered by
 patient, of the mean placements over the cells; else the bootstrap's), subsets and seeds (spread of
 the paired differences, over their number). Where a cell of one family failed, the other's cell of
 that subset and seed is left out of all of it, the difference itself included: else it would be of
-different draws of patients. The interaction of subset and seed is counted in both,
-which errs on the safe side. The difference over its standard error is referred to Student's t with
-Satterthwaite's degrees of freedom (1946), for subsets and seeds are few.
-On simulated scores of equal families a test at 5 % rejects 4.5 to 6.2 % of the time, three subsets
+different draws of patients. The interaction of subset and seed is counted in both, which errs on
+the safe side. The difference over its standard error is referred to Student's t with
+Satterthwaite's degrees of freedom (``pipeline.study.mean_gain``), for subsets and seeds are few. On
+simulated scores of equal families a test at 5 % rejects 4.5 to 6.2 % of the time, three subsets
 included.
 
 At each size the p-values of all pairs are adjusted by Holm's step-down rule (1979); the intervals
 are Bonferroni's, so that they hold together. An interval without 0 is never "within noise"; Holm's
 rule is the stronger, and may tell two families apart whose interval still holds 0.
-
-Whether a target is reached is looked at for every family at every size; each look is a test of the
-same kind (test patients by the bootstrap), and Holm's rule is over all looks at the target.
 
 Where a class has very few test patients (``pipeline.study.summary``), neither the bootstrap nor
 DeLong's variance can be trusted: numbers stand, but no verdict is given.
@@ -24,25 +21,16 @@ DeLong's variance can be trusted: numbers stand, but no verdict is given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-from scipy.stats import t as student
 
 from pipeline.metrics import higher_is_better
-from pipeline.study.learning_curve import (
-    Curves,
-    Draws,
-    Floats,
-    Replicates,
-    Where,
-    distribution,
-    interval,
-)
+from pipeline.study.learning_curve import Curves, Draws, Floats, Where, distribution, interval
+from pipeline.study.mean_gain import MeanGain, holm, variance_of_patients
 
 FLAT_GAIN: Final = 0.01  # a gain whose interval stays below this is called none
 
@@ -120,65 +108,6 @@ class Trend:
         return "flat" if self.high < FLAT_GAIN else "open"
 
 
-@dataclass(frozen=True)
-class Reach:
-    """How a family's mean test score at one size stands to a target.
-
-    Attributes:
-        family, size, target: Which.
-        gain: By how much the score is better than the target (for a loss: lower).
-        p_holm: Of the score being the target, two-sided, adjusted for all families and sizes.
-        level: Level of the verdict.
-        few_patients: Whether the test patients are too few for a verdict beyond noise.
-    """
-
-    family: str
-    size: int
-    target: float
-    gain: float
-    p_holm: float
-    level: float
-    few_patients: bool
-
-    @property
-    def verdict(self) -> Literal["beyond noise", "on average", "not"]:
-        """Whether the target is reached."""
-        if not self.gain >= 0:
-            return "not"
-        sure = self.p_holm <= 1 - self.level and not self.few_patients
-        return "beyond noise" if sure else "on average"
-
-
-@dataclass(frozen=True)
-class _Gain:
-    """A mean over cells, with its standard error and degrees of freedom, as an advantage."""
-
-    cells: int
-    value: float
-    error: float
-    freedom: float
-
-    def interval(self, level: float) -> tuple[float, float]:
-        half = float(student.ppf((1 + level) / 2, self.freedom)) * self.error
-        return self.value - half, self.value + half
-
-    @classmethod
-    def of(cls, value: float, cells: Replicates, patients: float) -> _Gain:
-        """``value``, which moves as the mean of cells; ``patients``: variance by test patients."""
-        subsets, seeds = cells.variances_of_mean()
-        variance = patients + subsets[0] + seeds[0]
-        spread = sum(part**2 / freedom for part, freedom in (subsets, seeds) if freedom)
-        freedom = variance**2 / spread if spread > 0 else math.inf
-        known = int((~np.isnan(cells.values)).sum())
-        return cls(known, value, math.sqrt(variance), freedom)
-
-    @property
-    def p(self) -> float:
-        if self.error == 0:  # every patient and cell says the same
-            return 1.0 if self.value == 0 else 0.0
-        return float(2 * student.sf(abs(self.value) / self.error, self.freedom))
-
-
 def differences(
     curves: Curves,
     families: Sequence[str],
@@ -250,48 +179,9 @@ def trends(
     return found
 
 
-def reaches(
-    curves: Curves,
-    families: Sequence[str],
-    sizes: Sequence[int],
-    targets: Sequence[float],
-    metric: str,
-    level: float,
-    *,
-    few_patients: bool = False,
-) -> list[Reach]:
-    """How every family stands to every target at every size; undefined scores are left out."""
-    sign = 1 if higher_is_better(metric) else -1
-    places = [Where(family, size, "test", metric) for size in sizes for family in families]
-    found = []
-    for target in targets:
-        looks = {}
-        for place in places:
-            cells = curves.replicates[place]
-            if not math.isnan(cells.mean):
-                above = sign * (cells.mean - target)
-                looks[place] = _Gain.of(above, cells, _variance_of_mean(cells))
-        adjusted = holm([look.p for look in looks.values()])
-        found += [
-            Reach(place.family, place.size, target, look.value, p, level, few_patients)
-            for (place, look), p in zip(looks.items(), adjusted, strict=True)
-        ]
-    return found
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the given order; a NaN stays, and counts as no test."""
-    tested = sorted((value, at) for at, value in enumerate(p) if not math.isnan(value))
-    adjusted, reached = [math.nan] * len(p), 0.0
-    for rank, (value, at) in enumerate(tested):
-        reached = max(reached, min(1.0, (len(tested) - rank) * value))
-        adjusted[at] = reached
-    return adjusted
-
-
 def _paired(
     curves: Curves, pair: tuple[str, str], size: int, metric: str, parts: Parts | None
-) -> _Gain:
+) -> MeanGain:
     here, there = (Where(name, size, "test", metric) for name in pair)
     sign = 1 if higher_is_better(metric) else -1
     cells = curves.replicates[here].less(curves.replicates[there])
@@ -300,11 +190,5 @@ def _paired(
         apart = (parts[pair[0], size] - parts[pair[1], size])[both].mean(axis=0)
         patients = float(apart @ apart)
     else:
-        patients = _variance_of_mean(cells)
-    return _Gain.of(sign * cells.mean, cells, patients)
-
-
-def _variance_of_mean(cells: Replicates) -> float:
-    """What the choice of test patients adds to the variance of the mean over cells."""
-    drawn = cells.resampled_mean
-    return math.nan if np.isnan(drawn).all() else float(np.nanvar(drawn))
+        patients = variance_of_patients(cells)
+    return MeanGain.of(sign * cells.mean, cells, patients)

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.study.comparison import Reach
 from pipeline.study.components import FEWEST_SUBSETS, Component, Decomposed
 from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.forecast import POINTS, Forecast, Outlook
+from pipeline.study.reach import Reach
 from pipeline.study.summary import listed, named
 from pipeline.study.verdict import Verdict
 

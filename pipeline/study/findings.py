@@ -16,7 +16,7 @@ from pipeline.dataset import targets
 from pipeline.delong import auc_parts
 from pipeline.metrics import METRICS, resample, score
 from pipeline.study.cell import condition_split
-from pipeline.study.comparison import Difference, Reach, Trend, differences, reaches, trends
+from pipeline.study.comparison import Difference, Trend, differences, trends
 from pipeline.study.components import (
     Decomposed,
     ScanRank,
@@ -31,6 +31,7 @@ from pipeline.study.grid import Plan
 from pipeline.study.journal import Entry, Floats, Journal, or_nan
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.outcomes import Outcomes, outcomes
+from pipeline.study.reach import Reach, reaches
 from pipeline.study.selection import Choice, ScoredCell, choose
 from pipeline.study.summary import caveats, few_patients, headline
 from pipeline.study.train_test_gap import Gap, gaps, on_training_scans

@@ -2,12 +2,8 @@
 
 Each family's mean test errors (1 - score, or the loss) at all sizes are fitted with a + b n^-c
 (``pipeline.study.power_law``), weighted by their variances, and fitted again in every resample of
-test patients, subsets and seeds. A forecast is for other patients than the study's, so a resample
-also moves the curve by what the choice of the N training patients may have done: the mean over
-subsets of n of them has correlation n/N with that choice (see ``decomposition``), and at n = N it
-is all of it, which the spread at the next smaller size stands for. Each family is moved by draws of
-its own: were they shared, what the patients do to a difference of families would drop out of where
-they cross (``benchmarks/crossing_coverage.py``).
+test patients, subsets, seeds and training patients (``pipeline.study.fitted_curve``). Where laws
+cross is told by ``pipeline.study.crossing``.
 
 Written rules:
 
@@ -19,10 +15,6 @@ Written rules:
 * *Not identifiable*: there is no law, or the upper end of the interval is beyond ``FURTHEST`` times
   the largest size. What can be said then is the lower end, as far as ``FURTHEST`` times.
 * *Reached* otherwise, with the interval of the resamples.
-* A *crossing* is told where the fitted laws cross once from the smallest size to twice the largest,
-  and both ends of its interval lie there; a resample whose laws do not cross counts as 0 or
-  infinitely many patients, and one that crosses the other way round as both. Very few test patients
-  settle none.
 """
 
 from __future__ import annotations
@@ -35,37 +27,24 @@ from typing import Final, Literal
 
 import numpy as np
 
-from pipeline.metrics import higher_is_better, within_range
-from pipeline.study.learning_curve import Curves, Draws, Point, Where, interval
-from pipeline.study.power_law import Floats, Laws, fit
+from pipeline.metrics import within_range
+from pipeline.study.crossing import AHEAD, Crossing, crossing
+from pipeline.study.fitted_curve import (
+    Fitted,
+    error_of,
+    fit_curve,
+    ordered_interval,
+    resampled_errors,
+    score_of,
+)
+from pipeline.study.learning_curve import Curves, Draws, Point, interval
+from pipeline.study.power_law import Floats
 
 POINTS: Final = 4
 FURTHEST: Final = 10.0
-_AHEAD: Final = 2  # crossings and scores are foretold up to this many times the largest size
-_GRID: Final = 400
 _BAND: Final = 7  # sizes from the largest to twice it
 
 Status = Literal["reached below", "reached", "not reachable", "not identifiable"]
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """The law of one family.
-
-    Attributes:
-        family, metric: Of what.
-        sizes: It was fitted to.
-        laws: R + 1 laws: of the means, then of each resample.
-    """
-
-    family: str
-    metric: str
-    sizes: tuple[int, ...]
-    laws: Laws
-
-    def scores(self, sizes: Sequence[float] | Floats) -> Floats:
-        """(R + 1, m) scores that the laws say."""
-        return _score(self.metric, self.laws.error(sizes))
 
 
 @dataclass(frozen=True)
@@ -121,27 +100,6 @@ class Foretold:
         return self.low <= self.measured <= self.high
 
 
-@dataclass(frozen=True)
-class Crossing:
-    """Where one family's law overtakes another's.
-
-    Attributes:
-        leader: Better with few patients.
-        follower: Better with many.
-        metric: By which score.
-        patients, low, high: Where; 0 and infinity are "before" and "after" all sizes looked at.
-        settled: Whether the interval lies within the sizes looked at, and can be trusted.
-    """
-
-    leader: str
-    follower: str
-    metric: str
-    patients: float
-    low: float
-    high: float
-    settled: bool
-
-
 @dataclass(frozen=True, eq=False)
 class Outlook:
     """Everything that the laws of a study say.
@@ -194,11 +152,11 @@ def outlook(
         moved = resampled_errors(curves, points, train_patients, draws)
         if interval(moved[1:, -1] - moved[1:, 0], level)[0] > 0:
             continue
-        law = _fit(family, points, moved)
+        law = fit_curve(family, points, moved)
         fitted[family] = law
         largest = points[-1].size
-        ahead.append(_foretell(law, _AHEAD * largest, level))
-        between = np.geomspace(largest, _AHEAD * largest, _BAND).round().astype(int)
+        ahead.append(_foretell(law, AHEAD * largest, level))
+        between = np.geomspace(largest, AHEAD * largest, _BAND).round().astype(int)
         band += [_foretell(law, size, level) for size in np.unique(between).tolist()]
         backtest += _tested(points, moved, level)
     return Outlook(
@@ -219,21 +177,6 @@ def outlook(
     )
 
 
-def resampled_errors(
-    curves: Curves, points: Sequence[Point], train_patients: int, draws: Draws
-) -> Floats:
-    """(R + 1, m) errors at the points of one curve: their means, then each resample's."""
-    columns, spread, cohort = [], 0.0, draws.cohort(points[0].family)
-    for point in points:
-        where = Where(point.family, point.size, point.split, point.metric)
-        share = point.size / train_patients
-        if point.subsets > 1 and share < 1:
-            spread = point.sd_subsets / math.sqrt(1 - share)  # of independent subsets
-        moved = curves.drawn[where] + math.sqrt(share) * spread * cohort
-        columns.append(_error(point.metric, np.append(point.mean, moved)))
-    return np.stack(columns, axis=1)
-
-
 def forecast(
     fitted: Fitted | None, family: str, metric: str, target: float, level: float
 ) -> Forecast:
@@ -242,10 +185,10 @@ def forecast(
         nothing = (math.nan,) * 6
         return Forecast(family, metric, target, "not identifiable", *nothing)
     laws = fitted.laws
-    patients = laws.patients(float(_error(metric, np.array(target))))
+    patients = laws.patients(float(error_of(metric, np.array(target))))
     patients = np.maximum(patients, fitted.sizes[0])
-    low, high = _ordered_interval(patients[1:], level)
-    levels = _score(metric, laws.asymptote)
+    low, high = ordered_interval(patients[1:], level)
+    levels = score_of(metric, laws.asymptote)
     status: Status = "reached"
     if math.isinf(low):
         status = "not reachable"
@@ -260,36 +203,6 @@ def forecast(
     )
 
 
-def crossing(
-    first: Fitted, second: Fitted, level: float, few_patients: bool = False
-) -> Crossing | None:
-    """Where the laws of two families cross; None where those of the means do not, or twice."""
-    smallest = max(first.sizes[0], second.sizes[0])
-    largest = _AHEAD * min(first.sizes[-1], second.sizes[-1])
-    grid = np.geomspace(smallest, largest, _GRID)
-    apart = first.laws.error(grid) - second.laws.error(grid)
-    if apart[0, 0] > 0:
-        first, second, apart = second, first, -apart
-    turns = np.flatnonzero(np.diff(apart[0] > 0))
-    if len(turns) != 1 or np.isnan(apart[0]).any():
-        return None
-    behind = apart[~np.isnan(apart).any(axis=1)] > 0  # (R + 1, G): where the first is behind
-    at = np.where(behind[:, -1], grid[np.argmax(behind, axis=1)], np.inf)
-    at = np.where(behind[:, 0], 0.0, at)
-    reversed_ = behind[1:, 0] & ~behind[1:, -1]
-    # Crossing the other way round speaks against both ends: it counts as before and as after.
-    drawn = np.concatenate([at[1:], np.full(int(reversed_.sum()), np.inf)])
-    low, high = _ordered_interval(drawn, level)
-    settled = smallest < low and high < largest and not few_patients
-    return Crossing(first.family, second.family, first.metric, float(at[0]), low, high, settled)
-
-
-def _fit(family: str, points: Sequence[Point], errors: Floats) -> Fitted:
-    sizes = tuple(point.size for point in points)
-    laws = fit(sizes, errors, np.nanvar(errors[1:], axis=0))
-    return Fitted(family, points[0].metric, sizes, laws)
-
-
 def _foretell(law: Fitted, size: int, level: float) -> Foretold:
     scores = law.scores([size])[:, 0]
     low, high = (within_range(law.metric, end) for end in interval(scores[1:], level))
@@ -300,11 +213,11 @@ def _foretell(law: Fitted, size: int, level: float) -> Foretold:
 def _tested(points: Sequence[Point], errors: Floats, level: float) -> list[Foretold]:
     """Fit to the smaller half of the sizes (three at least), and foretell the others."""
     half = max(3, len(points) // 2)
-    law = _fit(points[0].family, points[:half], errors[:, :half])
+    law = fit_curve(points[0].family, points[:half], errors[:, :half])
     found = []
     for column, point in enumerate(points[half:], start=half):
         scores = law.scores([point.size])[:, 0]
-        measured = _score(point.metric, errors[:, column])
+        measured = score_of(point.metric, errors[:, column])
         low, high = interval(scores[1:] - measured[1:] + measured[0], level)
         found.append(
             Foretold(
@@ -319,20 +232,3 @@ def _tested(points: Sequence[Point], errors: Floats, level: float) -> list[Foret
             )
         )
     return found
-
-
-def _error(metric: str, score: Floats) -> Floats:
-    return 1 - score if higher_is_better(metric) else score
-
-
-def _score(metric: str, error: Floats) -> Floats:
-    return _error(metric, error)  # its own inverse
-
-
-def _ordered_interval(drawn: Floats, level: float) -> tuple[float, float]:
-    """Percentile interval that may end at infinity: order statistics, nothing interpolated."""
-    defined = drawn[~np.isnan(drawn)]
-    if not defined.size:
-        return math.nan, math.nan
-    ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return float(ends[0]), float(ends[1])

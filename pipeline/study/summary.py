@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from data_prep.task import Task
 from pipeline.metrics import higher_is_better
-from pipeline.study.comparison import Difference, Reach, Trend
+from pipeline.study.comparison import Difference, Trend
 from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.learning_curve import Curves, Point, Where
+from pipeline.study.reach import Reach
 from pipeline.study.selection import Choice
 
 # Above this, pairs that never part are not told one by one: the table has them.

@@ -39,9 +39,9 @@ from typing import Final, Literal
 import numpy as np
 from scipy.stats import norm
 
-from pipeline.study.comparison import holm
 from pipeline.study.components import Decomposed
 from pipeline.study.learning_curve import interval
+from pipeline.study.mean_gain import holm
 from pipeline.study.terms import Floats
 
 FLOOR: Final = 0.1  # at most this share of the loss could still be saved

@@ -7,8 +7,8 @@ from typing import Final
 
 from pipeline.metrics import METRICS, higher_is_better
 from pipeline.study.config import METRIC_WORDS
+from pipeline.study.report.draw_cost import cost_against_score
 from pipeline.study.report.draw_curves import (
-    cost_against_score,
     family_curve,
     learning_curves,
     metric_curves,

@@ -6,29 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
+from simulated_cells import cells, made
 
-from pipeline.study.comparison import Difference, Reach, differences, holm, reaches, trends
-from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
-
-Floats = NDArray[np.float64]
-
-
-def made(by_family: dict[str, Replicates], metric: str = "auc") -> Curves:
-    shape = next(iter(by_family.values())).values.shape
-    resamples = next(iter(by_family.values())).resampled.shape[-1]
-    places = {Where(name, 40, "test", metric): cells for name, cells in by_family.items()}
-    return curves(places, Draws.of(*shape, resamples, 0), 0.95)
-
-
-def cells(
-    rng: np.random.Generator, shape: tuple[int, int], mean: float = 0.8, sd: float = 0.02
-) -> Replicates:
-    """Cells that vary by subset, with 200 resamples of the test patients around each."""
-    values = mean + sd * rng.normal(size=(shape[0], 1)) + np.zeros(shape)
-    return Replicates(values, values[..., None] + 0.01 * rng.normal(size=200))
+from pipeline.study.comparison import Difference, differences, trends
+from pipeline.study.learning_curve import Draws, Replicates, Where, curves
 
 
 def only(found: list[Difference]) -> Difference:
@@ -150,45 +131,6 @@ def test_the_last_step_is_of_the_cells_that_both_sizes_have() -> None:
     assert low < gain < high
 
 
-def looks(many: dict[str, Replicates], target: float) -> list[Reach]:
-    return reaches(made(many), list(many), [40], [target], "auc", 0.95)
-
-
-def test_many_looks_reach_a_target_by_chance_no_more_often_than_one() -> None:
-    """Twelve families whose expected score is the target: one or more "beyond noise" in 5 %."""
-    rng = np.random.default_rng(8)
-    told = single = 0
-    for _ in range(200):
-        many = {f"f{n}": cells(rng, (6, 1)) for n in range(12)}
-        many = {  # the test patients of each family are a draw of their own
-            name: Replicates(one.values + 0.01 * rng.normal(), one.resampled)
-            for name, one in many.items()
-        }
-        told += any(one.verdict == "beyond noise" for one in looks(many, 0.8))
-        first = {"f0": many["f0"]}
-        single += looks(first, 0.8)[0].verdict == "beyond noise"
-    assert told / 200 <= 0.06
-    assert single / 200 <= 0.06  # one side of a test at 5 %
-
-
-def test_a_target_is_reached_surely_on_average_or_not() -> None:
-    rng = np.random.default_rng(9)
-    many = {name: cells(rng, (6, 1), mean) for name, mean in (("a", 0.9), ("b", 0.6))}
-    nothing = Replicates(np.full((6, 1), np.nan), np.full((6, 1, 200), np.nan))
-    found = looks(many | {"c": nothing}, 0.8)
-    assert [(one.family, one.verdict) for one in found] == [("a", "beyond noise"), ("b", "not")]
-    mean = many["a"].mean
-    (barely,) = looks({"a": many["a"]}, mean)
-    assert (barely.verdict, barely.gain) == ("on average", 0)
-
-
-def test_a_loss_reaches_a_target_from_above() -> None:
-    rng = np.random.default_rng(9)
-    low = {"a": cells(rng, (6, 1), 0.2)}
-    (found,) = reaches(made(low, "brier"), "a", [40], [0.3], "brier", 0.95)
-    assert found.verdict == "beyond noise" and found.gain == pytest.approx(0.3 - low["a"].mean)
-
-
 def test_no_difference_at_all_is_noise() -> None:
     same = cells(np.random.default_rng(3), (3, 1))
     found = only(differences(made({"a": same, "b": same}), "ab", [40], "auc", 0.95))
@@ -200,19 +142,3 @@ def test_what_is_undefined_has_no_winner() -> None:
     both = {"a": nothing, "b": cells(np.random.default_rng(3), (2, 1))}
     found = only(differences(made(both), "ab", [40], "auc", 0.95))
     assert math.isnan(found.p) and math.isnan(found.p_holm) and found.winner == ""
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    adjusted = holm([0.01, math.nan, 0.04])
-    assert (adjusted[0], adjusted[2]) == pytest.approx((0.02, 0.04)) and math.isnan(adjusted[1])
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_holm_lies_between_the_raw_and_bonferronis(p: list[float]) -> None:
-    adjusted = holm(p)
-    assert all(a >= raw for a, raw in zip(adjusted, p, strict=True))
-    assert all(a <= min(1, len(p) * raw) + 1e-12 for a, raw in zip(adjusted, p, strict=True))
-    order = np.argsort(p, kind="stable")
-    assert (np.diff(np.array(adjusted)[order]) >= 0).all()

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.study.comparison import Reach
 from pipeline.study.components import Component, Decomposed, Measured
 from pipeline.study.config import StudyConfig
+from pipeline.study.crossing import Crossing
 from pipeline.study.explanation import limit_sentences, outlook_sentences
-from pipeline.study.forecast import Crossing, Forecast, Foretold, Outlook, Status
+from pipeline.study.forecast import Forecast, Foretold, Outlook, Status
+from pipeline.study.reach import Reach
 from pipeline.study.verdict import Limit, Verdict
 
 TERMS = {

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.page import MARKERS, PALETTE
+from pipeline.study.report.draw_cost import cost_against_score
 from pipeline.study.report.draw_curves import (
-    cost_against_score,
     family_curve,
     learning_curves,
     scores_at_one_size,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from data_prep.task import Task
-from pipeline.study.comparison import differences, reaches, trends
+from pipeline.study.comparison import differences, trends
 from pipeline.study.config import StudyConfig
 from pipeline.study.grid import Cell
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
+from pipeline.study.reach import reaches
 from pipeline.study.selection import Choice, ScoredCell, choose
 from pipeline.study.summary import caveats, few_patients, headline, listed
 
