@@ -1,10 +1,11 @@
-"""A Ray cluster of two nodes, both on this machine."""
+"""What several parts share: a Ray cluster of two nodes on this machine, and free ports."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,16 @@ def nodes(cluster: TwoNodes) -> TwoNodes:
     """The cluster with both of its nodes."""
     cluster.mend()
     return cluster
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Finds a port of this machine that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find

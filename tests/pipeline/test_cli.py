@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from command_line import medcurve
 
 from data_prep.files import read_json
 from pipeline import cli, stages
@@ -27,22 +28,6 @@ PHANTOM = {
     "prep": "tiny-prep.yaml",
 }
 STUDY = {"families": ["linear"], "sizes": [8, "all"], "subsets": 2, "resamples": 100}
-
-
-def medcurve(*arguments: str) -> int:
-    """Run the command in this process; returns its exit status."""
-
-    def call() -> None:
-        try:
-            app(list(arguments))
-        except SystemExit as end:
-            if end.code:
-                raise
-
-    try:
-        return run(call)
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 @pytest.fixture(scope="module")

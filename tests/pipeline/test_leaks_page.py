@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import medcurve
 from PIL import Image
 
 from data_prep.files import read_json
 from pipeline import leaks_page
-from pipeline.cli import app, run
 
 CONFIG = """
 name: twins
@@ -50,19 +50,6 @@ def cohort(tmp_path: Path) -> Path:
     config = tmp_path / "twins.yaml"
     config.write_text(CONFIG.format(root=root))
     return config
-
-
-def medcurve(*arguments: object) -> int:
-    """Run the command in this process; returns its exit status."""
-
-    def call() -> None:
-        try:
-            app([str(argument) for argument in arguments])
-        except SystemExit as end:
-            if end.code:
-                raise
-
-    return run(call)
 
 
 def test_a_leak_stops_and_names_the_page(

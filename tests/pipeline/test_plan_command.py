@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import medcurve
 from rich.console import Console
 
 from data_prep.config import read_config
 from data_prep.preprocess import PrepConfig
 from pipeline import console
-from pipeline.cli import app, run
 
 COHORT = {
     "name": "tiny",
@@ -20,22 +20,6 @@ COHORT = {
     "labels": {"kind": "table", "classes": ["benign", "malignant"]},
     "prep": "phantom2d",
 }
-
-
-def medcurve(*arguments: str) -> int:
-    """Run the command in this process; returns its exit status."""
-
-    def call() -> None:
-        try:
-            app(list(arguments))
-        except SystemExit as end:
-            if end.code:
-                raise
-
-    try:
-        return run(call)
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,6 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_eight_processes_make_one_store(empty: Path) -> None:
     with closing(sqlite3.connect(empty)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
@@ -140,7 +133,9 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     assert caught.value.code == "tracking.unreachable"
 
 
-def test_a_server_that_is_down_is_answered_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_down_is_answered_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1") as caught:
         log_predictions({"ok": 1}, f"http://user:secret@127.0.0.1:{free_port()}")
@@ -266,7 +261,9 @@ def test_predictions_are_logged_as_counts_only(uri: str, tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def server(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    empty: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Iterator[str]:
     """MLflow's UI on a store, served as ``medcurve ui`` does; stopped as by Ctrl-C."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copy(empty, folder / "mlflow.db")
@@ -337,7 +334,9 @@ def test_a_server_is_its_own_ui() -> None:
     assert said == ["the UI is served by https://mlflow.example"]
 
 
-def test_a_ui_that_does_not_start_is_an_error(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ui_that_does_not_start_is_an_error(
+    uri: str, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+) -> None:
     from pipeline.tracking import ui
 
     monkeypatch.setattr(

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import medcurve
 from toy_study import in_process, write_store
 
 from data_prep.errors import MedcurveError, StageError
 from data_prep.files import read_json, write_json
-from pipeline.cli import app
 from pipeline.reproduction import rerun_stage
 from pipeline.study import compute, grid, plan
 from pipeline.study.config import StudyConfig
@@ -66,14 +66,6 @@ def place(made: Place, tmp_path: Path) -> Place:
 
 def again(place: Place, **recorded: float) -> Rerun:
     return rerun(place.study, find_store(place.study), place.key, recorded)
-
-
-def medcurve(*arguments: str) -> int:
-    try:
-        app(list(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_a_run_comes_out_the_same_from_its_id(

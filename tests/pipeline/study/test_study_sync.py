@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_study import write_toy_study
+from finished_study import write_toy_study
 
 from data_prep.files import read_json, write_json
 from pipeline.tracking import SyncReport, TrackingError, prepare_store, sync, sync_study

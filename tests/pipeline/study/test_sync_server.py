@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,13 +13,13 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_study import write_toy_study
+from finished_study import write_toy_study
 
 import pipeline
 from pipeline.tracking import TrackingError, prepare_store, sync, sync_study
@@ -50,13 +49,6 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def find_binaries() -> Path | None:
     """Folder of PostgreSQL's programs: on the path, or where Debian puts them."""
     on_path = shutil.which("initdb")
@@ -66,7 +58,7 @@ def find_binaries() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
+def postgres(free_port: Callable[[], int]) -> Iterator[str]:
     """URI of a PostgreSQL server without databases of ours; what follows is a database's name."""
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed: medcurve[postgres]")
     binaries = find_binaries()
@@ -217,7 +209,11 @@ def killed_at(number: int, server: subprocess.Popen[bytes]) -> Iterator[list[str
 
 
 def test_a_server_that_is_killed_in_mid_sync_gets_every_run_and_point_once(
-    database: str, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: str,
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free_port: Callable[[], int],
 ) -> None:
     from mlflow import MlflowClient
 
@@ -277,7 +273,7 @@ def test_a_server_that_is_killed_in_mid_sync_gets_every_run_and_point_once(
     assert points(database) == stands
 
 
-def test_a_database_that_is_down_is_said_at_once() -> None:
+def test_a_database_that_is_down_is_said_at_once(free_port: Callable[[], int]) -> None:
     pytest.importorskip("psycopg2")
     start = time.monotonic()
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1") as caught:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,14 +22,11 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
-from pipeline.study import compute
 from pipeline.study.config import StudyConfig
 from pipeline.study.features import Preparation
 from pipeline.study.grid import Plan, PlannedCell, make_plan
 from pipeline.study.jobs import Engine, Needs
 from pipeline.study.journal import CellResult, Failure
-from pipeline.study.report import write_report
-from pipeline.study.run import run_study
 from pipeline.study.worker import Job, Setup, Worker
 
 BINARY = Task(kind="binary", class_names=("healthy", "ill"))
@@ -184,26 +180,6 @@ def in_process(
         answer = worker.answer(Job(planned, needs(planned)))
         assert isinstance(answer, CellResult | Failure)
         yield planned, answer
-
-
-def write_toy_study(root: Path, **changes: Any) -> Path:
-    """A finished study of two families with its report, computed in this process.
-
-    The store and the second family's config stand beside it and serve again, with another grid
-    (``changes``) by which the study goes on.
-    """
-    strict = root / "strict.yaml"
-    strict.write_text("family: linear\nparams: {penalties: [1.0]}\n")
-    settings = {"sizes": (6, "all"), "subsets": 2, "resamples": 100, **changes}
-    config = StudyConfig.model_validate({"families": ("linear", str(strict)), **settings})
-    store = root / "store"
-    if not store.exists():
-        write_store(store)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compute, "run_local", in_process)
-        run_study(config, store, root / "study-toy", cohort="phantom")
-    write_report(root / "study-toy")
-    return root / "study-toy"
 
 
 Outcome = dict[tuple[str, int, int, int], CellResult | Failure]
