@@ -43,7 +43,7 @@ def load_probe(name: str) -> Probe:
         ConfigError: ``probe.unknown``, or as ``read_config``.
     """
     kind = read_yaml(Path(name))[0].get("probe") if is_path(name) else name
-    if kind not in PROBES:
+    if not isinstance(kind, str) or kind not in PROBES:
         names = list(PROBES)
         found = f"{name}: probe is '{kind}'" if is_path(name) else f"no probe '{kind}'"
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from probed import TASK, cnn, scans_of
 from pydantic import TypeAdapter, ValidationError
 
+from data_prep.errors import ConfigError
 from pipeline.families import build_family, load_family_config
 from pipeline.families.mlp import Mlp, MlpParams
 from pipeline.families.random_features import RandomFeatures, RandomFeaturesParams
-from pipeline.probes import PROBES, ProbeConfig
+from pipeline.probes import PROBES, ProbeConfig, load_probe
 from pipeline.probes.adversarial import Adversarial
 from pipeline.probes.base import Probe, ProbeError
 from pipeline.probes.equivariance import Equivariance
@@ -34,6 +36,21 @@ def test_a_config_is_read_by_its_name() -> None:
         assert adapter.validate_json(probe().model_dump_json()) == probe()
     with pytest.raises(ValidationError):
         adapter.validate_python({"probe": "equivariance", "upto": 3})
+
+
+def test_a_probe_is_loaded_by_name_or_from_a_file(tmp_path: Path) -> None:
+    assert load_probe("position") == PROBES["position"]()
+    file = tmp_path / "mine.yaml"
+    file.write_text("probe: equivariance\nup_to: 3\n")
+    assert load_probe(str(file)) == Equivariance(up_to=3)
+    for content in ("up_to: 3\n", "probe: [equivariance]\n", "probe: equivarianc\n"):
+        file.write_text(content)
+        with pytest.raises(ConfigError) as raised:
+            load_probe(str(file))
+        assert raised.value.code == "probe.unknown"
+    file.write_text("probe: equivariance\nupto: 3\n")
+    with pytest.raises(ConfigError, match="up_to"):
+        load_probe(str(file))
 
 
 @pytest.mark.parametrize("name", PROBES)
