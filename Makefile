@@ -16,7 +16,7 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary plan split prep train study leaderboard report release predict sync ui demo check test bench clean
+.PHONY: help setup data ingest summary plan split prep train study leaderboard report release predict audit sync ui demo check test bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
@@ -68,6 +68,9 @@ release: $(READY) ## choose a model by the study's rule and package it
 
 predict: $(READY) ## run MODEL over the folder SCANS, results in OUT
 	$(MEDCURVE) predict $(MODEL) $(SCANS) --out $(OUT) --runs $(RUNS)
+
+audit: $(READY) ## shift the test scans of DATA in every way; name what is most dangerous to MODEL
+	$(MEDCURVE) audit $(MODEL) --data $(DATA) --runs $(RUNS)
 
 sync: $(READY) ## bring MLflow up to date with the journal of STUDY
 	$(MEDCURVE) sync $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)

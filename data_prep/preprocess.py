@@ -156,6 +156,20 @@ class PrepRecipe(Config):
         array = self._to_grid(volume)
         return np.ascontiguousarray(rescale(self.config.intensity, array, self.statistics))
 
+    def without_intensity(self) -> PrepRecipe:
+        """The recipe less its intensity step: voxels keep the values that they were read with.
+
+        Not for any model's use: it is what happens where normalisation is forgotten.
+        """
+        return self._with(intensity=Unchanged())
+
+    def shape_only(self) -> PrepRecipe:
+        """The recipe less orientation, spacing and intensity: only the shape (and colour) fits.
+
+        Not for any model's use: it is what happens where preprocessing is forgotten.
+        """
+        return self._with(orientation=AS_STORED, spacing_mm=None, intensity=Unchanged())
+
     def to_json(self) -> dict[str, Any]:
         """JSON content, as ``files.write_json`` takes; ``from_json`` gives an equal recipe."""
         return self.model_dump(mode="json")
@@ -175,6 +189,10 @@ class PrepRecipe(Config):
                 f"not a preprocessing recipe of this medcurve version: {error}",
                 fix="run `medcurve prep` again",
             ) from None
+
+    def _with(self, **steps: Any) -> PrepRecipe:
+        config = self.config.model_copy(update=steps)
+        return self.model_copy(update={"config": config, "statistics": ()})
 
     def _per_axis(self, value: Any) -> tuple[Any, ...]:
         return tuple(value) if isinstance(value, tuple) else (value,) * self.spatial_ndim

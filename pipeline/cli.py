@@ -44,6 +44,7 @@ for _command in (
     studies.report,
     models.release,
     models.predict,
+    models.audit,
     studies.sync,
     studies.rerun,
     models.verify,

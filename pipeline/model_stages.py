@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.errors import SCAN_CODES
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
@@ -13,6 +14,9 @@ from pipeline.console import progress, say, warn
 from pipeline.engines import decoding
 from pipeline.stages import refuse_stale
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.serving.package import ModelPackage
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
 
@@ -52,6 +56,17 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
     return out
 
 
+def open_package(model: str, runs: Path, uri: str | None) -> ModelPackage:
+    """Load a model package, by folder or MLflow address (``models:/NAME@ALIAS``, ``runs:/...``)."""
+    from pipeline.serving.package import load_package
+
+    if not model.startswith(("models:/", "runs:/")):
+        return load_package(Path(model))
+    from pipeline import tracking
+
+    return load_package(tracking.download_model(model, uri or tracking.default_uri(runs)))
+
+
 def predict_stage(
     model: str,
     inputs: Sequence[Path],
@@ -69,12 +84,10 @@ def predict_stage(
     """
     from pipeline import tracking
     from pipeline.serving.inference import predict
-    from pipeline.serving.package import load_package
     from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
 
     uri = uri or tracking.default_uri(runs)
-    by_address = model.startswith(("models:/", "runs:/"))
-    package = load_package(tracking.download_model(model, uri) if by_address else Path(model))
+    package = open_package(model, runs, uri)
     key = find_pseudonym_key(runs)
     with decoding(ray, processes) as (new_child, count), progress("predict", "scans") as report:
         found = predict(

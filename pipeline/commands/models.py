@@ -19,6 +19,7 @@ from pipeline.commands.options import (
     SplitName,
     StudyName,
     Uri,
+    Workers,
     ray_address,
 )
 
@@ -157,6 +158,32 @@ def predict(
         tracking_uri,
         ray=ray_address(engine, address),
     )
+
+
+def audit(
+    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Cohort; default: that which the model was trained on."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default: RUNS/COHORT/audit-MODEL.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option("--metric", help="auc, accuracy, balanced_accuracy, brier or log_loss.")
+    ] = "auc",
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Shift the test scans in every way that scanners do; name the most dangerous shifts.
+
+    Example: medcurve audit runs/breastmnist/model-demo
+    """
+    from pipeline import engines
+    from pipeline.trust_stages import audit_stage
+
+    audit_stage(model, data, out, metric, engines.workers(workers), runs, tracking_uri)
 
 
 def verify(

@@ -143,7 +143,7 @@ def _score(
 ) -> list[Prediction]:
     """A row for each scan of a batch."""
     arrays = [read.result.array for read in batch if isinstance(read.result, PreparedScan)]
-    probabilities = iter(_probabilities(package, arrays))
+    answers = iter(probabilities(package, arrays))
     rows = []
     for read in batch:
         name, files = read.scan.name, read.files()
@@ -154,7 +154,7 @@ def _score(
         patient = pseudonym(key) if key and pseudonym else ""
         seen = package.card.training.seen.flags(read.result.pixel_sha256, patient)
         flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen)))
-        probability = next(probabilities)
+        probability = next(answers)
         if np.isfinite(probability).all():
             rows.append(scored(name, files, flags, package.task, probability))
         else:
@@ -163,10 +163,10 @@ def _score(
     return rows
 
 
-def _probabilities(
+def probabilities(
     package: ModelPackage, arrays: Sequence[NDArray[np.float32]]
 ) -> Iterator[NDArray[np.float64]]:
-    """One row of probabilities a scan.
+    """One row of probabilities a scan, as ``predict`` computes them.
 
     Libraries choose another kernel, and so other last bits, for another number of rows. The model
     therefore always sees blocks of the same shape, the last one filled up with zeros.

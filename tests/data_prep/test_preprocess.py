@@ -323,3 +323,24 @@ def test_a_damaged_recipe_is_refused(content: Any) -> None:
 def test_rules_can_be_given_as_objects() -> None:
     for rule in (ZScore(region="foreground"), TrainingZScore(), Nyul()):
         assert PrepConfig(shape=4, intensity=rule).intensity == rule
+
+
+@pytest.mark.parametrize("rule", KINDS, ids=lambda rule: str(rule["kind"]))
+def test_a_recipe_can_be_asked_what_its_steps_are_worth_and_stays_as_it_is(
+    rule: dict[str, Any],
+) -> None:
+    channels = 3 if rule["kind"] == "imagenet" else "as stored"
+    fields = {"orientation": "RAS", "spacing_mm": 2.5, "channels": channels}
+    recipe = PrepRecipe.fit(config(intensity=rule, **fields), [scan(seed) for seed in range(3)])
+    before = recipe.to_json()
+    volume = scan(9)
+    grid = resize(resample(reorient(volume, "RAS"), (2.5,) * 3), (8,) * 3).array
+    raw = resize(volume, (8,) * 3).array
+    for reduced, expected in (
+        (recipe.without_intensity(), grid),
+        (recipe.shape_only(), raw),
+    ):
+        assert reduced.scan_shape == recipe.scan_shape
+        assert np.allclose(reduced.apply(volume), expected, atol=1e-3)
+        assert PrepRecipe.from_json(reduced.to_json()) == reduced
+    assert recipe.to_json() == before

@@ -1,0 +1,1 @@
+"""Can a model be trusted on these scans? Judges model packages from outside."""

@@ -1,0 +1,96 @@
+"""Judging a finished model: ``audit``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from data_prep.config import find_config
+from data_prep.errors import ConfigError
+from data_prep.ingest import raw_root
+from data_prep.stage import new_stage, refuse_foreign, stage_digest
+from pipeline.console import progress, say
+from pipeline.model_stages import open_package
+from pipeline.workspace import Workspace, open_workspace
+
+
+def audit_stage(
+    model: str,
+    data: str | None,
+    out: Path | None,
+    metric: str,
+    processes: int,
+    runs: Path,
+    uri: str | None,
+) -> Path:
+    """Shift the labelled test scans of a cohort in many ways; write what the model loses by each.
+
+    Args:
+        model: Model package, by folder or MLflow address.
+        data: Cohort; None: that which the model was trained on.
+        out: Folder for the results; None: beside the cohort's other results.
+        metric: Of ``pipeline.metrics.METRICS``.
+        processes: That read and shift.
+        runs: Where the cohort's manifest and splits lie.
+        uri: MLflow store, for a model that is named by its address.
+    """
+    from pipeline.metrics import higher_is_better
+    from pipeline.trust.answers import ask, labelled_scans
+    from pipeline.trust.audit import judge
+    from pipeline.trust.audit_page import PAGE, write_audit
+    from pipeline.trust.summary import sentences
+    from pipeline.trust.sweep import sweep
+
+    higher_is_better(metric)  # refuses what is no metric, before any work
+    package = open_package(model, runs, uri)
+    workspace = _cohort(runs, data, package.card.training.data)
+    records = labelled_scans(package, workspace.manifest, workspace.splits)
+    out = out or workspace.folder / f"audit-{_short_name(model)}"
+    refuse_foreign(out, "audit")
+    steps = sweep(package.card.scan_shape, stored=any(r.orientation for r in records))
+    with progress("audit", "scans") as report:
+        answers = ask(package, raw_root(workspace.cohort, runs), records, steps, processes, report)
+    audit = judge(answers, package.task, metric)
+    flags = package.card.training.seen.flags
+    seen = sum(bool(flags(record.pixel_sha256)) for record in answers.records)
+    inputs = {
+        "model": package.digest,
+        "manifest": stage_digest(workspace.manifest),
+        "splits": stage_digest(workspace.splits),
+    }
+    config = {
+        "metric": metric,
+        "resamples": audit.resamples,
+        "level": audit.level,
+        "steps": [str(step) for step in steps],
+    }
+    with new_stage(out, "audit", inputs, config) as folder:
+        write_audit(audit, package.card, workspace.cohort.name, answers.refused, seen, folder)
+    say(
+        f"audit: {len(steps)} shifts of {audit.scans} scans, {len(answers.refused)} quarantined "
+        f"→ {out / PAGE}"
+    )
+    for sentence in sentences(audit, seen):
+        say(f"• {sentence}")
+    return out
+
+
+def _cohort(runs: Path, asked: str | None, trained_on: str) -> Workspace:
+    if asked is None:
+        try:
+            find_config("data", trained_on)
+        except ConfigError as error:
+            raise ConfigError(
+                "audit.unknown_cohort",
+                f"the model was trained on cohort '{trained_on}', of which there is no config in "
+                "configs/data",
+                fix="name a cohort, or the YAML file of one, with --data",
+            ) from error
+    return open_workspace(runs, asked or trained_on)
+
+
+def _short_name(model: str) -> str:
+    """``runs/x/model-demo`` -> ``demo``; ``models:/x@champion`` -> ``x-champion``."""
+    if model.startswith(("models:/", "runs:/")):
+        return re.sub(r"[^\w.-]+", "-", model.partition(":/")[2]).strip("-")
+    return Path(model).resolve().name.removeprefix("model-")
