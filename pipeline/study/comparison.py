@@ -98,14 +98,20 @@ class Trend:
 
     @property
     def verdict(self) -> str:
-        """``rising``, ``falling``, ``flat`` (a gain of ``FLAT_GAIN`` is excluded) or ``open``."""
+        """``rising``, ``falling``, ``flat``, ``not rising`` or ``open``.
+
+        A gain of ``FLAT_GAIN`` is excluded where it is flat, and as much of a loss, and where it is
+        not rising, but not such a loss.
+        """
         if self.few_patients:
             return "open"
         if self.low > 0:
             return "rising"
         if self.high < 0:
             return "falling"
-        return "flat" if self.high < FLAT_GAIN else "open"
+        if self.high >= FLAT_GAIN:
+            return "open"
+        return "flat" if self.low > -FLAT_GAIN else "not rising"
 
 
 def differences(

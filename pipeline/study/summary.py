@@ -24,6 +24,7 @@ TREND_WORDS: Final = {
     "rising": "still rising",
     "falling": "falling",
     "flat": "flat",
+    "not rising": "not rising, and perhaps falling",
     "open": "not settled (within noise)",
 }
 FEW_NUMBERS: Final = 2  # of families in one sentence

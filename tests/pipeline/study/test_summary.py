@@ -181,6 +181,8 @@ def test_the_last_step_is_rising_flat_falling_or_open() -> None:
     flat = made({"stays": {40: 0.80, 80: 0.80}}, noise=0.001)
     assert trends(flat, ["stays"], (40, 80), "auc", 0.95, DRAWS)[0].verdict == "flat"
     assert trends(flat, ["stays"], (80,), "auc", 0.95, DRAWS) == []
+    sinks = made({"sinks": {40: 0.85, 80: 0.80}}, noise=0.02)  # by 0.05, but not for certain
+    assert trends(sinks, ["sinks"], (40, 80), "auc", 0.95, DRAWS)[0].verdict == "not rising"
 
 
 def test_of_many_families_names_are_told_and_numbers_left_to_the_table() -> None:
