@@ -40,8 +40,8 @@ def panels(audit: Audit) -> list[tuple[Range, str]]:
     return drawn
 
 
-def whole_figure(audit: Audit) -> Figure:
-    """All kinds in one figure, to be printed."""
+def whole_figure(audit: Audit) -> str:
+    """All kinds in one figure, to be printed: an SVG file's text."""
     tried = _tried(audit)
     lines = -(-len(tried) // _COLUMNS)
     with mpl.rc_context({**STYLE, "font.size": 8.5}):
@@ -60,7 +60,7 @@ def whole_figure(audit: Audit) -> Figure:
             ncols=2,
             frameon=False,
         )
-    return figure
+        return svg(figure, "audit")
 
 
 def _tried(audit: Audit) -> list[Range]:

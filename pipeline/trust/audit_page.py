@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,9 +55,7 @@ def write_audit(
     quarantine = [(p, e.code, e.message) for record, e in refused for p in record.paths]
     write_csv(folder / "quarantine.csv", ("path", "code", "reason"), quarantine)
     (folder / "quarantine.csv").chmod(0o600)
-    buffer = io.BytesIO()
-    whole_figure(audit).savefig(buffer, format="svg", metadata={"Date": None})
-    write_bytes(folder / FIGURE, buffer.getvalue())
+    write_bytes(folder / FIGURE, whole_figure(audit).encode())
     values = {
         "cohort": cohort,
         "family": card.family.family,

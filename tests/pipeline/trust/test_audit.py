@@ -15,6 +15,7 @@ from data_prep.task import Task
 from pipeline.metrics import bootstrap
 from pipeline.trust.answers import Answers
 from pipeline.trust.audit import Audit, AuditRow, judge
+from pipeline.trust.audit_figure import panels, whole_figure
 from pipeline.trust.summary import percent, sentences
 from pipeline.trust.sweep import Step, sweep
 
@@ -215,6 +216,15 @@ def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(ConfigError) as found:
         judge(answers_of(lambda _: rows(SCORES), STEPS[:1]), BINARY, "acuracy")
     assert found.value.code == "config.unknown_metric"
+
+
+def test_the_same_audit_is_drawn_to_the_same_bytes_and_its_text_can_be_searched() -> None:
+    audit = judge(answers_of(lambda _: noisy(0.2)), BINARY, resamples=20)
+    figure = whole_figure(audit)
+    assert figure == whole_figure(audit)
+    assert panels(audit) == panels(audit)
+    for words in ("without the recipe", "quarter", "gamma", "share of the range"):
+        assert f">{words}<" in figure
 
 
 def test_shares_are_never_rounded_to_none() -> None:
