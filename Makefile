@@ -9,6 +9,8 @@ SCANS  ?= $(RUNS)/$(DATA)/inbox
 OUT    ?= $(RUNS)/$(DATA)/predictions
 PYTHON ?= python3
 PREP   ?=
+CLAIM  ?=
+QUICK  ?=
 
 VENV     := .venv
 MEDCURVE := $(VENV)/bin/medcurve
@@ -16,7 +18,7 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary plan split prep train study leaderboard report release predict audit sync ui demo check test bench clean
+.PHONY: help setup data ingest summary plan split prep train study leaderboard lecture report release predict audit sync ui demo check test bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
@@ -59,6 +61,9 @@ study: $(READY) ## run STUDY on DATA: families x sizes x subsets x seeds
 
 leaderboard: $(READY) ## every family on three public sets, beside published scores (up to 50 minutes)
 	$(MEDCURVE) leaderboard --runs $(RUNS)
+
+lecture: $(READY) ## put CLAIM to the test, or all claims of the lecture; QUICK=1 for a small version
+	$(MEDCURVE) lecture $(CLAIM) $(if $(QUICK),--quick) --runs $(RUNS)
 
 report: $(READY) ## write the report of STUDY again from its journal
 	$(MEDCURVE) report $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)

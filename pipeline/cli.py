@@ -41,6 +41,7 @@ for _command in (
     models.probe,
     studies.study,
     studies.leaderboard,
+    studies.lecture,
     studies.report,
     models.release,
     models.predict,

@@ -62,7 +62,7 @@ def study_stage(
     """
     file = read_study(name)
     config = _widened(file, workspace.study(name), extend)
-    return _run_study(workspace, config, name, processes, uri, only, ray, file)
+    return run_config(workspace, config, name, processes, uri, only, ray, file)
 
 
 def cost_stage(
@@ -104,11 +104,11 @@ def train_stage(workspace: Workspace, family: str, seed: int, uri: str | None) -
     config = StudyConfig(families=(family,), sizes=("all",), subsets=1, seeds=1, seed=seed)
     read_families(config.families)
     name = f"train-{Path(family).stem}"
-    _run_study(workspace, config, name, 1, uri)
+    run_config(workspace, config, name, 1, uri)
     return release_stage(workspace, name, uri)
 
 
-def _run_study(
+def run_config(
     workspace: Workspace,
     config: StudyConfig,
     name: str,
@@ -118,6 +118,10 @@ def _run_study(
     ray: str | None = None,
     file: StudyConfig | None = None,
 ) -> StudyResult:
+    """Run a study of this very config, write its report and bring MLflow up to date.
+
+    ``file`` is the config before it was extended; the rest is as ``study_stage`` has it.
+    """
     from pipeline.study.interim import INTERIM
     from pipeline.study.run import run_study
     from pipeline.study_board import Board

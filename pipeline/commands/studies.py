@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -85,6 +86,35 @@ def leaderboard(
     from pipeline.leaderboard import COHORTS, run_leaderboard
 
     run_leaderboard(data or COHORTS, study, runs, workers, tracking_uri)
+
+
+def lecture(
+    claims: Annotated[
+        list[str] | None,
+        typer.Argument(help="Studies of configs/study/lecture; default: all of them."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run them small; ask for directions only.")
+    ] = False,
+    real: Annotated[
+        bool, typer.Option("--real", help="Run them on public scans too; this is only reported.")
+    ] = False,
+    docs: Annotated[
+        Path | None, typer.Option("--docs", help="Write the claims' pages there as well.")
+    ] = None,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Put the lecture's claims to the test: each says beforehand what must come out.
+
+    Example: medcurve lecture translation
+    """
+    from pipeline.lecture.run import claims as every_claim
+    from pipeline.lecture.run import run_lecture
+
+    names = claims or every_claim()
+    run_lecture(names, runs, workers, tracking_uri, quick=quick, real=real, docs=docs)
 
 
 def report(name: StudyName, data: DataOption, prep: Prep = None, runs: Runs = RUNS) -> None:

@@ -34,6 +34,8 @@ from pipeline.study.grid import PlannedCell
 from pipeline.study.journal import CellResult
 
 BuildFamily = Callable[[FamilyConfig, Task, tuple[int, ...], int], Family[Any]]
+# What probes say of a fitted family, by the name of the quantity.
+Measure = Callable[[Family[Any]], Mapping[str, float]]
 # What a family is given, (N, ...) by the name of the split.
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -132,6 +134,7 @@ def fit_cell(
     threads: int,
     progress: Progress = silent,
     checkpoints: Checkpoints | None = None,
+    measure: Measure | None = None,
 ) -> CellResult:
     """Fit ``family`` on the cell's patients; predict every validation, test and shifted scan.
 
@@ -145,9 +148,11 @@ def fit_cell(
         threads: Threads to compute with.
         progress: Told (epochs done, epochs in all).
         checkpoints: Where the fit keeps its way back.
+        measure: What probes measure on the fitted family.
 
     Raises:
         FamilyError: If the family refuses these scans.
+        ProbeError: If a probe cannot look at the family.
     """
     with pinned_threads(threads):
         start = time.monotonic()
@@ -159,11 +164,13 @@ def fit_cell(
         predicted = time.monotonic()
         on_train = score(family.task, train.target, family.predict_proba(train.x))
         scored = time.monotonic()
+        measured = measure(family) if measure else {}
     return CellResult(
         val=val,
         test=test,
         shifted=shifted,
         train=on_train,
+        measured=measured,
         history=fit.history,
         chosen=fit.chosen,
         seconds={

@@ -61,6 +61,7 @@ def compute(
         families=plan.families,
         threads=plan.config.threads,
         conditions=plan.config.conditions,
+        probes=plan.config.probes,
     )
     needs = _needs(plan)
     with _signals() as signals:

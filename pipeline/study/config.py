@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from data_prep.config import Config, config_name
+from data_prep.config import Config, config_name, is_path
+from data_prep.errors import nearest
 from pipeline.families import FamilyVariant
 from pipeline.metrics import within_range
+from pipeline.probes import ProbeConfig
 from pipeline.shifts import Shift
+from pipeline.study.claim import Claim
 
 MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
 METRIC_WORDS: Final[dict[str, str]] = {
@@ -25,6 +29,13 @@ FamilyChoice = Annotated[
     Annotated[str, config_name("family"), Tag("name")] | Annotated[FamilyVariant, Tag("variant")],
     Discriminator(lambda value: "name" if isinstance(value, str) else "variant"),
 ]
+
+
+def choice_name(chosen: str | FamilyVariant) -> str:
+    """What a study calls a family; a path is named by its file, so that none is recorded."""
+    if isinstance(chosen, FamilyVariant):
+        return chosen.name
+    return Path(chosen).stem if is_path(chosen) else chosen
 
 
 class ReleaseRule(Config):
@@ -63,8 +74,11 @@ class StudyConfig(Config):
         release: How the family to release is chosen.
         conditions: Shifts of the test scans, under each of which every cell is scored once more, as
             a split of its own (``test/shift 4 px``); nothing is chosen by it.
+        probes: Of a family by name: what is measured on each of its fitted cells, as
+            ``pipeline.probes`` has it, beside the scores.
         resamples: Bootstrap resamples of every interval.
         level: Coverage that intervals aim at.
+        claim: What its outcome is expected to be (``medcurve lecture``).
     """
 
     families: Annotated[tuple[FamilyChoice, ...], Field(min_length=1)]
@@ -78,8 +92,10 @@ class StudyConfig(Config):
     targets: tuple[float, ...] = ()
     release: ReleaseRule = ReleaseRule()
     conditions: tuple[Shift, ...] = ()
+    probes: dict[str, tuple[ProbeConfig, ...]] = Field(default_factory=dict)
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    claim: Claim | None = None
 
     @field_validator("families", "sizes", "conditions")
     @classmethod
@@ -94,6 +110,37 @@ class StudyConfig(Config):
         for target in self.targets:
             if target != within_range(self.metric, target):
                 raise ValueError(f"targets: {target:g} is no value that {self.metric} can take")
+        return self
+
+    @model_validator(mode="after")
+    def _probes_fit(self) -> StudyConfig:
+        families = [choice_name(one) for one in self.families]
+        for family in self.probes:
+            if family not in families:
+                raise ValueError(
+                    f"probes: the study has no family '{family}'{nearest(family, families)}; it "
+                    f"has {', '.join(families)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _claim_fits(self) -> StudyConfig:
+        """Every number that the claim looks at must be one of this study's."""
+        families = [choice_name(one) for one in self.families]
+        conditions = [str(shift) for shift in self.conditions]
+        for asked in self.claim.quantities() if self.claim else ():
+            for name, value, known in (
+                ("family", asked.family, families),
+                ("under", asked.under, ["", *conditions]),
+                ("size", asked.size, ["all", *self.sizes]),
+                ("cohort", asked.cohort, ["", *(self.claim.cohorts if self.claim else ())]),
+            ):
+                if value not in known:
+                    allowed = ", ".join(str(one) for one in known if one)
+                    raise ValueError(
+                        f"claim.expect: '{asked}' has {name} '{value}', which the study does not "
+                        f"have{nearest(str(value), [str(one) for one in known])}; it has {allowed}"
+                    )
         return self
 
     @property

@@ -16,6 +16,7 @@ from pipeline.dataset import targets
 from pipeline.delong import auc_parts
 from pipeline.metrics import METRICS, resample, score
 from pipeline.study.cell import condition_split
+from pipeline.study.claim import MEASURED
 from pipeline.study.comparison import Difference, Trend, differences, trends
 from pipeline.study.components import (
     Decomposed,
@@ -217,12 +218,29 @@ def _score_place(
             if where in drawn
             else on_training_scans(cells_at, config.resamples)
             for where, cells_at in values.items()
-        },
+        }
+        | _measured(plan, place, entries),
         parts=parts,
         decomposed=decomposed(*place, p, truth, overlap=share) if cells else None,
         outcomes=outcomes(*place, p, truth) if cells and largest else None,
         cells=tuple(cells),
     )
+
+
+def _measured(
+    plan: Plan, place: tuple[str, int], entries: Sequence[Entry]
+) -> dict[Where, Replicates]:
+    """What probes measured; the test patients have no part in its spread."""
+    config, values = plan.config, dict[Where, Floats]()
+    shape = (config.subsets, config.seeds)
+    for entry in entries:
+        for name, value in entry.measured.items():
+            at = values.setdefault(Where(*place, MEASURED, name), np.full(shape, np.nan))
+            at[entry.cell.subset, entry.cell.seed - config.seed] = or_nan(value)
+    return {
+        where: Replicates(of, np.broadcast_to(of[..., None], (*shape, config.resamples)))
+        for where, of in values.items()
+    }
 
 
 def _split(store: Store, name: str) -> _Split:

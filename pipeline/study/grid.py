@@ -196,6 +196,8 @@ def _cells(
             if (size, subset) in draws:
                 draw, seed = draws[size, subset], config.seed + repeat
                 content = {"family": settings[family], "seed": seed, "scans": draw.digest}
+                if probes := config.probes.get(family):
+                    content["probes"] = [probe.model_dump(mode="json") for probe in probes]
                 yield PlannedCell(
                     cell=Cell(family, size, subset, seed),
                     key=digest({**common, **content}),

@@ -37,6 +37,7 @@ class CellResult:
         test: (N, n_classes) of every test scan.
         shifted: The same of the test scans under each condition, by the name of that split.
         train: Name -> metric on the scans that the cell was fitted on; NaN where undefined.
+        measured: ``probe/quantity`` -> what a probe has measured on the fitted family.
         history: Name -> one value per epoch.
         chosen: Name -> what validation chose.
         seconds: ``fit``, ``predict`` (validation and test scans) and ``score_train``, measured by a
@@ -49,6 +50,7 @@ class CellResult:
     test: Floats
     shifted: Mapping[str, Floats] = field(default_factory=dict)
     train: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, list[float]] = field(default_factory=dict)
     chosen: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -80,7 +82,8 @@ class Entry:
         key: Its key.
         failure: Why it failed; None where it is done.
         result_sha256: Of the probabilities' file; "" where it failed.
-        train, history, chosen, seconds: As in ``CellResult``; a value that is not finite is None.
+        train, measured, history, chosen, seconds: As in ``CellResult``; a value that is not finite
+            is None.
         finished_ms: When it was journaled, in milliseconds since 1970 (the time that MLflow shows).
     """
 
@@ -89,6 +92,7 @@ class Entry:
     failure: Failure | None
     result_sha256: str
     train: Mapping[str, float | None]
+    measured: Mapping[str, float | None]
     history: Mapping[str, list[float | None]]
     chosen: Mapping[str, float | None]
     seconds: Mapping[str, float]
@@ -116,6 +120,7 @@ class Journal:
                 "status": "done",
                 "result_sha256": sha256_bytes(data),
                 "train": {k: finite(v) for k, v in result.train.items()},
+                "measured": {k: finite(v) for k, v in result.measured.items()},
                 "history": {k: [finite(v) for v in values] for k, values in result.history.items()},
                 "chosen": {k: finite(v) for k, v in result.chosen.items()},
                 "seconds": dict(result.seconds),
@@ -219,6 +224,7 @@ def _entry(content: dict[str, Any]) -> Entry:
         failure=failure,
         result_sha256=content.get("result_sha256", ""),
         train=content.get("train", {}),
+        measured=content.get("measured", {}),
         history=content.get("history", {}),
         chosen=content.get("chosen", {}),
         seconds=content.get("seconds", {}),

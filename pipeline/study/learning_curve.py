@@ -31,7 +31,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import within_range
+from pipeline.metrics import METRICS, within_range
 
 _STREAM: Final = 0xC0DE  # keeps these draws apart from those of patients into subsets
 
@@ -40,8 +40,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Where:
-    """What a score is of: a family at a size, on a split (``train``, ``val``, ``test``, or
-    ``test/...``: under a condition), by a metric.
+    """What a number is of: a family at a size; a split (``train``, ``val``, ``test``, or
+    ``test/...``: under a condition) and a metric, or ``measured`` and what a probe measures.
     """
 
     family: str
@@ -164,7 +164,9 @@ def distribution(replicates: Replicates, draws: Draws) -> Floats:
 
 def point(where: Where, replicates: Replicates, drawn: Floats, level: float) -> Point:
     """Summarise the cells of one family and size; ``drawn`` is their ``distribution``."""
-    low, high = (within_range(where.metric, end) for end in interval(drawn, level))
+    low, high = interval(drawn, level)
+    if where.metric in METRICS:
+        low, high = (within_range(where.metric, end) for end in (low, high))
     values = replicates.values
     return Point(
         **vars(where),

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.config import is_path
 from data_prep.errors import ConfigError
 from data_prep.progress import Progress, silent
 from data_prep.splits import check_leaks
@@ -17,7 +16,7 @@ from data_prep.store import Store
 from pipeline.families import FamilyConfig, FamilyVariant, build_family, load_family_config
 from pipeline.families.base import Family
 from pipeline.study.cell import Splits, arithmetic, fit_cell
-from pipeline.study.config import StudyConfig
+from pipeline.study.config import StudyConfig, choice_name
 from pipeline.study.errors import StudyError
 from pipeline.study.grid import Plan, PlannedCell, make_plan
 from pipeline.study.journal import CELLS, CellResult, Floats, Journal
@@ -143,7 +142,7 @@ def read_families(chosen: Sequence[str | FamilyVariant]) -> dict[str, FamilyConf
     """
     families: dict[str, FamilyConfig] = {}
     for one in chosen:
-        label = _label(one)
+        label = choice_name(one)
         if label in families:
             raise ConfigError(
                 "config.duplicate_family",
@@ -160,9 +159,3 @@ def read_families(chosen: Sequence[str | FamilyVariant]) -> dict[str, FamilyConf
             )
         families[label] = config
     return families
-
-
-def _label(chosen: str | FamilyVariant) -> str:
-    if isinstance(chosen, FamilyVariant):
-        return chosen.name
-    return Path(chosen).stem if is_path(chosen) else chosen

@@ -19,10 +19,11 @@ from data_prep.task import Task
 from pipeline.checkpoint import Checkpoints
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
+from pipeline.probes import ProbeConfig
 from pipeline.shifts import Shift
 from pipeline.study.cell import BuildFamily, Splits, fit_cell
 from pipeline.study.features import Preparation
-from pipeline.study.grid import PlannedCell
+from pipeline.study.grid import Cell, PlannedCell
 from pipeline.study.journal import CellResult, Failure
 
 
@@ -38,6 +39,7 @@ class Setup:
         threads: Threads of one cell.
         build: Makes a family from its config.
         conditions: Under which test scans are predicted once more.
+        probes: Of a family by name: what is measured on its fitted cells.
     """
 
     store: Path
@@ -47,6 +49,7 @@ class Setup:
     threads: int
     build: BuildFamily = build_family
     conditions: tuple[Shift, ...] = ()
+    probes: Mapping[str, tuple[ProbeConfig, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,7 @@ class Worker:
             splits,
             self.setup.threads,
             checkpoints=Checkpoints(folder / key, key) if folder else None,
+            measure=lambda family: self._measured(cell, family),
         )
 
     def prepare(self, needs: Preparation) -> Splits:
@@ -128,6 +132,13 @@ class Worker:
     def _do(self, job: Job) -> CellResult | Prepared:
         splits = self._splits(job.needs) if job.needs else self.raw
         return Prepared() if job.planned is None else self.fit(job.planned, splits)
+
+    def _measured(self, cell: Cell, family: Family[Any]) -> dict[str, float]:
+        return {
+            f"{probe.probe}/{quantity}": value
+            for probe in self.setup.probes.get(cell.family, ())
+            for quantity, value in probe.measure(family, self.raw.test, cell.seed).items()
+        }
 
     def _build(self, name: str, seed: int) -> Family[Any]:
         shape = self.raw.train.scan_shape

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, read_json
+from pipeline.study.claim import MEASURED
 from pipeline.study.config import EXTENDABLE
 from pipeline.study.errors import StudyError
 from pipeline.study.results import read_results, study_identity
@@ -27,12 +28,27 @@ STUDY: Final = "medcurve.study"
 CELL: Final = "medcurve.cell"
 KIND: Final = "medcurve.kind"
 CODE: Final = "medcurve.code"
+CLAIM: Final = "medcurve.claim"
+ARM: Final = "medcurve.arm"  # of a claim's experiment: the family, and what it was shown
 PARENT: Final = "mlflow.parentRunId"
 NOTE: Final = "mlflow.note.content"
 # What `--extend` changes is shown as tags: MLflow never lets a run change a parameter.
 GRID: Final = {name: f"medcurve.{name}" for name in EXTENDABLE}
 TAGS: Final = frozenset(
-    {KEY, CONTENT, STUDY, CELL, KIND, CODE, PARENT, NOTE, "mlflow.runName", *GRID.values()}
+    {
+        KEY,
+        CONTENT,
+        STUDY,
+        CELL,
+        KIND,
+        CODE,
+        CLAIM,
+        ARM,
+        PARENT,
+        NOTE,
+        "mlflow.runName",
+        *GRID.values(),
+    }
 )
 
 # Never hardest_scans.csv, which names scans.
@@ -234,6 +250,13 @@ def _with_ends(name: str, found: Mapping[str, Any], value: str) -> Iterator[Metr
             yield MetricPoint(metric, found[key], found["size"])
 
 
+def _metric_name(split: str, metric: str) -> str:
+    """``test_auc``, ``test/shift 4 px_auc``, ``measured/position_r2``: MLflow takes no comma."""
+    if split == MEASURED:
+        return f"{MEASURED}/{metric.replace('/', '_')}".replace(",", "")
+    return f"{split}_{metric}".replace(",", "")
+
+
 def _family_run(
     results: Mapping[str, Any],
     identity: str,
@@ -246,7 +269,7 @@ def _family_run(
     metrics = list(_tradeoff(results, family))  # the UI's table keeps this order
     for point in sorted(results["points"], key=lambda point: point["split"]):
         if point["family"] == family:
-            name = f"{point['split']}_{point['metric']}".replace(",", "")  # MLflow takes no comma
+            name = _metric_name(point["split"], point["metric"])
             metrics += _with_ends(name, point, "mean")
     fits = defaultdict(list)
     for cell in mine:
@@ -256,7 +279,7 @@ def _family_run(
     return RunRecord(
         key=digest([identity, "family", family]),
         name=family,
-        tags=_tags(identity, "family"),
+        tags=_tags(identity, "family", _arm(results, family)),
         params=_short(flat(results["families"][family])),
         metrics=tuple(metrics),
         failed=all(cell.failed for cell in cells),
@@ -309,6 +332,19 @@ def _tags(identity: str, kind: str, more: Mapping[str, str] | None = None) -> di
     tags = {KIND: kind, STUDY: identity, **(more or {})}
     assert tags.keys() <= TAGS
     return tags
+
+
+def experiment_of(results: Mapping[str, Any]) -> str:
+    """One experiment for each cohort, or for each claim: its cohorts are arms of it."""
+    claim = results["config"].get("claim")
+    return f"claim {claim['number']:02d}: {claim['title']}" if claim else str(results["cohort"])
+
+
+def _arm(results: Mapping[str, Any], family: str) -> dict[str, str]:
+    claim = results["config"].get("claim")
+    if not claim:
+        return {}
+    return {CLAIM: str(claim["number"]), ARM: f"{family} on {results['cohort']}"}
 
 
 def _short(params: Mapping[str, str]) -> dict[str, str]:

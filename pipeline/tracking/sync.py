@@ -24,6 +24,7 @@ from pipeline.tracking.records import (
     STUDY,
     MetricPoint,
     RunRecord,
+    experiment_of,
     read_study,
 )
 
@@ -81,7 +82,7 @@ def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncRe
     results, study = read_study(folder)
     client = connect(uri)
     with _locked(folder), answering(uri):
-        experiment_id = experiment(client, uri, results["cohort"])
+        experiment_id = experiment(client, uri, experiment_of(results))
         known = _known_runs(client, experiment_id, study.key)
         sync = _Sync(client, experiment_id, known, progress, total=sum(1 for _ in study))
         run_id = sync.put(study, parent="")

@@ -1,0 +1,73 @@
+"""A claim that was put to the test, with all that its page says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.config import is_path
+from pipeline.families import FamilyConfig
+from pipeline.study.claim import MEASURED, Claim
+from pipeline.study.config import StudyConfig
+from pipeline.study.expectation import Judgement, StudyOutcome
+from pipeline.study.learning_curve import Point
+
+
+@dataclass(frozen=True, eq=False)
+class ClaimRun:
+    """A claim that was put to the test.
+
+    Attributes:
+        name: Of its study config.
+        claim: What was said beforehand.
+        config: The study as it was run.
+        families: Config of each family.
+        outcomes: Of each cohort, by the name that the claim has for it.
+        real: Likewise of public cohorts, about which nothing is asserted.
+        judgements: One for each expectation.
+        quick: Whether it was run small.
+    """
+
+    name: str
+    claim: Claim
+    config: StudyConfig
+    families: Mapping[str, FamilyConfig]
+    outcomes: Mapping[str, StudyOutcome]
+    real: Mapping[str, StudyOutcome]
+    judgements: Sequence[Judgement]
+    quick: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of it came out as expected."""
+        return all(one.holds for one in self.judgements)
+
+    @property
+    def short_name(self) -> str:
+        """Without its folder."""
+        return Path(self.name).stem
+
+    @property
+    def file(self) -> str:
+        """Where it is found; of a file of one's own the name alone."""
+        return Path(self.name).name if is_path(self.name) else f"configs/study/{self.name}.yaml"
+
+
+def scored(outcome: StudyOutcome) -> Iterator[Point]:
+    """The test scores of a cohort by the study's metric, also under conditions."""
+    for point in outcome.curves.points.values():
+        if point.metric == outcome.config.metric and point.split.split("/")[0] == "test":
+            yield point
+
+
+def measured(outcome: StudyOutcome) -> Iterator[Point]:
+    """What probes have measured on the cells of a cohort."""
+    for point in outcome.curves.points.values():
+        if point.split == MEASURED:
+            yield point
+
+
+def condition(point: Point) -> str:
+    """Under what a score was taken, in words; "" where test scans are as they are."""
+    return point.split.partition("/")[2]

@@ -1,0 +1,154 @@
+"""A claim's page in Markdown, written from its run alone, so that it cannot drift from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from data_prep.files import write_bytes
+from pipeline.families import FAMILIES
+from pipeline.lecture.figure import draw_claim
+from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
+from pipeline.page import STYLE, svg
+from pipeline.study.config import METRIC_WORDS
+from pipeline.study.expectation import StudyOutcome
+from pipeline.study.learning_curve import Point
+
+
+def write_page(run: ClaimRun, folder: Path) -> Path:
+    """Write ``<claim>.md`` and the figure ``<claim>.svg`` that it shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / f"{run.short_name}.svg"
+    with mpl.rc_context(STYLE):
+        write_bytes(picture, svg(draw_claim(run), run.short_name).encode())
+    page = folder / f"{run.short_name}.md"
+    write_bytes(page, ("\n".join(_lines(run, picture.name)) + "\n").encode())
+    return page
+
+
+def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
+    claim, config = run.claim, run.config
+    yield f"# {claim.number}. {claim.title}"
+    yield ""
+    yield f"**Claimed.** {claim.says} ({claim.source})"
+    yield ""
+    small = ", the small version of it" if run.quick else ""
+    command = f"make lecture CLAIM={run.short_name}{' QUICK=1' if run.quick else ''}"
+    grid = f"{config.subsets} subsets x {config.seeds} seeds"
+    grid = grid.replace("1 subsets", "1 subset").replace("1 seeds", "1 seed")
+    yield f"**Run.** `{command}`{small}: the study `{run.file}`, {grid}, on"
+    yield ", ".join(f"`{cohort}` ({_sizes(one)})" for cohort, one in run.outcomes.items()) + "."
+    yield ""
+    yield from _markdown(("family", "what it is"), _families(run))
+    yield ""
+    yield f"![{claim.title}]({picture})"
+    yield ""
+    verdict = "It came out as expected." if run.holds else "**It did not come out as expected.**"
+    yield f"**What came out.** {verdict} Intervals are of {100 * config.level:g} %."
+    yield ""
+    yield from _markdown(
+        ("expected", "one", "the other", "difference", "came out"),
+        (
+            (
+                one.expectation,
+                f"{one.value:.3f}",
+                f"{one.of:.3f}",
+                f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]",
+                "as expected" if one.holds else f"**not**: {one.why}",
+            )
+            for one in run.judgements
+        ),
+    )
+    yield ""
+    yield from _scores("Scores", run.outcomes)
+    if run.real:
+        yield from _scores("On real scans", run.real)
+        yield "Nothing was asserted about these: what came out is what stands here."
+        yield ""
+    yield f"**In practice.** {claim.practice}"
+    yield ""
+    yield f"**Where it does not hold.** {claim.limits}"
+
+
+def _sizes(outcome: StudyOutcome) -> str:
+    return f"{', '.join(map(str, outcome.sizes))} training patients"
+
+
+def _families(run: ClaimRun) -> Iterator[tuple[str, str]]:
+    """Each family, and those of its parameters that are not its kind's defaults."""
+    for name, family in run.families.items():
+        own = _flat(family.params.model_dump(mode="json"))
+        usual = _flat(FAMILIES[family.family].Params().model_dump(mode="json"))
+        words = [f"`{key}: {own[key]}`" for key in own if usual.get(key) != own[key]]
+        if family.permute is not None:
+            words.append("voxels permuted")
+        yield f"`{name}`", ", ".join([f"`{family.family}`", *words])
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            rows |= _flat(value, f"{prefix}{name}.")
+        else:
+            rows[prefix + name] = value
+    return rows
+
+
+def _scores(title: str, outcomes: Mapping[str, StudyOutcome]) -> Iterator[str]:
+    for cohort, outcome in outcomes.items():
+        points = list(scored(outcome))
+        words = METRIC_WORDS[outcome.config.metric]
+        yield f"**{title}**, test {words}, `{cohort}`:"
+        yield ""
+        columns = _columns(points)
+        yield from _markdown(("family", *columns.values()), _rows(points, list(columns)))
+        yield ""
+        probed = [point for point in measured(outcome) if point.cells]
+        if probed:
+            yield f"**Measured**, `{cohort}`:"
+            yield ""
+            yield from _markdown(
+                ("family", "size", "what", "mean"),
+                (
+                    (p.family, str(p.size), p.metric.replace("/", ": "), _estimate(p))
+                    for p in probed
+                ),
+            )
+            yield ""
+
+
+def _columns(points: Sequence[Point]) -> dict[tuple[int, str], str]:
+    """(size, condition) -> heading."""
+    sizes = {point.size for point in points}
+    return {
+        (point.size, condition(point)): ", ".join(
+            [
+                *([f"{point.size} patients"] if len(sizes) > 1 or not condition(point) else []),
+                *([condition(point)] if condition(point) else []),
+            ]
+        )
+        for point in sorted(points, key=lambda point: point.size)
+    }
+
+
+def _rows(points: Sequence[Point], columns: Sequence[tuple[int, str]]) -> Iterator[tuple[str, ...]]:
+    by_place = {(p.family, p.size, condition(p)): p for p in points}
+    for family in dict.fromkeys(point.family for point in points):
+        yield family, *(_estimate(by_place[(family, *column)]) for column in columns)
+
+
+def _estimate(point: Point) -> str:
+    if point.low != point.low or (point.low == point.high == point.mean):
+        return f"{point.mean:.4g}"
+    return f"{point.mean:.3f} [{point.low:.3f}, {point.high:.3f}]"
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"

@@ -1,0 +1,217 @@
+"""A claim put to the test: its study on each of its cohorts, and whether it came out as expected.
+
+The claims are studies like any other (``configs/study/lecture``) that say beforehand what must
+come out. A claim that does not hold is an error: who changes the pipeline has broken something, or
+has learnt something.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from data_prep.cohort import CohortConfig, PhantomSource, SceneSource
+from data_prep.config import CONFIG_ROOT, Config, is_path
+from data_prep.errors import ConfigError, MedcurveError
+from data_prep.progress import silent
+from pipeline import engines, stages, study_stages
+from pipeline.console import heading, say, table
+from pipeline.families import FamilyVariant
+from pipeline.lecture.outcome import ClaimRun
+from pipeline.lecture.page import write_page
+from pipeline.study.claim import Claim, Quick
+from pipeline.study.config import StudyConfig, choice_name
+from pipeline.study.expectation import StudyOutcome, judge
+from pipeline.study.findings import find
+from pipeline.study.journal import CELLS, Journal
+from pipeline.study.plan import open_plan, read_families
+from pipeline.workspace import Workspace, open_workspace
+
+FOLDER: Final = "lecture"
+_QUICK_EPOCHS: Final = 5
+
+
+class ClaimError(MedcurveError):
+    """A claim did not come out as expected."""
+
+
+def claims() -> list[str]:
+    """Name of every claim's study, in the order of the lecture."""
+    folder = CONFIG_ROOT / "study" / FOLDER
+    names = [f"{FOLDER}/{path.stem}" for path in folder.glob("*.yaml")]
+    return sorted(names, key=lambda name: _claim_of(name, study_stages.read_study(name)).number)
+
+
+def run_lecture(
+    names: Sequence[str],
+    runs: Path,
+    workers: int | None,
+    tracking_uri: str | None,
+    *,
+    quick: bool = False,
+    real: bool = False,
+    docs: Path | None = None,
+) -> None:
+    """Put claims to the test, one after the other; all of them are run, whatever comes out.
+
+    Args:
+        names: Of study configs with a claim; a name without a folder is one of the lecture's.
+        runs: Folder of all cohorts; quick runs have one of their own in it.
+        workers: Processes.
+        tracking_uri: MLflow's.
+        quick: Run them small, and ask for directions only.
+        real: Run them on public cohorts too.
+        docs: Folder that the pages are written into as well.
+
+    Raises:
+        ClaimError: ``claim.not_shown``: naming what did not come out.
+        MedcurveError: As the stages do.
+    """
+    started = time.monotonic()
+    known = [name if "/" in name or is_path(name) else f"{FOLDER}/{name}" for name in names]
+    configs = {name: study_stages.read_study(name) for name in known}
+    runs = runs / "quick" if quick else runs
+    done = []
+    for name, config in configs.items():
+        claim = _claim_of(name, config)
+        heading(f"{claim.number}  {claim.title}")
+        run = run_claim(name, config, runs, workers, tracking_uri, quick=quick, real=real)
+        _tell(run)
+        say(f"page: {write_page(run, runs / FOLDER)}")
+        if docs is not None:
+            write_page(run, docs)
+        done.append(run)
+    failed = [f"{one.claim.number} {one.claim.title}" for one in done if not one.holds]
+    say(
+        f"{len(done) - len(failed)} of {len(done)} claims shown; {time.monotonic() - started:.0f} s"
+    )
+    if failed:
+        raise ClaimError(
+            "claim.not_shown",
+            f"did not come out as expected: {'; '.join(failed)}",
+            fix="see the tables above; with few patients and seeds (--quick) chance plays a part",
+        )
+
+
+def run_claim(
+    name: str,
+    config: StudyConfig,
+    runs: Path,
+    workers: int | None,
+    tracking_uri: str | None,
+    *,
+    quick: bool = False,
+    real: bool = False,
+) -> ClaimRun:
+    """Run a claim's study on each of its cohorts and hold the outcome against what it expects."""
+    claim = _claim_of(name, config)
+    config = quickened(config, claim.quick) if quick else config
+    count = engines.workers(workers)
+
+    def outcome(cohort: str) -> StudyOutcome:
+        workspace = open_workspace(runs, cohort)
+        if quick:
+            cohort_config = smaller(workspace.cohort, claim.quick.patients)
+            workspace = Workspace(workspace.runs, cohort_config, workspace.prep)
+        stages.scans_to_store(workspace, count)
+        study_stages.run_config(workspace, config, name, count, tracking_uri)
+        return outcome_of(config, workspace, name)
+
+    outcomes = {cohort: outcome(cohort) for cohort in claim.cohorts}
+    slack = claim.quick.slack if quick else 0.0
+    return ClaimRun(
+        name=name,
+        claim=claim,
+        config=config,
+        families=read_families(config.families),
+        outcomes=outcomes,
+        real={cohort: outcome(cohort) for cohort in claim.real} if real else {},
+        judgements=[
+            judge(one, outcomes, slack=slack, significant=not quick) for one in claim.expect
+        ],
+        quick=quick,
+    )
+
+
+def outcome_of(config: StudyConfig, workspace: Workspace, name: str) -> StudyOutcome:
+    """What a finished study found, with the resamples that its files do not hold."""
+    plan, store = open_plan(config, workspace.store)
+    journal = Journal(workspace.study(name) / CELLS)
+    entries = [entry for cell in plan.cells if (entry := journal.read(cell.key))]
+    found = find(plan, store, journal, entries, silent)
+    return StudyOutcome(plan.config, plan.sizes, found.curves)
+
+
+def quickened(config: StudyConfig, quick: Quick) -> StudyConfig:
+    """The study with fewer cells and fewer steps."""
+    families: list[str | FamilyVariant] = []
+    for chosen, family in zip(
+        config.families, read_families(config.families).values(), strict=True
+    ):
+        if not quick.steps or family.params.training is None:
+            families.append(chosen)
+            continue
+        like = chosen if isinstance(chosen, FamilyVariant) else None
+        brief = {"train": {"epochs": _QUICK_EPOCHS, "min_steps": quick.steps}}
+        families.append(
+            FamilyVariant(
+                name=choice_name(chosen),
+                like=like.like if like else str(chosen),
+                params={**(like.params if like else {}), **_trained(like, brief)},
+                permute=like.permute if like else None,
+            )
+        )
+    return config.model_copy(
+        update={
+            "families": tuple(families),
+            "sizes": quick.sizes,
+            "subsets": quick.subsets,
+            "seeds": quick.seeds,
+        }
+    )
+
+
+def _trained(variant: FamilyVariant | None, brief: Mapping[str, Any]) -> dict[str, Any]:
+    own = variant.params.get("train", {}) if variant else {}
+    return {"train": {**own, **brief["train"]}}
+
+
+def smaller(cohort: CohortConfig, patients: int) -> CohortConfig:
+    """The cohort with so many patients, where it is one that is generated."""
+    source = cohort.source
+    count = {"n_patients": patients}
+    if isinstance(source, PhantomSource):
+        fewer: dict[str, Config] = {"phantom": source.phantom.model_copy(update=count)}
+    elif isinstance(source, SceneSource):
+        fewer = {"scene": source.scene.model_copy(update=count)}
+    else:
+        return cohort
+    return cohort.model_copy(update={"source": source.model_copy(update=fewer)})
+
+
+def _claim_of(name: str, config: StudyConfig) -> Claim:
+    if config.claim is None:
+        raise ConfigError(
+            "claim.none",
+            f"study '{name}' makes no claim",
+            fix="add a 'claim' that says what is expected, or run it with `medcurve study`",
+        )
+    return config.claim
+
+
+def _tell(run: ClaimRun) -> None:
+    say(run.claim.says)
+    table(
+        ("expected", "difference", "interval", "came out"),
+        [
+            (
+                one.expectation,
+                f"{one.difference:+.3f}",
+                f"[{one.low:+.3f}, {one.high:+.3f}]",
+                "as expected" if one.holds else f"NOT: {one.why}",
+            )
+            for one in run.judgements
+        ],
+    )

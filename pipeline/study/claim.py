@@ -1,0 +1,156 @@
+"""A claim that a study is to put to the test: what is expected of its outcome, said beforehand.
+
+    claim:
+      expect:
+        - {value: cnn, is: above, of: {family: cnn, under: shift 4 px}, by: 0.05}
+
+An expectation compares two numbers of the outcome, or one with a number that is given. It can fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from data_prep.config import Config, config_name
+from pipeline.metrics import METRICS
+
+Relation = Literal["above", "below", "near"]
+MEASURED: Final = "measured"  # the split, as it were, of what probes measure
+ALL: Final = "all"
+
+
+def _known_metric(name: str) -> str:
+    if name and name not in METRICS:
+        raise ValueError(f"no such metric; allowed: {', '.join(METRICS)}")
+    return name
+
+
+class Quantity(Config):
+    """One number of a study's outcome: the mean over all cells of a family and size.
+
+    Attributes:
+        family: As the study calls it.
+        cohort: One of the claim's; left out: the first.
+        size: Number of training patients; ``all``: the largest size.
+        under: A condition of the study, in the words of its split (``shift 4 px``); left out: test
+            scans as they are.
+        metric: Of which; left out: the study's own.
+        measured: What a probe has measured, ``probe/quantity``, in place of a score.
+    """
+
+    family: str
+    cohort: str = ""
+    size: Annotated[int, Field(ge=4)] | Literal["all"] = ALL
+    under: str = ""
+    metric: Annotated[str, AfterValidator(_known_metric)] = ""
+    measured: str = ""
+
+    def __str__(self) -> str:
+        words = [self.family]
+        if self.cohort:
+            words.append(f"on {self.cohort.removeprefix('lecture/')}")
+        if self.size != ALL:
+            words.append(f"at {self.size} patients")
+        if self.under:
+            words.append(f"under {self.under}")
+        if self.measured:
+            words.append(f"({self.measured.replace('/', ': ')})")
+        elif self.metric:
+            words.append(f"({self.metric})")
+        return " ".join(words)
+
+
+def _quantity(value: Any) -> Any:
+    return {"family": value} if isinstance(value, str) else value
+
+
+Named = Annotated[Quantity, BeforeValidator(_quantity)]
+
+
+class Expectation(Config):
+    """What is expected of one number, beside another.
+
+    Attributes:
+        value: A quantity, or the name of a family for its test score at the largest size.
+        relation: ``is`` in YAML. ``above`` and ``below``: by at least ``by``, with an interval of
+            the difference that does not hold 0. ``near``: the whole interval of the difference
+            lies within ``within`` of 0 (equivalence, by two one-sided tests: Schuirmann 1987).
+        of: What it is compared with: a quantity, a family, or a number.
+        by: Least difference of ``above`` and ``below``.
+        within: Largest difference of ``near``.
+    """
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    value: Named
+    relation: Relation = Field(alias="is")
+    of: float | Named
+    by: Annotated[float, Field(ge=0)] = 0.0
+    within: Annotated[float, Field(gt=0)] = 0.05
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Those of the outcome that it looks at."""
+        return (self.value, self.of) if isinstance(self.of, Quantity) else (self.value,)
+
+    def __str__(self) -> str:
+        if self.relation == "near":
+            return f"{self.value} is within {self.within:g} of {self.of}"
+        by = f" by {self.by:g} or more" if self.by else ""
+        return f"{self.value} is {self.relation} {self.of}{by}"
+
+
+class Quick(Config):
+    """The same claim, small: for a first look, and for tests.
+
+    Attributes:
+        patients: Of each cohort that is generated.
+        sizes, subsets, seeds: In place of the study's.
+        steps: Optimiser steps of every family that is trained by them; 0 leaves them as they are.
+        slack: By so much every expectation is eased; significance is not asked for, since there
+            are too few patients and seeds for it.
+    """
+
+    patients: Annotated[int, Field(ge=20)] = 160
+    sizes: tuple[Annotated[int, Field(ge=4)] | Literal["all"], ...] = (ALL,)
+    subsets: Annotated[int, Field(ge=1)] = 1
+    seeds: Annotated[int, Field(ge=1)] = 1
+    steps: Annotated[int, Field(ge=0)] = 0
+    slack: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Claim(Config):
+    """What a study is to show, in words and as assertions.
+
+    Attributes:
+        number: In the order of the lecture.
+        title: A line.
+        says: What is claimed.
+        source: Where it comes from.
+        practice: What it means for who trains models.
+        limits: Where it does not hold.
+        cohorts: On which the study is run: names of ``configs/data``.
+        real: Public cohorts on which it can be run as well; what comes out is reported, not
+            asserted.
+        expect: What must come out.
+        quick: How it is run small.
+    """
+
+    number: Annotated[int, Field(ge=1)]
+    title: str
+    says: str
+    source: str
+    practice: str
+    limits: str
+    cohorts: Annotated[tuple[Annotated[str, config_name("data")], ...], Field(min_length=1)]
+    real: tuple[Annotated[str, config_name("data")], ...] = ()
+    expect: Annotated[tuple[Expectation, ...], Field(min_length=1)]
+    quick: Quick = Quick()
+
+    def quantities(self) -> Iterator[Quantity]:
+        """Every number that it looks at."""
+        for expectation in self.expect:
+            yield from expectation.quantities

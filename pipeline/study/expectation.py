@@ -1,0 +1,123 @@
+"""Whether a study's outcome is what its claim expects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.study.claim import ALL, MEASURED, Expectation, Quantity, Relation
+from pipeline.study.config import StudyConfig
+from pipeline.study.learning_curve import Curves, Floats, Where, interval
+
+
+@dataclass(frozen=True, eq=False)
+class StudyOutcome:
+    """What one cohort's study found.
+
+    Attributes:
+        config: Of the study.
+        sizes: Numbers of training patients, ascending.
+        curves: Its points and the resamples behind them.
+    """
+
+    config: StudyConfig
+    sizes: Sequence[int]
+    curves: Curves
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One expectation, and what came out.
+
+    Attributes:
+        expectation: In words.
+        relation: ``above``, ``below`` or ``near``.
+        value, of: The two numbers.
+        difference: ``value - of``.
+        low, high: Interval of the difference at the study's level, paired by test patients,
+            subsets and seeds.
+        holds: Whether it came out as expected.
+        why: What decided, in words.
+    """
+
+    expectation: str
+    relation: Relation
+    value: float
+    of: float
+    difference: float
+    low: float
+    high: float
+    holds: bool
+    why: str
+
+
+def judge(
+    expectation: Expectation,
+    outcomes: Mapping[str, StudyOutcome],
+    *,
+    slack: float = 0.0,
+    significant: bool = True,
+) -> Judgement:
+    """Hold an expectation against what came out.
+
+    Args:
+        expectation: What was said beforehand.
+        outcomes: Of each cohort by the name that the claim has for it, its first one first.
+        slack: Eases ``by`` and ``within``.
+        significant: Whether an interval must bear it out; else the difference itself decides.
+    """
+    value, drawn = _numbers(expectation.value, outcomes)
+    of, of_drawn = (
+        _numbers(expectation.of, outcomes)
+        if isinstance(expectation.of, Quantity)
+        else (expectation.of, expectation.of)
+    )
+    level = next(iter(outcomes.values())).config.level
+    low, high = interval(drawn - of_drawn, level)
+    difference = value - of
+    if math.isnan(low):  # neither several seeds nor several patients: the number stands alone
+        low = high = difference
+    holds, why = _decide(expectation, difference, (low, high), slack, significant=significant)
+    return Judgement(
+        str(expectation), expectation.relation, value, of, difference, low, high, holds, why
+    )
+
+
+def _decide(
+    expectation: Expectation,
+    difference: float,
+    ends: tuple[float, float],
+    slack: float,
+    *,
+    significant: bool,
+) -> tuple[bool, str]:
+    if math.isnan(difference):
+        return False, "one of the two numbers is undefined"
+    if expectation.relation == "near":
+        allowed = expectation.within + slack
+        if not significant:
+            near = abs(difference) <= allowed
+            return near, f"the difference is {'within' if near else 'beyond'} {allowed:g}"
+        if max(-ends[0], ends[1]) <= allowed:
+            return True, f"the whole interval lies within {allowed:g}"
+        return False, f"the interval reaches beyond {allowed:g}"
+    sign = 1 if expectation.relation == "above" else -1
+    least = expectation.by - slack
+    if sign * difference < least or (sign * difference <= 0 and least <= 0 and not slack):
+        return False, f"it is not {expectation.relation} by {max(least, 0):g}"
+    if significant and min(sign * ends[0], sign * ends[1]) <= 0:
+        return False, "the interval of the difference holds 0: within noise"
+    return True, "the interval does not hold 0" if significant else "it lies on that side"
+
+
+def _numbers(quantity: Quantity, outcomes: Mapping[str, StudyOutcome]) -> tuple[float, Floats]:
+    """Mean and resamples."""
+    outcome = outcomes[quantity.cohort] if quantity.cohort else next(iter(outcomes.values()))
+    size = outcome.sizes[-1] if quantity.size == ALL else quantity.size
+    if quantity.measured:
+        where = Where(quantity.family, size, MEASURED, quantity.measured)
+    else:
+        split = f"test/{quantity.under}" if quantity.under else "test"
+        where = Where(quantity.family, size, split, quantity.metric or outcome.config.metric)
+    return outcome.curves.points[where].mean, outcome.curves.drawn[where]

@@ -1,0 +1,157 @@
+"""A claim from its YAML to its page, its runs in MLflow, and its failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_prep.cohort import CohortConfig
+from data_prep.config import CONFIG_ROOT, find_config, read_config
+from data_prep.errors import ConfigError
+from pipeline import tracking
+from pipeline.lecture.run import ClaimError, claims, quickened, run_lecture, smaller
+from pipeline.study.claim import Quick
+from pipeline.study.config import StudyConfig
+from pipeline.study.plan import read_families
+from pipeline.study_stages import read_study
+
+CNN = {
+    "name": "cnn",
+    "like": "cnn_plain",
+    "params": {"widths": [4], "convolutions": 1, "train": {"epochs": 1, "min_steps": 2}},
+}
+STUDY: dict[str, Any] = {
+    "families": ["prior", "linear", CNN],
+    "sizes": ["all"],
+    "subsets": 1,
+    "seeds": 2,
+    "resamples": 100,
+    "conditions": [{"kind": "shift", "amount": 4}],
+    "probes": {"cnn": [{"probe": "receptive_field"}]},
+    "claim": {
+        "number": 99,
+        "title": "A line sees more than nothing",
+        "says": "Linear beats the prior.",
+        "source": "common sense",
+        "practice": "Fit a line.",
+        "limits": "Where there is nothing to see.",
+        "cohorts": ["lecture/presence_centred"],
+        "expect": [
+            {"value": "linear", "is": "above", "of": "prior", "by": 0.1},
+            {
+                "value": {"family": "cnn", "measured": "receptive_field/field"},
+                "is": "near",
+                "of": 5,
+            },
+            {"value": "linear", "is": "above", "of": {"family": "linear", "under": "shift 4 px"}},
+        ],
+        "quick": {"patients": 80, "seeds": 1},
+    },
+}
+
+
+def written(folder: Path, **claim: Any) -> str:
+    path = folder / "line.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, "claim": STUDY["claim"] | claim}))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the runs, and the docs, of a claim that was put to the test quickly."""
+    folder = tmp_path_factory.mktemp("lecture")
+    run_lecture([written(folder)], folder / "runs", 1, None, quick=True, docs=folder / "docs")
+    return folder
+
+
+def test_the_page_says_what_was_expected_and_what_came_out(shown: Path) -> None:
+    page = (shown / "docs" / "line.md").read_text()
+    for words in (
+        "# 99. A line sees more than nothing",
+        "It came out as expected",
+        "| linear is above prior by 0.1 or more |",
+        "| cnn (receptive_field: field) is within 0.05 of 5.0 | 5.000 |",
+        "| family | 32 patients | shift 4 px |",
+        "`widths: [4]`",
+        "**In practice.** Fit a line.",
+        "**Where it does not hold.** Where there is nothing to see.",
+        "![A line sees more than nothing](line.svg)",
+    ):
+        assert words in page, words
+    figure = (shown / "docs" / "line.svg").read_text()
+    assert figure.startswith("<svg")
+    assert "presence_centred" in figure
+
+
+def test_the_page_is_the_same_bytes_for_the_same_run(shown: Path) -> None:
+    for name in ("line.md", "line.svg"):
+        kept = (shown / "runs" / "quick" / "lecture" / name).read_bytes()
+        assert kept == (shown / "docs" / name).read_bytes()
+
+
+def test_its_runs_are_arms_of_one_experiment(shown: Path) -> None:
+    client = tracking.client.connect(tracking.default_uri(shown / "runs" / "quick"))
+    (experiment,) = (one for one in client.search_experiments() if one.name != "Default")
+    assert experiment.name == "claim 99: A line sees more than nothing"
+    runs = client.search_runs([experiment.experiment_id])
+    families = {
+        run.info.run_name: run for run in runs if run.data.tags.get("medcurve.kind") == "family"
+    }
+    assert families.keys() == {"prior", "linear", "cnn"}
+    assert families["linear"].data.tags["medcurve.arm"] == "linear on lecture-presence-centred"
+    assert families["linear"].data.tags["medcurve.claim"] == "99"
+    assert families["cnn"].data.metrics["measured/receptive_field_field"] == 5
+    assert "test/shift 4 px_auc" in families["linear"].data.metrics
+
+
+def test_a_claim_that_does_not_hold_is_an_error_and_has_its_page(shown: Path) -> None:
+    expect = [{"value": "prior", "is": "above", "of": "linear"}]
+    name = written(shown, expect=expect, title="The prior wins")
+    with pytest.raises(ClaimError, match="99 The prior wins") as caught:
+        run_lecture([name], shown / "runs", 1, None, quick=True)
+    assert caught.value.code == "claim.not_shown"
+    page = (shown / "runs" / "quick" / "lecture" / "line.md").read_text()
+    assert "It did not come out as expected" in page
+    assert "**not**: it is not above by 0" in page
+
+
+def test_a_study_without_a_claim_is_refused() -> None:
+    with pytest.raises(ConfigError, match="makes no claim"):
+        run_lecture([str(find_config("study", "quick"))], Path("nowhere"), 1, None)
+
+
+def test_quick_shortens_training_and_nothing_else() -> None:
+    config = StudyConfig.model_validate(STUDY)
+    brief = quickened(config, Quick(steps=7, sizes=(20,), seeds=1))
+    families, before = read_families(brief.families), read_families(config.families)
+    assert list(families) == ["prior", "linear", "cnn"]
+    assert families["linear"] == before["linear"]
+    training = families["cnn"].params.training
+    assert training is not None
+    assert training.min_steps == 7
+    changed = families["cnn"].params.model_dump() | {"train": None}
+    assert changed == before["cnn"].params.model_dump() | {"train": None}
+    assert (brief.sizes, brief.seeds, brief.conditions) == ((20,), 1, config.conditions)
+    assert quickened(config, Quick()).families == config.families
+
+
+def test_only_cohorts_that_are_generated_become_smaller() -> None:
+    def cohort(name: str) -> CohortConfig:
+        return read_config(find_config("data", name), CohortConfig)
+
+    for name, part in (("lecture/presence", "scene"), ("phantom2d", "phantom")):
+        source = smaller(cohort(name), 50).source
+        assert getattr(source, part).n_patients == 50
+    assert smaller(cohort("breastmnist"), 50) == cohort("breastmnist")
+
+
+CLAIMS = sorted((CONFIG_ROOT / "study" / "lecture").glob("*.yaml"))
+
+
+def test_claims_come_in_the_order_of_the_lecture() -> None:
+    numbers = [read_study(name).claim.number for name in claims()]  # type: ignore[union-attr]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == len(CLAIMS)

@@ -1,0 +1,158 @@
+"""What a claim expects, held against outcomes whose numbers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_prep.config import read_config
+from data_prep.errors import ConfigError
+from pipeline.study.claim import Expectation
+from pipeline.study.config import StudyConfig
+from pipeline.study.expectation import StudyOutcome, judge
+from pipeline.study.learning_curve import Draws, Replicates, Where, curves
+
+SHAPE = (1, 3, 200)  # subsets, seeds, resamples
+
+
+def outcome(scores: dict[str, float], spread: float = 0.01, **place: Any) -> StudyOutcome:
+    """A study of three seeds whose families score so, all off by the same on each resample."""
+    rng = np.random.default_rng(0)
+    patients = spread * rng.standard_normal(SHAPE[-1])
+    seeds = spread / 10 * np.array([[-1.0, 0.0, 1.0]])
+    where = {"size": 40, "split": "test", "metric": "auc"} | place
+    replicates = {
+        Where(family, **where): Replicates(score + seeds, (score + seeds)[..., None] + patients)
+        for family, score in scores.items()
+    }
+    draws = Draws.of(*SHAPE, seed=0)
+    config = StudyConfig.model_validate({"families": list(scores), "sizes": [40], "seeds": 3})
+    return StudyOutcome(config, (40,), curves(replicates, draws, 0.95))
+
+
+def expectation(**fields: Any) -> Expectation:
+    return Expectation.model_validate(fields)
+
+
+KNOWN = {"mlp": 0.80, "linear": 0.70, "knn": 0.795}
+
+
+@pytest.mark.parametrize(
+    ("fields", "holds"),
+    [
+        ({"value": "mlp", "is": "above", "of": "linear"}, True),
+        ({"value": "mlp", "is": "above", "of": "linear", "by": 0.09}, True),
+        ({"value": "mlp", "is": "above", "of": "linear", "by": 0.11}, False),
+        ({"value": "linear", "is": "above", "of": "mlp"}, False),
+        ({"value": "linear", "is": "below", "of": "mlp", "by": 0.09}, True),
+        ({"value": "mlp", "is": "below", "of": "linear"}, False),
+        ({"value": "mlp", "is": "near", "of": "knn", "within": 0.01}, True),
+        ({"value": "mlp", "is": "near", "of": "linear", "within": 0.05}, False),
+        ({"value": "mlp", "is": "above", "of": 0.7, "by": 0.05}, True),
+        ({"value": "mlp", "is": "above", "of": 0.79}, False),  # within noise of the number
+        ({"value": "mlp", "is": "near", "of": 0.8, "within": 0.05}, True),
+        ({"value": "mlp", "is": "near", "of": 0.8, "within": 0.005}, False),  # too wide
+    ],
+)
+def test_an_expectation_holds_where_its_interval_bears_it_out(
+    fields: dict[str, Any], holds: bool
+) -> None:
+    found = judge(expectation(**fields), {"a": outcome(KNOWN)})
+    assert found.holds is holds, found
+    assert found.low <= found.difference <= found.high
+    assert found.why
+
+
+def test_families_are_compared_on_the_same_patients() -> None:
+    """Noise that both share is in neither's favour: alone neither is told from 0.79."""
+    small = {"value": "mlp", "is": "above", "of": "knn"}
+    assert judge(expectation(**small), {"a": outcome(KNOWN, spread=0.05)}).holds
+
+
+def test_what_is_quick_asks_for_the_direction_only() -> None:
+    noisy = {"a": outcome(KNOWN, spread=0.2)}
+    above = expectation(value="mlp", **{"is": "above"}, of=0.79)
+    assert not judge(above, noisy).holds
+    assert judge(above, noisy, significant=False).holds
+    wide = expectation(value="mlp", **{"is": "above"}, of="linear", by=0.12)
+    assert not judge(wide, noisy, significant=False).holds
+    assert judge(wide, noisy, significant=False, slack=0.03).holds
+    near = expectation(value="mlp", **{"is": "near"}, of="linear", within=0.08)
+    assert not judge(near, noisy, significant=False).holds
+    assert judge(near, noisy, significant=False, slack=0.03).holds
+
+
+def test_an_undefined_number_holds_nothing() -> None:
+    broken = outcome(KNOWN | {"mlp": np.nan})
+    found = judge(expectation(value="mlp", **{"is": "near"}, of="knn"), {"a": broken})
+    assert not found.holds
+    assert "undefined" in found.why
+
+
+def test_numbers_of_several_cohorts_sizes_conditions_and_probes_are_found() -> None:
+    fields = {
+        "value": {"family": "mlp", "cohort": "b", "under": "shift 4 px", "metric": "brier"},
+        "is": "below",
+        "of": {"family": "mlp", "cohort": "b", "measured": "equivariance/border"},
+    }
+    first = outcome(KNOWN)
+    shifted = outcome({"mlp": 0.1}, split="test/shift 4 px", metric="brier")
+    probed = outcome({"mlp": 0.4}, split="measured", metric="equivariance/border")
+    both = {
+        name: {**getattr(shifted.curves, name), **getattr(probed.curves, name)}
+        for name in ("points", "drawn", "replicates")
+    }
+    second = StudyOutcome(first.config, (40,), type(first.curves)(**both))
+    found = judge(expectation(**fields), {"a": first, "b": second})
+    assert found.holds
+    assert (found.value, found.of) == pytest.approx((0.1, 0.4))
+    assert found.expectation == (
+        "mlp on b under shift 4 px (brier) is below mlp on b (equivariance: border)"
+    )
+
+
+CLAIM = """
+families: [mlp, linear]
+sizes: [20]
+conditions: [{kind: shift, amount: 4}]
+claim:
+  number: 1
+  title: t
+  says: s
+  source: s
+  practice: p
+  limits: l
+  cohorts: [phantom2d]
+  expect: [%s]
+"""
+
+
+@pytest.mark.parametrize(
+    ("expect", "said"),
+    [
+        ("{value: mpl, is: above, of: linear}", "'mpl' has family 'mpl'.*mean 'mlp'"),
+        ("{value: {family: mlp, under: shift 3 px}, is: above, of: 1}", "mean 'shift 4 px'"),
+        ("{value: {family: mlp, size: 30}, is: above, of: 1}", "size '30'.*it has all, 20"),
+        ("{value: {family: mlp, cohort: other}, is: above, of: 1}", "it has phantom2d"),
+        ("{value: {family: mlp, metric: acu}, is: above, of: 1}", "allowed: auc"),
+        ("{value: mlp, is: over, of: linear}", "'above', 'below' or 'near'"),
+        ("{value: mlp, is: near, of: linear, wihtin: 1}", "did you mean 'within'"),
+    ],
+)
+def test_a_claim_about_what_the_study_has_not_is_refused(
+    tmp_path: Path, expect: str, said: str
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(CLAIM % expect)
+    with pytest.raises(ConfigError, match=said):
+        read_config(path, StudyConfig)
+
+
+def test_a_claim_survives_its_own_json(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(CLAIM % "{value: mlp, is: near, of: {family: linear}, within: 0.1}")
+    config = read_config(path, StudyConfig)
+    assert StudyConfig.model_validate(config.model_dump(mode="json")) == config
