@@ -61,6 +61,8 @@ def connect(address: str, cpus: int) -> Iterator[None]:
         else:
             _knock(address)
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except SystemExit as end:  # Ray's own answer to SIGTERM, while it starts
+        raise SystemExit(128 + signal.SIGTERM) from end
     except (RayError, OSError, ImportError, RuntimeError, ValueError) as error:
         raise StudyError(
             "study.no_cluster",

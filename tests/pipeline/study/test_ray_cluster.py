@@ -109,3 +109,13 @@ def test_what_differs_is_named_with_both_values() -> None:
 def test_the_last_line_of_an_error_is_what_it_says() -> None:
     assert last_line(RuntimeError("a trace\n  of lines\n\nand the reason \n")) == "and the reason"
     assert last_line(RuntimeError()) == "RuntimeError"
+
+
+def test_sigterm_while_ray_starts_ends_as_it_does_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise SystemExit(15)  # what Ray's own handler does
+
+    monkeypatch.setattr(ray_cluster.ray, "init", stopped)
+    with pytest.raises(SystemExit) as caught, connect("local", 1):
+        pass
+    assert caught.value.code == 143
