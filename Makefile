@@ -11,6 +11,7 @@ PYTHON ?= python3
 PREP   ?=
 CLAIM  ?=
 QUICK  ?=
+FLIP   ?=
 
 VENV     := .venv
 MEDCURVE := $(VENV)/bin/medcurve
@@ -63,7 +64,7 @@ leaderboard: $(READY) ## every family on three public sets, beside published sco
 	$(MEDCURVE) leaderboard --runs $(RUNS)
 
 lecture: $(READY) ## put CLAIM to the test, or all claims of the lecture; QUICK=1 for a small version
-	$(MEDCURVE) lecture $(CLAIM) $(if $(QUICK),--quick) --runs $(RUNS)
+	$(MEDCURVE) lecture $(CLAIM) $(if $(QUICK),--quick) $(if $(FLIP),--flip) --runs $(RUNS)
 
 report: $(READY) ## write the report of STUDY again from its journal
 	$(MEDCURVE) report $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)

@@ -96,6 +96,9 @@ def lecture(
     quick: Annotated[
         bool, typer.Option("--quick", help="Run them small; ask for directions only.")
     ] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Undo the mechanism of each: it must then fail.")
+    ] = False,
     real: Annotated[
         bool, typer.Option("--real", help="Run them on public scans too; this is only reported.")
     ] = False,
@@ -110,11 +113,11 @@ def lecture(
 
     Example: medcurve lecture translation
     """
+    from pipeline.lecture.run import Mode, run_lecture
     from pipeline.lecture.run import claims as every_claim
-    from pipeline.lecture.run import run_lecture
 
     names = claims or every_claim()
-    run_lecture(names, runs, workers, tracking_uri, quick=quick, real=real, docs=docs)
+    run_lecture(names, runs, workers, tracking_uri, Mode(quick, flip, real), docs)
 
 
 def report(name: StudyName, data: DataOption, prep: Prep = None, runs: Runs = RUNS) -> None:

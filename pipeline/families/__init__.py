@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
-from data_prep.config import Config, config_name, find_config, parse_config, read_yaml
+from data_prep.config import (
+    Config,
+    config_name,
+    find_config,
+    is_path,
+    parse_config,
+    read_yaml,
+)
 from data_prep.errors import MedcurveError, nearest
 from data_prep.task import Task
 from pipeline.families.base import Family, FamilyParams
@@ -107,6 +115,20 @@ class FamilyVariant(Config):
             params=parse_config(params, schema, source=source, at="params"),
             permute=like.permute if self.permute is None else self.permute,
         )
+
+
+def choice_name(chosen: str | FamilyVariant) -> str:
+    """What a study calls a family; a path is named by its file, so that none is recorded."""
+    if isinstance(chosen, FamilyVariant):
+        return chosen.name
+    return Path(chosen).stem if is_path(chosen) else chosen
+
+
+def varied(chosen: str | FamilyVariant, params: Mapping[str, Any]) -> FamilyVariant:
+    """A family of a study, under the same name, with these parameters in place of its own."""
+    if isinstance(chosen, FamilyVariant):
+        return chosen.model_copy(update={"params": _merged(chosen.params, params)})
+    return FamilyVariant(name=choice_name(chosen), like=chosen, params=dict(params))
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class ClaimRun:
         real: Likewise of public cohorts, about which nothing is asserted.
         judgements: One for each expectation.
         quick: Whether it was run small.
+        flipped: Whether its mechanism was undone, so that it must fail.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ClaimRun:
     real: Mapping[str, StudyOutcome]
     judgements: Sequence[Judgement]
     quick: bool
+    flipped: bool = False
 
     @property
     def holds(self) -> bool:

@@ -36,7 +36,11 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
     yield f"**Claimed.** {claim.says} ({claim.source})"
     yield ""
     small = ", the small version of it" if run.quick else ""
-    command = f"make lecture CLAIM={run.short_name}{' QUICK=1' if run.quick else ''}"
+    options = f"{' QUICK=1' if run.quick else ''}{' FLIP=1' if run.flipped else ''}"
+    command = f"make lecture CLAIM={run.short_name}{options}"
+    if run.flipped:
+        yield f"**Undone.** {claim.flip.says} So the claim must fail."
+        yield ""
     grid = f"{config.subsets} subsets x {config.seeds} seeds"
     grid = grid.replace("1 subsets", "1 subset").replace("1 seeds", "1 seed")
     yield f"**Run.** `{command}`{small}: the study `{run.file}`, {grid}, on"
@@ -67,6 +71,10 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
     if run.real:
         yield from _scores("On real scans", run.real)
         yield "Nothing was asserted about these: what came out is what stands here."
+        yield ""
+    if not run.flipped:
+        yield f"**What it rests on.** Undone (`make lecture CLAIM={run.short_name} FLIP=1`), the "
+        yield f"claim must fail: {claim.flip.says}"
         yield ""
     yield f"**In practice.** {claim.practice}"
     yield ""

@@ -8,9 +8,10 @@ has learnt something.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from data_prep.cohort import CohortConfig, PhantomSource, SceneSource
 from data_prep.config import CONFIG_ROOT, Config, is_path
@@ -18,11 +19,11 @@ from data_prep.errors import ConfigError, MedcurveError
 from data_prep.progress import silent
 from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
-from pipeline.families import FamilyVariant
+from pipeline.families import choice_name, varied
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import write_page
-from pipeline.study.claim import Claim, Quick
-from pipeline.study.config import StudyConfig, choice_name
+from pipeline.study.claim import Claim, Flip, Quick
+from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import StudyOutcome, judge
 from pipeline.study.findings import find
 from pipeline.study.journal import CELLS, Journal
@@ -41,7 +42,22 @@ def claims() -> list[str]:
     """Name of every claim's study, in the order of the lecture."""
     folder = CONFIG_ROOT / "study" / FOLDER
     names = [f"{FOLDER}/{path.stem}" for path in folder.glob("*.yaml")]
-    return sorted(names, key=lambda name: _claim_of(name, study_stages.read_study(name)).number)
+    return sorted(names, key=lambda name: claim_of(name, study_stages.read_study(name)).number)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How claims are put to the test.
+
+    Attributes:
+        quick: Run them small, and ask for directions only.
+        flip: Undo the mechanism of each: it must then fail.
+        real: Run them on public cohorts too.
+    """
+
+    quick: bool = False
+    flip: bool = False
+    real: bool = False
 
 
 def run_lecture(
@@ -49,48 +65,52 @@ def run_lecture(
     runs: Path,
     workers: int | None,
     tracking_uri: str | None,
-    *,
-    quick: bool = False,
-    real: bool = False,
+    mode: Mode = Mode(),
     docs: Path | None = None,
 ) -> None:
     """Put claims to the test, one after the other; all of them are run, whatever comes out.
 
     Args:
         names: Of study configs with a claim; a name without a folder is one of the lecture's.
-        runs: Folder of all cohorts; quick runs have one of their own in it.
+        runs: Folder of all cohorts; what is quick or flipped has folders of its own in it.
         workers: Processes.
         tracking_uri: MLflow's.
-        quick: Run them small, and ask for directions only.
-        real: Run them on public cohorts too.
+        mode: How.
         docs: Folder that the pages are written into as well.
 
     Raises:
-        ClaimError: ``claim.not_shown``: naming what did not come out.
+        ClaimError: ``claim.not_shown``, or for a flip ``claim.shown_anyway``: naming the claims.
         MedcurveError: As the stages do.
     """
     started = time.monotonic()
     known = [name if "/" in name or is_path(name) else f"{FOLDER}/{name}" for name in names]
     configs = {name: study_stages.read_study(name) for name in known}
-    runs = runs / "quick" if quick else runs
-    done = []
+    for part in ("quick", "flip"):
+        runs = runs / part if getattr(mode, part) else runs
+    unexpected = []
     for name, config in configs.items():
-        claim = _claim_of(name, config)
+        claim = claim_of(name, config)
         heading(f"{claim.number}  {claim.title}")
-        run = run_claim(name, config, runs, workers, tracking_uri, quick=quick, real=real)
-        _tell(run)
+        run = run_claim(name, config, runs, workers, tracking_uri, mode)
+        _tell(run, mode)
         say(f"page: {write_page(run, runs / FOLDER)}")
         if docs is not None:
             write_page(run, docs)
-        done.append(run)
-    failed = [f"{one.claim.number} {one.claim.title}" for one in done if not one.holds]
-    say(
-        f"{len(done) - len(failed)} of {len(done)} claims shown; {time.monotonic() - started:.0f} s"
-    )
-    if failed:
+        if run.holds is mode.flip:
+            unexpected.append(f"{claim.number} {claim.title}")
+    right = len(configs) - len(unexpected)
+    done = "fail without their mechanism" if mode.flip else "came out as expected"
+    say(f"{right} of {len(configs)} claims {done}; {time.monotonic() - started:.0f} s")
+    if unexpected and mode.flip:
+        raise ClaimError(
+            "claim.shown_anyway",
+            f"hold although their mechanism is undone: {'; '.join(unexpected)}",
+            fix="such a claim shows nothing: expect more of it, or undo what it rests on",
+        )
+    if unexpected:
         raise ClaimError(
             "claim.not_shown",
-            f"did not come out as expected: {'; '.join(failed)}",
+            f"did not come out as expected: {'; '.join(unexpected)}",
             fix="see the tables above; with few patients and seeds (--quick) chance plays a part",
         )
 
@@ -101,37 +121,38 @@ def run_claim(
     runs: Path,
     workers: int | None,
     tracking_uri: str | None,
-    *,
-    quick: bool = False,
-    real: bool = False,
+    mode: Mode = Mode(),
 ) -> ClaimRun:
     """Run a claim's study on each of its cohorts and hold the outcome against what it expects."""
-    claim = _claim_of(name, config)
-    config = quickened(config, claim.quick) if quick else config
+    claim = claim_of(name, config)
+    config = flipped(config, claim.flip) if mode.flip else config
+    config = quickened(config, claim.quick) if mode.quick else config
     count = engines.workers(workers)
 
     def outcome(cohort: str) -> StudyOutcome:
         workspace = open_workspace(runs, cohort)
-        if quick:
+        if mode.quick:
             cohort_config = smaller(workspace.cohort, claim.quick.patients)
             workspace = Workspace(workspace.runs, cohort_config, workspace.prep)
         stages.scans_to_store(workspace, count)
         study_stages.run_config(workspace, config, name, count, tracking_uri)
         return outcome_of(config, workspace, name)
 
-    outcomes = {cohort: outcome(cohort) for cohort in claim.cohorts}
-    slack = claim.quick.slack if quick else 0.0
+    instead = claim.flip.cohorts if mode.flip else {}
+    outcomes = {cohort: outcome(instead.get(cohort, cohort)) for cohort in claim.cohorts}
+    slack = claim.quick.slack if mode.quick else 0.0
     return ClaimRun(
         name=name,
         claim=claim,
         config=config,
         families=read_families(config.families),
         outcomes=outcomes,
-        real={cohort: outcome(cohort) for cohort in claim.real} if real else {},
+        real={cohort: outcome(cohort) for cohort in claim.real} if mode.real else {},
         judgements=[
-            judge(one, outcomes, slack=slack, significant=not quick) for one in claim.expect
+            judge(one, outcomes, slack=slack, significant=not mode.quick) for one in claim.expect
         ],
-        quick=quick,
+        quick=mode.quick,
+        flipped=mode.flip,
     )
 
 
@@ -146,23 +167,13 @@ def outcome_of(config: StudyConfig, workspace: Workspace, name: str) -> StudyOut
 
 def quickened(config: StudyConfig, quick: Quick) -> StudyConfig:
     """The study with fewer cells and fewer steps."""
-    families: list[str | FamilyVariant] = []
-    for chosen, family in zip(
-        config.families, read_families(config.families).values(), strict=True
-    ):
-        if not quick.steps or family.params.training is None:
-            families.append(chosen)
-            continue
-        like = chosen if isinstance(chosen, FamilyVariant) else None
-        brief = {"train": {"epochs": _QUICK_EPOCHS, "min_steps": quick.steps}}
-        families.append(
-            FamilyVariant(
-                name=choice_name(chosen),
-                like=like.like if like else str(chosen),
-                params={**(like.params if like else {}), **_trained(like, brief)},
-                permute=like.permute if like else None,
-            )
+    brief = {"train": {"epochs": _QUICK_EPOCHS, "min_steps": quick.steps}}
+    families = [
+        varied(chosen, brief) if quick.steps and family.params.training else chosen
+        for chosen, family in zip(
+            config.families, read_families(config.families).values(), strict=True
         )
+    ]
     return config.model_copy(
         update={
             "families": tuple(families),
@@ -173,9 +184,16 @@ def quickened(config: StudyConfig, quick: Quick) -> StudyConfig:
     )
 
 
-def _trained(variant: FamilyVariant | None, brief: Mapping[str, Any]) -> dict[str, Any]:
-    own = variant.params.get("train", {}) if variant else {}
-    return {"train": {**own, **brief["train"]}}
+def flipped(config: StudyConfig, flip: Flip) -> StudyConfig:
+    """The study with its mechanism undone."""
+    families = []
+    for chosen in config.families:
+        name = choice_name(chosen)
+        changed = varied(chosen, flip.params[name]) if name in flip.params else chosen
+        if name in flip.permute:
+            changed = varied(changed, {}).model_copy(update={"permute": flip.permute[name]})
+        families.append(changed)
+    return config.model_copy(update={"families": tuple(families)})
 
 
 def smaller(cohort: CohortConfig, patients: int) -> CohortConfig:
@@ -191,7 +209,7 @@ def smaller(cohort: CohortConfig, patients: int) -> CohortConfig:
     return cohort.model_copy(update={"source": source.model_copy(update=fewer)})
 
 
-def _claim_of(name: str, config: StudyConfig) -> Claim:
+def claim_of(name: str, config: StudyConfig) -> Claim:
     if config.claim is None:
         raise ConfigError(
             "claim.none",
@@ -201,8 +219,8 @@ def _claim_of(name: str, config: StudyConfig) -> Claim:
     return config.claim
 
 
-def _tell(run: ClaimRun) -> None:
-    say(run.claim.says)
+def _tell(run: ClaimRun, mode: Mode) -> None:
+    say(f"Undone: {run.claim.flip.says}" if mode.flip else run.claim.says)
     table(
         ("expected", "difference", "interval", "came out"),
         [

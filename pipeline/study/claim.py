@@ -122,6 +122,22 @@ class Quick(Config):
     slack: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Flip(Config):
+    """The mechanism undone: with it the claim must fail, or it shows nothing.
+
+    Attributes:
+        says: What is undone.
+        params: Family of the study -> parameters in place of its own.
+        permute: Family -> ``permute`` in place of its own.
+        cohorts: Cohort of the claim -> the one in its place.
+    """
+
+    says: str
+    params: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    permute: dict[str, int | None] = Field(default_factory=dict)
+    cohorts: dict[str, Annotated[str, config_name("data")]] = Field(default_factory=dict)
+
+
 class Claim(Config):
     """What a study is to show, in words and as assertions.
 
@@ -136,6 +152,7 @@ class Claim(Config):
         real: Public cohorts on which it can be run as well; what comes out is reported, not
             asserted.
         expect: What must come out.
+        flip: What makes it fail.
         quick: How it is run small.
     """
 
@@ -148,6 +165,7 @@ class Claim(Config):
     cohorts: Annotated[tuple[Annotated[str, config_name("data")], ...], Field(min_length=1)]
     real: tuple[Annotated[str, config_name("data")], ...] = ()
     expect: Annotated[tuple[Expectation, ...], Field(min_length=1)]
+    flip: Flip
     quick: Quick = Quick()
 
     def quantities(self) -> Iterator[Quantity]:

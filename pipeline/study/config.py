@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from data_prep.config import Config, config_name, is_path
+from data_prep.config import Config, config_name
 from data_prep.errors import nearest
-from pipeline.families import FamilyVariant
+from pipeline.families import FamilyVariant, choice_name
 from pipeline.metrics import within_range
 from pipeline.probes import ProbeConfig
 from pipeline.shifts import Shift
@@ -29,13 +28,6 @@ FamilyChoice = Annotated[
     Annotated[str, config_name("family"), Tag("name")] | Annotated[FamilyVariant, Tag("variant")],
     Discriminator(lambda value: "name" if isinstance(value, str) else "variant"),
 ]
-
-
-def choice_name(chosen: str | FamilyVariant) -> str:
-    """What a study calls a family; a path is named by its file, so that none is recorded."""
-    if isinstance(chosen, FamilyVariant):
-        return chosen.name
-    return Path(chosen).stem if is_path(chosen) else chosen
 
 
 class ReleaseRule(Config):
@@ -121,6 +113,27 @@ class StudyConfig(Config):
                     f"probes: the study has no family '{family}'{nearest(family, families)}; it "
                     f"has {', '.join(families)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _flip_fits(self) -> StudyConfig:
+        """What a claim's flip changes must be there, and at least one thing must change."""
+        if self.claim is None:
+            return self
+        flip, families = self.claim.flip, [choice_name(one) for one in self.families]
+        for field, asked, known in (
+            ("params", flip.params, families),
+            ("permute", flip.permute, families),
+            ("cohorts", flip.cohorts, list(self.claim.cohorts)),
+        ):
+            for name in asked:
+                if name not in known:
+                    raise ValueError(
+                        f"claim.flip.{field}: the claim has no '{name}'{nearest(name, known)}; it "
+                        f"has {', '.join(known)}"
+                    )
+        if not (flip.params or flip.permute or flip.cohorts):
+            raise ValueError("claim.flip changes nothing: give params, permute or cohorts")
         return self
 
     @model_validator(mode="after")

@@ -13,10 +13,16 @@ from data_prep.errors import ConfigError
 from data_prep.progress import Progress, silent
 from data_prep.splits import check_leaks
 from data_prep.store import Store
-from pipeline.families import FamilyConfig, FamilyVariant, build_family, load_family_config
+from pipeline.families import (
+    FamilyConfig,
+    FamilyVariant,
+    build_family,
+    choice_name,
+    load_family_config,
+)
 from pipeline.families.base import Family
 from pipeline.study.cell import Splits, arithmetic, fit_cell
-from pipeline.study.config import StudyConfig, choice_name
+from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
 from pipeline.study.grid import Plan, PlannedCell, make_plan
 from pipeline.study.journal import CELLS, CellResult, Floats, Journal

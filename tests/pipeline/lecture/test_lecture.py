@@ -12,8 +12,16 @@ from data_prep.cohort import CohortConfig
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
 from pipeline import tracking
-from pipeline.lecture.run import ClaimError, claims, quickened, run_lecture, smaller
-from pipeline.study.claim import Quick
+from pipeline.lecture.run import (
+    ClaimError,
+    Mode,
+    claims,
+    flipped,
+    quickened,
+    run_lecture,
+    smaller,
+)
+from pipeline.study.claim import Flip, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.plan import read_families
 from pipeline.study_stages import read_study
@@ -23,6 +31,7 @@ CNN = {
     "like": "cnn_plain",
     "params": {"widths": [4], "convolutions": 1, "train": {"epochs": 1, "min_steps": 2}},
 }
+FLIPPED = {"lecture/presence_centred": "lecture/texture_direction"}  # where a line sees nothing
 STUDY: dict[str, Any] = {
     "families": ["prior", "linear", CNN],
     "sizes": ["all"],
@@ -48,6 +57,7 @@ STUDY: dict[str, Any] = {
             },
             {"value": "linear", "is": "above", "of": {"family": "linear", "under": "shift 4 px"}},
         ],
+        "flip": {"says": "It sees as little as the prior.", "cohorts": FLIPPED},
         "quick": {"patients": 80, "seeds": 1},
     },
 }
@@ -63,7 +73,7 @@ def written(folder: Path, **claim: Any) -> str:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the runs, and the docs, of a claim that was put to the test quickly."""
     folder = tmp_path_factory.mktemp("lecture")
-    run_lecture([written(folder)], folder / "runs", 1, None, quick=True, docs=folder / "docs")
+    run_lecture([written(folder)], folder / "runs", 1, None, Mode(quick=True), folder / "docs")
     return folder
 
 
@@ -111,11 +121,55 @@ def test_a_claim_that_does_not_hold_is_an_error_and_has_its_page(shown: Path) ->
     expect = [{"value": "prior", "is": "above", "of": "linear"}]
     name = written(shown, expect=expect, title="The prior wins")
     with pytest.raises(ClaimError, match="99 The prior wins") as caught:
-        run_lecture([name], shown / "runs", 1, None, quick=True)
+        run_lecture([name], shown / "runs", 1, None, Mode(quick=True))
     assert caught.value.code == "claim.not_shown"
     page = (shown / "runs" / "quick" / "lecture" / "line.md").read_text()
     assert "It did not come out as expected" in page
     assert "**not**: it is not above by 0" in page
+
+
+def test_a_claim_fails_without_its_mechanism(shown: Path) -> None:
+    run_lecture([written(shown)], shown / "runs", 1, None, Mode(quick=True, flip=True))
+    page = (shown / "runs" / "quick" / "flip" / "lecture" / "line.md").read_text()
+    assert "**Undone.** It sees as little as the prior. So the claim must fail." in page
+    assert "It did not come out as expected" in page
+
+
+def test_a_claim_that_holds_without_its_mechanism_is_an_error(shown: Path) -> None:
+    flip = {"says": "Nothing of weight.", "params": {"cnn": {"dropout": 0.1}}}
+    with pytest.raises(ClaimError, match="A line sees more") as caught:
+        run_lecture(
+            [written(shown, flip=flip)], shown / "runs", 1, None, Mode(quick=True, flip=True)
+        )
+    assert caught.value.code == "claim.shown_anyway"
+
+
+def test_a_flip_changes_what_it_names_and_nothing_else() -> None:
+    config = StudyConfig.model_validate(STUDY)
+    flip = Flip(says="s", params={"cnn": {"widths": [6]}}, permute={"linear": 3, "cnn": 4})
+    before, after = (read_families(one.families) for one in (config, flipped(config, flip)))
+    assert list(before) == list(after)
+    assert after["prior"] == before["prior"]
+    assert (after["linear"].permute, after["linear"].params) == (3, before["linear"].params)
+    assert after["cnn"].permute == 4
+    changed = after["cnn"].params.model_dump() | {"widths": (4,)}
+    assert changed == before["cnn"].params.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("flip", "said"),
+    [
+        ({"params": {"cn": {}}}, "claim.flip.params: the claim has no 'cn'.*mean 'cnn'"),
+        ({"permute": {"lin": 1}}, "the claim has no 'lin'"),
+        ({"cohorts": {"lecture/presence": "phantom2d"}}, "it has lecture/presence_centred"),
+        ({}, "changes nothing"),
+    ],
+)
+def test_a_flip_of_what_is_not_there_is_refused(
+    tmp_path: Path, flip: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_study(written(tmp_path, flip={"says": "s", **flip}))
 
 
 def test_a_study_without_a_claim_is_refused() -> None:

@@ -125,6 +125,7 @@ claim:
   source: s
   practice: p
   limits: l
+  flip: {says: f, permute: {mlp: 1}}
   cohorts: [phantom2d]
   expect: [%s]
 """
