@@ -162,7 +162,8 @@ def outcome_of(config: StudyConfig, workspace: Workspace, name: str) -> StudyOut
     journal = Journal(workspace.study(name) / CELLS)
     entries = [entry for cell in plan.cells if (entry := journal.read(cell.key))]
     found = find(plan, store, journal, entries, silent)
-    return StudyOutcome(plan.config, plan.sizes, found.curves)
+    terms = {(one.family, one.size): one.squared for one in found.decomposed}
+    return StudyOutcome(plan.config, plan.sizes, found.curves, terms)
 
 
 def quickened(config: StudyConfig, quick: Quick) -> StudyConfig:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from data_prep.config import Config, config_name
 from pipeline.metrics import METRICS
@@ -39,6 +39,7 @@ class Quantity(Config):
             scans as they are.
         metric: Of which; left out: the study's own.
         measured: What a probe has measured, ``probe/quantity``, in place of a score.
+        term: Of the expected squared loss, taken apart, in place of a score: ``bias2`` and so on.
     """
 
     family: str
@@ -47,6 +48,15 @@ class Quantity(Config):
     under: str = ""
     metric: Annotated[str, AfterValidator(_known_metric)] = ""
     measured: str = ""
+    term: Literal["", "noise", "bias2", "variance_data", "variance_seed", "variance", "total"] = ""
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Quantity:
+        if sum(map(bool, (self.metric, self.measured, self.term))) > 1:
+            raise ValueError("give one of metric, measured and term")
+        if self.term and self.under:
+            raise ValueError("the loss is taken apart of test scans as they are: leave out 'under'")
+        return self
 
     def __str__(self) -> str:
         words = [self.family]
@@ -58,8 +68,8 @@ class Quantity(Config):
             words.append(f"under {self.under}")
         if self.measured:
             words.append(f"({self.measured.replace('/', ': ')})")
-        elif self.metric:
-            words.append(f"({self.metric})")
+        elif self.metric or self.term:
+            words.append(f"({self.metric or self.term})")
         return " ".join(words)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.study.claim import ALL, MEASURED, Expectation, Quantity, Relation
+from pipeline.study.components import Measured
 from pipeline.study.config import StudyConfig
 from pipeline.study.learning_curve import Curves, Floats, Where, interval
 
@@ -19,11 +20,13 @@ class StudyOutcome:
         config: Of the study.
         sizes: Numbers of training patients, ascending.
         curves: Its points and the resamples behind them.
+        terms: (family, size) -> terms of the expected squared loss.
     """
 
     config: StudyConfig
     sizes: Sequence[int]
     curves: Curves
+    terms: Mapping[tuple[str, int], Mapping[str, Measured]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,6 @@ def judge(
     level = next(iter(outcomes.values())).config.level
     low, high = interval(drawn - of_drawn, level)
     difference = value - of
-    if math.isnan(low):  # neither several seeds nor several patients: the number stands alone
-        low = high = difference
     holds, why = _decide(expectation, difference, (low, high), slack, significant=significant)
     return Judgement(
         str(expectation), expectation.relation, value, of, difference, low, high, holds, why
@@ -94,6 +95,8 @@ def _decide(
 ) -> tuple[bool, str]:
     if math.isnan(difference):
         return False, "one of the two numbers is undefined"
+    if significant and math.isnan(ends[0]):
+        return False, "there is no interval: the study has too few subsets"
     if expectation.relation == "near":
         allowed = expectation.within + slack
         if not significant:
@@ -115,6 +118,9 @@ def _numbers(quantity: Quantity, outcomes: Mapping[str, StudyOutcome]) -> tuple[
     """Mean and resamples."""
     outcome = outcomes[quantity.cohort] if quantity.cohort else next(iter(outcomes.values()))
     size = outcome.sizes[-1] if quantity.size == ALL else quantity.size
+    if quantity.term:
+        part = outcome.terms[quantity.family, size][quantity.term]
+        return part.value, part.drawn
     if quantity.measured:
         where = Where(quantity.family, size, MEASURED, quantity.measured)
     else:

@@ -11,6 +11,7 @@ import pytest
 from data_prep.config import read_config
 from data_prep.errors import ConfigError
 from pipeline.study.claim import Expectation
+from pipeline.study.components import Measured
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import StudyOutcome, judge
 from pipeline.study.learning_curve import Draws, Replicates, Where, curves
@@ -114,6 +115,29 @@ def test_numbers_of_several_cohorts_sizes_conditions_and_probes_are_found() -> N
     )
 
 
+def test_a_term_of_the_loss_is_a_number_like_any_other() -> None:
+    first = outcome(KNOWN)
+    drawn = np.linspace(0.1, 0.2, SHAPE[-1])
+    terms = {
+        ("mlp", 40): {"bias2": Measured(0.15, drawn), "variance": Measured(0.1, drawn * np.nan)},
+        ("knn", 40): {"bias2": Measured(0.05, drawn - 0.1), "variance": Measured(0.02, drawn)},
+    }
+    both = {"a": StudyOutcome(first.config, (40,), first.curves, terms)}
+
+    def less(term: str) -> Expectation:
+        value, of = ({"family": name, "term": term} for name in ("mlp", "knn"))
+        return expectation(value=value, **{"is": "above"}, of=of, by=0.05)
+
+    found = judge(less("bias2"), both)
+    assert found.holds
+    assert (found.difference, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert found.expectation == "mlp (bias2) is above knn (bias2) by 0.05 or more"
+    without = judge(less("variance"), both)
+    assert not without.holds
+    assert "too few subsets" in without.why
+    assert judge(less("variance"), both, significant=False).holds
+
+
 CLAIM = """
 families: [mlp, linear]
 sizes: [20]
@@ -139,6 +163,8 @@ claim:
         ("{value: {family: mlp, size: 30}, is: above, of: 1}", "size '30'.*it has all, 20"),
         ("{value: {family: mlp, cohort: other}, is: above, of: 1}", "it has phantom2d"),
         ("{value: {family: mlp, metric: acu}, is: above, of: 1}", "allowed: auc"),
+        ("{value: {family: mlp, term: bias}, is: above, of: 1}", "'noise', 'bias2'"),
+        ("{value: {family: mlp, term: bias2, metric: auc}, is: above, of: 1}", "give one of"),
         ("{value: mlp, is: over, of: linear}", "'above', 'below' or 'near'"),
         ("{value: mlp, is: near, of: linear, wihtin: 1}", "did you mean 'within'"),
     ],
