@@ -29,7 +29,7 @@ from pipeline.device import best_device, computes_bf16
 from pipeline.families import FamilyConfig
 from pipeline.families.base import Family
 from pipeline.metrics import score
-from pipeline.shifts import Shift, shift_batch
+from pipeline.study.condition import Condition, under
 from pipeline.study.grid import PlannedCell
 from pipeline.study.journal import CellResult
 
@@ -55,7 +55,7 @@ class Splits:
     shifted: Mapping[str, Scans] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, store: Store, conditions: Sequence[Shift] = ()) -> Splits:
+    def load(cls, store: Store, conditions: Sequence[Condition] = ()) -> Splits:
         """Read a store.
 
         Raises:
@@ -64,10 +64,8 @@ class Splits:
         """
         train, val, test = (load_split(store, name) for name in ("train", "val", "test"))
         shifted = {
-            condition_split(shift): test.with_x(
-                torch.from_numpy(shift_batch(test.x.numpy(), shift))
-            )
-            for shift in conditions
+            one.split: test.with_x(torch.from_numpy(under(test.x.numpy(), one)))
+            for one in conditions
         }
         return cls(train, val, test, shifted)
 
@@ -94,11 +92,6 @@ class Splits:
     def _with(self, x: Mapping[str, Tensor]) -> Splits:
         known = {name: scans.with_x(x[name]) for name, scans in self.by_name().items()}
         return Splits(known.pop("train"), known.pop("val"), known.pop("test"), known)
-
-
-def condition_split(shift: Shift) -> str:
-    """What the test scans under this condition are called among the splits."""
-    return f"test/{shift}"
 
 
 def arithmetic(threads: int) -> dict[str, str]:

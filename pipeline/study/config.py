@@ -11,8 +11,8 @@ from data_prep.errors import nearest
 from pipeline.families import FamilyVariant, choice_name
 from pipeline.metrics import within_range
 from pipeline.probes import ProbeConfig
-from pipeline.shifts import Shift
 from pipeline.study.claim import Claim
+from pipeline.study.condition import Condition
 
 MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
 METRIC_WORDS: Final[dict[str, str]] = {
@@ -83,7 +83,7 @@ class StudyConfig(Config):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     targets: tuple[float, ...] = ()
     release: ReleaseRule = ReleaseRule()
-    conditions: tuple[Shift, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     probes: dict[str, tuple[ProbeConfig, ...]] = Field(default_factory=dict)
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -16,8 +16,8 @@ import numpy as np
 from data_prep.files import digest, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from data_prep.stage import medcurve_version
 from pipeline.families import FAMILIES, FamilyConfig
-from pipeline.shifts import Shift
 from pipeline.study.cell import Inputs
+from pipeline.study.condition import Condition
 from pipeline.study.grid import RESULT_VERSION
 
 
@@ -78,7 +78,7 @@ def preparation(
     seed: int,
     store_digest: str,
     arithmetic: Mapping[str, str],
-    conditions: Sequence[Shift] = (),
+    conditions: Sequence[Condition] = (),
 ) -> Preparation | None:
     """The preparation that a family with this seed needs; None where it takes raw scans."""
     if not FAMILIES[config.family].prepares(config.params):

@@ -15,7 +15,6 @@ from data_prep.store import Store
 from pipeline.dataset import targets
 from pipeline.delong import auc_parts
 from pipeline.metrics import METRICS, resample, score
-from pipeline.study.cell import condition_split
 from pipeline.study.claim import MEASURED
 from pipeline.study.comparison import Difference, Trend, differences, trends
 from pipeline.study.components import (
@@ -104,7 +103,7 @@ def find(
     """Score every finished cell, put intervals around what follows and say what it means."""
     config, families = plan.config, list(plan.families)
     splits = {name: _split(store, name) for name in ("val", "test")}
-    splits |= {condition_split(shift): splits["test"] for shift in config.conditions}
+    splits |= {shift.split: splits["test"] for shift in config.conditions}
     draws = Draws.of(config.subsets, config.seeds, config.resamples, config.seed)
     truth = _truth(plan, splits["test"], draws)
     done = defaultdict(list)

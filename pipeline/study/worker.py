@@ -20,8 +20,8 @@ from pipeline.checkpoint import Checkpoints
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
 from pipeline.probes import ProbeConfig
-from pipeline.shifts import Shift
 from pipeline.study.cell import BuildFamily, Splits, fit_cell
+from pipeline.study.condition import Condition
 from pipeline.study.features import Preparation
 from pipeline.study.grid import Cell, PlannedCell
 from pipeline.study.journal import CellResult, Failure
@@ -48,7 +48,7 @@ class Setup:
     families: Mapping[str, FamilyConfig]
     threads: int
     build: BuildFamily = build_family
-    conditions: tuple[Shift, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     probes: Mapping[str, tuple[ProbeConfig, ...]] = field(default_factory=dict)
 
 

@@ -10,9 +10,10 @@ import pytest
 from toy_study import open_store, write_store
 
 from data_prep.errors import ConfigError
+from data_prep.intensity_rules import ZScore, rescale
 from pipeline.families import build_family
-from pipeline.shifts import Shift
 from pipeline.study.cell import Splits, arithmetic
+from pipeline.study.condition import Condition, under
 from pipeline.study.config import StudyConfig
 from pipeline.study.findings import find
 from pipeline.study.grid import make_plan
@@ -70,7 +71,7 @@ def test_each_condition_has_a_point_of_the_curve(finished: Path) -> None:
 def test_what_is_journaled_is_the_familys_answer_to_shifted_scans(finished: Path) -> None:
     plan, store = open_plan(study(), finished / "store")
     journal = Journal(finished / "study" / CELLS)
-    shift = Shift.model_validate(CONDITIONS[1])
+    shift = Condition.model_validate(CONDITIONS[1])
     for planned in plan.cells:
         entry = journal.read(planned.key)
         assert entry is not None
@@ -98,6 +99,28 @@ def test_conditions_decide_a_cells_key_and_their_absence_does_not(tmp_path: Path
 
     assert not keys(CONDITIONS) & keys([])
     assert keys(CONDITIONS) == keys(list(CONDITIONS))
+
+
+def test_a_rule_that_looks_at_one_scan_takes_gain_and_offset_back() -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.gamma(2.0, 100.0, size=(5, 1, 6, 7)).astype(np.float32)
+    scaled = np.stack([rescale(ZScore(), scan, ()) for scan in raw])
+    for kind, amount in (("gain", 3.0), ("bias", 0.4)):
+        shift = {"kind": kind, "amount": amount}
+        shifted, restored = (
+            under(scaled, Condition.model_validate(shift | more))
+            for more in ({}, {"then": {"kind": "z_score"}})
+        )
+        assert np.abs(shifted - scaled).max() > 0.1
+        np.testing.assert_allclose(restored, scaled, atol=1e-5)
+    assert Condition(kind="gain", amount=2, then=ZScore()).split == "test/gain 2x, then z_score"
+
+
+def test_a_rule_that_is_fitted_is_no_condition() -> None:
+    with pytest.raises(ValueError, match="training_z_score is fitted on training scans"):
+        Condition.model_validate(
+            {"kind": "gain", "amount": 2, "then": {"kind": "training_z_score"}}
+        )
 
 
 def test_an_axis_that_scans_do_not_have_is_refused(tmp_path: Path) -> None:
