@@ -141,12 +141,14 @@ class StudyConfig(Config):
         """Every number that the claim looks at must be one of this study's."""
         families = [choice_name(one) for one in self.families]
         conditions = [str(shift) for shift in self.conditions]
-        for asked in self.claim.quantities() if self.claim else ():
+        claim = self.claim
+        for asked in claim.quantities() if claim else ():
             for name, value, known in (
                 ("family", asked.family, families),
                 ("under", asked.under, ["", *conditions]),
                 ("size", asked.size, ["all", *self.sizes]),
-                ("cohort", asked.cohort, ["", *(self.claim.cohorts if self.claim else ())]),
+                ("quick.size", asked.size, ["all", *(claim.quick.sizes if claim else ())]),
+                ("cohort", asked.cohort, ["", *(claim.cohorts if claim else ())]),
             ):
                 if value not in known:
                     allowed = ", ".join(str(one) for one in known if one)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from data_prep.errors import ConfigError
 from data_prep.progress import Progress, silent
@@ -121,9 +122,21 @@ def fit_again(
 
 
 def recorded_study(results: Mapping[str, Any]) -> tuple[StudyConfig, dict[str, FamilyConfig]]:
-    """What a study was told, from its ``results.json``."""
-    families = {n: FamilyConfig.model_validate(f) for n, f in results["families"].items()}
-    return StudyConfig.model_validate(results["config"]), families
+    """What a study was told, from its ``results.json``.
+
+    Raises:
+        StudyError: ``study.foreign_results`` where another version wrote it, or a hand.
+    """
+    try:
+        families = {n: FamilyConfig.model_validate(f) for n, f in results["families"].items()}
+        return StudyConfig.model_validate(results["config"]), families
+    except (ValidationError, AttributeError, KeyError, TypeError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+        raise StudyError(
+            "study.foreign_results",
+            f"the study's recorded settings are none of this version of medcurve: {what}",
+            fix="run `medcurve study` again: it records them anew",
+        ) from error
 
 
 def lay_out(

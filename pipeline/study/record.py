@@ -14,6 +14,7 @@ from typing import Any, Final
 from data_prep.files import read_json, write_json
 from pipeline.families import FamilyConfig
 from pipeline.study.config import StudyConfig
+from pipeline.study.errors import StudyError
 from pipeline.study.grid import Cell, Plan
 from pipeline.study.journal import CELLS, Journal
 from pipeline.study.plan import recorded_study
@@ -88,7 +89,10 @@ def read_record(out: Path) -> StudyRecord | None:
     content = read_json(out / STUDY)
     if any(content.get(name) != value for name, value in _FORMAT.items()):
         return None
-    config, families = recorded_study(content)
+    try:
+        config, families = recorded_study(content)
+    except StudyError:
+        return None
     cells = {row.pop("key"): Cell(**row) for row in content["cells"]}
     return StudyRecord(content["cohort"], content["store"], config, families, cells)
 

@@ -161,6 +161,7 @@ claim:
         ("{value: mpl, is: above, of: linear}", "'mpl' has family 'mpl'.*mean 'mlp'"),
         ("{value: {family: mlp, under: shift 3 px}, is: above, of: 1}", "mean 'shift 4 px'"),
         ("{value: {family: mlp, size: 30}, is: above, of: 1}", "size '30'.*it has all, 20"),
+        ("{value: {family: mlp, size: 20}, is: above, of: 1}", "quick.size '20'.*it has all"),
         ("{value: {family: mlp, cohort: other}, is: above, of: 1}", "it has phantom2d"),
         ("{value: {family: mlp, metric: acu}, is: above, of: 1}", "allowed: auc"),
         ("{value: {family: mlp, term: bias}, is: above, of: 1}", "'noise', 'bias2'"),

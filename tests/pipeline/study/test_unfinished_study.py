@@ -11,10 +11,11 @@ import pytest
 from toy_study import in_process, write_store
 
 from data_prep.cohort import CohortConfig
-from data_prep.files import read_json
+from data_prep.files import read_json, write_json
 from pipeline import study_stages
 from pipeline.study import compute
 from pipeline.study.errors import StudyError, StudyStoppedError
+from pipeline.study.plan import recorded_study
 from pipeline.study.record import read_standing
 from pipeline.study_board import Board
 from pipeline.tracking import TrackingError
@@ -197,3 +198,15 @@ def test_a_folder_of_an_earlier_version_has_a_report(place: Path, said: Said) ->
     assert read_standing(out) is None
     study_stages.report_stage(workspace_in(place), "s")
     assert said().startswith("report: ")
+
+
+def test_settings_that_this_version_does_not_know_are_no_record(place: Path) -> None:
+    out = workspace_in(place).study("s")
+    for name in ("study.json", "results.json"):
+        content = read_json(out / name)
+        content["config"]["epochs_of_old"] = 3
+        write_json(out / name, content)
+    assert read_standing(out) is None
+    with pytest.raises(StudyError, match="none of this version") as caught:
+        recorded_study(read_json(out / "results.json"))
+    assert caught.value.code == "study.foreign_results"
