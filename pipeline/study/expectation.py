@@ -106,9 +106,9 @@ def _decide(
             return True, f"the whole interval lies within {allowed:g}"
         return False, f"the interval reaches beyond {allowed:g}"
     sign = 1 if expectation.relation == "above" else -1
-    least = expectation.by - slack
-    if sign * difference < least or (sign * difference <= 0 and least <= 0 and not slack):
-        return False, f"it is not {expectation.relation} by {max(least, 0):g}"
+    least = max(expectation.by - slack, 0.0)
+    if sign * difference < least or sign * difference <= 0:
+        return False, f"it is not {expectation.relation} by {least:g}"
     if significant and min(sign * ends[0], sign * ends[1]) <= 0:
         return False, "the interval of the difference holds 0: within noise"
     return True, "the interval does not hold 0" if significant else "it lies on that side"

@@ -81,6 +81,8 @@ def test_what_is_quick_asks_for_the_direction_only() -> None:
     wide = expectation(value="mlp", **{"is": "above"}, of="linear", by=0.12)
     assert not judge(wide, noisy, significant=False).holds
     assert judge(wide, noisy, significant=False, slack=0.03).holds
+    wrong = expectation(value="linear", **{"is": "above"}, of="mlp", by=0.02)
+    assert not judge(wrong, noisy, significant=False, slack=0.5).holds
     near = expectation(value="mlp", **{"is": "near"}, of="linear", within=0.08)
     assert not judge(near, noisy, significant=False).holds
     assert judge(near, noisy, significant=False, slack=0.03).holds
