@@ -47,8 +47,9 @@ class RandomFeaturesParams(FamilyParams):
     Attributes:
         network: ``none``: one layer of random filters, as the parameters below say. Else the name
             of a network whose first weights are frozen (``cnn_scratch``, ``resnet18``, ...); its
-            features are what its classifier would see, and only ``penalties`` and
-            ``class_weights`` count besides.
+            features are what its classifier would see, and only ``penalties``,
+            ``class_weights`` and, of ``cnn_scratch``, ``shape`` count besides.
+        shape: What the network of ``cnn_scratch`` looks like.
         filters: Number of filters in all, shared evenly between the sizes.
         sizes: Edge lengths of the filters in voxels.
         draw: ``gaussian``; ``zero_mean``: the same without its mean, blind to brightness;
@@ -69,6 +70,7 @@ class RandomFeaturesParams(FamilyParams):
     """
 
     network: Literal["none", "cnn_scratch"] | Architecture = "none"
+    shape: ConvNetParams = ConvNetParams()
     filters: PositiveInt = 1024
     sizes: tuple[PositiveInt, ...] = Field(default=(5, 7, 9), min_length=1)
     draw: Literal["gaussian", "zero_mean", "orthogonal"] = "zero_mean"
@@ -114,7 +116,7 @@ class RandomFeatures(Family[RandomFeaturesParams]):
             cells = sum(count**self._ndim for count in params.pyramid)
             features = params.filters * len(params.pooling) * cells
         else:
-            self._net = _draw_network(params.network, scan_shape, seed)
+            self._net = _draw_network(params.network, params.shape, scan_shape, seed)
             features = classifier_of(self._net).in_features
         self._weights = Weights.zeros(features, logistic.n_columns(task))
 
@@ -285,13 +287,17 @@ def _orthonormal(rows: Tensor) -> Tensor:
 
 
 def _draw_network(
-    name: Literal["cnn_scratch"] | Architecture, scan_shape: tuple[int, ...], seed: int
+    name: Literal["cnn_scratch"] | Architecture,
+    shape: ConvNetParams,
+    scan_shape: tuple[int, ...],
+    seed: int,
 ) -> nn.Module:
-    """A network with first weights and its family's default shape; its classifier is not used."""
+    """A network with first weights, as a family would begin to train it; its classifier is not
+    used."""
     net: nn.Module
     with seeded(seed, torch.device("cpu")):
         if name == "cnn_scratch":
-            net = ConvNet(ConvNetParams(), scan_shape, n_classes=1)
+            net = ConvNet(shape, scan_shape, n_classes=1)
         else:
             small = max(scan_shape[1:]) <= SMALL_EDGE
             net = build_monai_net(name, scan_shape, n_classes=1, small_stem=small)

@@ -167,17 +167,20 @@ def outcome_of(config: StudyConfig, workspace: Workspace, name: str) -> StudyOut
 
 
 def quickened(config: StudyConfig, quick: Quick) -> StudyConfig:
-    """The study with fewer cells and fewer steps."""
+    """The study with fewer families, fewer cells and fewer steps."""
     brief = {"train": {"epochs": _QUICK_EPOCHS, "min_steps": quick.steps}}
     families = [
         varied(chosen, brief) if quick.steps and family.params.training else chosen
         for chosen, family in zip(
             config.families, read_families(config.families).values(), strict=True
         )
+        if choice_name(chosen) in quick.families or not quick.families
     ]
+    kept = [choice_name(one) for one in families]
     return config.model_copy(
         update={
             "families": tuple(families),
+            "probes": {name: probes for name, probes in config.probes.items() if name in kept},
             "sizes": quick.sizes,
             "subsets": quick.subsets,
             "seeds": quick.seeds,

@@ -4,7 +4,8 @@
       expect:
         - {value: cnn, is: above, of: {family: cnn, under: shift 4 px}, by: 0.05}
 
-An expectation compares two numbers of the outcome, or one with a number that is given. It can fail.
+An expectation compares two numbers of the outcome, or one with a number that is given, or the ranks
+that two scores give families (``{ranks: {a: b, ...}}``). It can fail.
 """
 
 from __future__ import annotations
@@ -12,12 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from data_prep.config import Config, config_name
 from pipeline.metrics import METRICS
 
-Relation = Literal["above", "below", "near"]
+Relation = Literal["above", "below", "near", "ranks"]
 MEASURED: Final = "measured"  # the split, as it were, of what probes measure
 ALL: Final = "all"
 
@@ -96,7 +105,7 @@ class Expectation(Config):
     model_config = ConfigDict(validate_by_name=True)
 
     value: Named
-    relation: Relation = Field(alias="is")
+    relation: Literal["above", "below", "near"] = Field(alias="is")
     of: float | Named
     by: Annotated[float, Field(ge=0)] = 0.0
     within: Annotated[float, Field(gt=0)] = 0.05
@@ -113,11 +122,50 @@ class Expectation(Config):
         return f"{self.value} is {self.relation} {self.of}{by}"
 
 
+class Ranking(Config):
+    """That the scores of some families tell the order of those of others.
+
+    Attributes:
+        ranks: Family -> the one whose rank its test score is to foretell; at the largest size.
+        cohort: One of the claim's; left out: the first.
+        by: Least rank correlation (Spearman's). Beside it, a permutation test over the families
+            must bear it out: they are the sample, not the patients.
+    """
+
+    ranks: Annotated[dict[str, str], Field(min_length=4)]
+    cohort: str = ""
+    by: Annotated[float, Field(ge=-1, le=1)] = 0.0
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """First those that foretell, then in the same order those that are foretold."""
+        names = (*self.ranks, *self.ranks.values())
+        return tuple(Quantity(family=name, cohort=self.cohort) for name in names)
+
+    def __str__(self) -> str:
+        where = f" on {self.cohort.removeprefix('lecture/')}" if self.cohort else ""
+        told = ", ".join(f"{one} of {other}" for one, other in self.ranks.items())
+        return f"rank correlation{where} is {self.by:g} or more ({told})"
+
+
+Expected = Annotated[
+    Annotated[Expectation, Tag("number")] | Annotated[Ranking, Tag("ranking")],
+    Discriminator(
+        lambda value: (
+            "ranking"
+            if isinstance(value, Ranking) or (isinstance(value, dict) and "ranks" in value)
+            else "number"
+        )
+    ),
+]
+
+
 class Quick(Config):
     """The same claim, small: for a first look, and for tests.
 
     Attributes:
         patients: Of each cohort that is generated.
+        families: Those that are run; none named: all. Every one that the claim looks at must be.
         sizes, subsets, seeds: In place of the study's.
         steps: Optimiser steps of every family that is trained by them; 0 leaves them as they are.
         slack: By so much every expectation is eased; significance is not asked for, since there
@@ -125,6 +173,7 @@ class Quick(Config):
     """
 
     patients: Annotated[int, Field(ge=20)] = 160
+    families: tuple[str, ...] = ()
     sizes: tuple[Annotated[int, Field(ge=4)] | Literal["all"], ...] = (ALL,)
     subsets: Annotated[int, Field(ge=1)] = 1
     seeds: Annotated[int, Field(ge=1)] = 1
@@ -174,7 +223,7 @@ class Claim(Config):
     limits: str
     cohorts: Annotated[tuple[Annotated[str, config_name("data")], ...], Field(min_length=1)]
     real: tuple[Annotated[str, config_name("data")], ...] = ()
-    expect: Annotated[tuple[Expectation, ...], Field(min_length=1)]
+    expect: Annotated[tuple[Expected, ...], Field(min_length=1)]
     flip: Flip
     quick: Quick = Quick()
 

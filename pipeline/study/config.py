@@ -137,6 +137,24 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _quick_fits(self) -> StudyConfig:
+        """A claim's small version has families of the study, and all that the claim looks at."""
+        chosen = self.claim.quick.families if self.claim else ()
+        families = [choice_name(one) for one in self.families]
+        for name in chosen:
+            if name not in families:
+                raise ValueError(
+                    f"claim.quick.families: the study has no '{name}'{nearest(name, families)}; it "
+                    f"has {', '.join(families)}"
+                )
+        for asked in self.claim.quantities() if self.claim and chosen else ():
+            if asked.family not in chosen:
+                raise ValueError(
+                    f"claim.quick.families lacks '{asked.family}', which claim.expect looks at"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _claim_fits(self) -> StudyConfig:
         """Every number that the claim looks at must be one of this study's."""
         families = [choice_name(one) for one in self.families]

@@ -6,10 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.study.claim import ALL, MEASURED, Expectation, Quantity, Relation
+import numpy as np
+
+from pipeline.study.claim import (
+    ALL,
+    MEASURED,
+    Expectation,
+    Quantity,
+    Ranking,
+    Relation,
+)
 from pipeline.study.components import Measured
 from pipeline.study.config import StudyConfig
 from pipeline.study.learning_curve import Curves, Floats, Where, interval
+from pipeline.study.rank_correlation import permutation_p, rank_correlation
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +45,8 @@ class Judgement:
 
     Attributes:
         expectation: In words.
-        relation: ``above``, ``below`` or ``near``.
-        value, of: The two numbers.
+        relation: ``above``, ``below``, ``near`` or ``ranks``.
+        value, of: The two numbers; of ranks their correlation, and 0.
         difference: ``value - of``.
         low, high: Interval of the difference at the study's level, paired by test patients,
             subsets and seeds.
@@ -56,7 +66,7 @@ class Judgement:
 
 
 def judge(
-    expectation: Expectation,
+    expectation: Expectation | Ranking,
     outcomes: Mapping[str, StudyOutcome],
     *,
     slack: float = 0.0,
@@ -68,8 +78,11 @@ def judge(
         expectation: What was said beforehand.
         outcomes: Of each cohort by the name that the claim has for it, its first one first.
         slack: Eases ``by`` and ``within``.
-        significant: Whether an interval must bear it out; else the difference itself decides.
+        significant: Whether an interval must bear it out (of ranks: a permutation test); else the
+            difference itself decides.
     """
+    if isinstance(expectation, Ranking):
+        return _judge_ranks(expectation, outcomes, slack, significant=significant)
     value, drawn = _numbers(expectation.value, outcomes)
     of, of_drawn = (
         _numbers(expectation.of, outcomes)
@@ -83,6 +96,30 @@ def judge(
     return Judgement(
         str(expectation), expectation.relation, value, of, difference, low, high, holds, why
     )
+
+
+def _judge_ranks(
+    ranking: Ranking, outcomes: Mapping[str, StudyOutcome], slack: float, *, significant: bool
+) -> Judgement:
+    level = next(iter(outcomes.values())).config.level
+    found = [_numbers(quantity, outcomes) for quantity in ranking.quantities]
+    count = len(ranking.ranks)
+    means = np.array([mean for mean, _ in found])
+    rho = rank_correlation(means[:count], means[count:])
+    p = permutation_p(means[:count], means[count:])
+    drawn = np.stack([resamples for _, resamples in found], axis=1)
+    low, high = interval(
+        np.array([rank_correlation(row[:count], row[count:]) for row in drawn]), level
+    )
+    if math.isnan(rho):
+        holds, why = False, "one of the scores is undefined, or all of them are equal"
+    elif rho < ranking.by - slack:
+        holds, why = False, f"it is {rho:.2f}"
+    elif significant and p > 1 - level:
+        holds, why = False, f"chance orders {count} families as well with p = {p:.2g}"
+    else:
+        holds, why = True, f"p = {p:.2g} over the orders of {count} families"
+    return Judgement(str(ranking), "ranks", rho, 0.0, rho, low, high, holds, why)
 
 
 def _decide(

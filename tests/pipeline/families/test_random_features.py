@@ -239,5 +239,11 @@ def test_a_frozen_network_is_drawn_by_the_seed_and_saved_whole(network: str) -> 
     assert torch.equal(other.prepare(x), features)
 
 
+def test_a_frozen_network_has_the_shape_that_is_asked_for() -> None:
+    params = {"network": "cnn_scratch", "shape": {"widths": [3, 5], "head": "flat"}}
+    family = RandomFeatures(RandomFeaturesParams.model_validate(params), TASK, (1, 16, 16), 0)
+    assert family.prepare(torch.zeros(2, 1, 16, 16)).shape == (2, 5 * 8 * 8)
+
+
 def test_without_a_network_there_is_none_to_show() -> None:
     assert family_of((1, 16, 16)).network() is None

@@ -192,6 +192,26 @@ def test_quick_shortens_training_and_nothing_else() -> None:
     assert quickened(config, Quick()).families == config.families
 
 
+def test_quick_leaves_out_families_that_it_does_not_name() -> None:
+    brief = quickened(StudyConfig.model_validate(STUDY), Quick(families=("prior", "linear")))
+    assert list(read_families(brief.families)) == ["prior", "linear"]
+    assert brief.probes == {}
+
+
+@pytest.mark.parametrize(
+    ("families", "said"),
+    [
+        (["prior", "liner"], "claim.quick.families: the study has no 'liner'.*mean 'linear'"),
+        (["prior", "linear"], "claim.quick.families lacks 'cnn', which claim.expect looks at"),
+    ],
+)
+def test_a_quick_version_without_what_the_claim_looks_at_is_refused(
+    tmp_path: Path, families: list[str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_study(written(tmp_path, quick={"families": families}))
+
+
 def test_only_cohorts_that_are_generated_become_smaller() -> None:
     def cohort(name: str) -> CohortConfig:
         return read_config(find_config("data", name), CohortConfig)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from data_prep.config import read_config
 from data_prep.errors import ConfigError
-from pipeline.study.claim import Expectation
+from pipeline.study.claim import Expectation, Expected, Ranking
 from pipeline.study.components import Measured
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import StudyOutcome, judge
@@ -86,6 +87,52 @@ def test_what_is_quick_asks_for_the_direction_only() -> None:
     near = expectation(value="mlp", **{"is": "near"}, of="linear", within=0.08)
     assert not judge(near, noisy, significant=False).holds
     assert judge(near, noisy, significant=False, slack=0.03).holds
+
+
+UNTRAINED = {f"random_{n}": 0.6 + 0.05 * n for n in range(6)}
+RANKS = {f"random_{n}": f"trained_{n}" for n in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("order", "by", "rho", "holds"),
+    [
+        ((0, 1, 2, 3, 4, 5), 0.9, 1.0, True),
+        ((1, 0, 2, 3, 4, 5), 0.9, 33 / 35, True),
+        ((1, 0, 2, 3, 5, 4), 0.9, 31 / 35, False),  # too little
+        ((2, 0, 1, 5, 3, 4), 0.3, 23 / 35, False),  # chance does as well in one order of ten
+        ((5, 4, 3, 2, 1, 0), -1.0, -1.0, False),
+    ],
+)
+def test_ranks_hold_where_chance_would_hardly_order_families_so(
+    order: tuple[int, ...], by: float, rho: float, holds: bool
+) -> None:
+    trained = {f"trained_{n}": 0.7 + 0.04 * rank for n, rank in enumerate(order)}
+    found = judge(Ranking(ranks=RANKS, by=by), {"a": outcome(UNTRAINED | trained)})
+    assert found.difference == pytest.approx(rho)
+    assert found.holds is holds, found
+    assert found.low <= found.difference <= found.high
+
+
+def test_small_ranks_need_no_permutation_test_and_equal_scores_have_none() -> None:
+    trained = {f"trained_{n}": 0.7 + 0.04 * rank for n, rank in enumerate((2, 0, 1, 5, 3, 4))}
+    ranking = Ranking(ranks=RANKS, by=0.7)
+    known = {"a": outcome(UNTRAINED | trained)}
+    assert judge(ranking, known, slack=0.1, significant=False).holds
+    assert not judge(ranking, known, significant=False).holds
+    equal = dict.fromkeys(trained, 0.7)
+    assert not judge(ranking, {"a": outcome(UNTRAINED | equal)}, significant=False).holds
+
+
+def test_a_ranking_looks_at_both_scores_of_each_family_and_says_so() -> None:
+    ranking = Ranking(ranks=RANKS, cohort="lecture/presence", by=0.5)
+    assert [one.family for one in ranking.quantities] == [*RANKS, *RANKS.values()]
+    assert {one.cohort for one in ranking.quantities} == {"lecture/presence"}
+    said = "rank correlation on presence is 0.5 or more (random_0 of trained_0, random_1 of"
+    assert str(ranking).startswith(said)
+    both = TypeAdapter(tuple[Expected, ...]).validate_python(
+        [{"ranks": RANKS}, {"value": "mlp", "is": "above", "of": 0.5}, ranking]
+    )
+    assert [type(one) for one in both] == [Ranking, Expectation, Ranking]
 
 
 def test_an_undefined_number_holds_nothing() -> None:
