@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.page import MARKERS, PALETTE, STYLE
+from pipeline.study.claim import Claim
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import StudyOutcome
 from pipeline.study.learning_curve import Point
@@ -23,11 +24,12 @@ _PLAIN: Final = "as they are"
 
 def draw_claim(run: ClaimRun) -> Figure:
     """Test score of every family on every cohort: against size, where there are several; else
-    under each condition, where there are any; else family by family. Then what probes measured.
+    under each condition, where there are any; else family by family. Then what probes measured on
+    several families, where the claim says anything of it.
     """
     cohorts = {**run.outcomes, **run.real}
     panels = [(name, list(scored(outcome)), outcome) for name, outcome in cohorts.items()]
-    probes = list(_quantities(run.outcomes))
+    probes = list(_quantities(run.outcomes, run.claim))
     count = len(panels) + len(probes)
     columns = min(count, _BESIDE)
     rows = -(-count // columns)
@@ -53,15 +55,17 @@ def draw_claim(run: ClaimRun) -> Figure:
 
 
 def _quantities(
-    outcomes: Mapping[str, StudyOutcome],
+    outcomes: Mapping[str, StudyOutcome], claim: Claim
 ) -> Iterable[tuple[str, str, Sequence[Point]]]:
+    claimed = {quantity.measured for quantity in claim.quantities()}
     for cohort, outcome in outcomes.items():
         by_name = defaultdict(list)
         for point in measured(outcome):
-            if point.size == outcome.sizes[-1] and point.cells:
+            if point.size == outcome.sizes[-1] and point.cells and point.metric in claimed:
                 by_name[point.metric].append(point)
         for name, points in by_name.items():
-            yield cohort, name, points
+            if len(points) > 1:  # a number by itself is no picture
+                yield cohort, name, points
 
 
 def _draw_scores(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import matplotlib as mpl
 
@@ -16,6 +17,8 @@ from pipeline.page import STYLE, svg
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import StudyOutcome
 from pipeline.study.learning_curve import Point
+
+_COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
 
 
 def write_page(run: ClaimRun, folder: Path) -> Path:
@@ -58,9 +61,9 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
         (
             (
                 one.expectation,
-                f"{one.value:.3f}",
-                f"{one.of:.3f}",
-                f"{one.difference:+.3f} [{one.low:+.3f}, {one.high:+.3f}]",
+                number(one.value),
+                number(one.of),
+                f"{number(one.difference, '+')} [{number(one.low, '+')}, {number(one.high, '+')}]",
                 "as expected" if one.holds else f"**not**: {one.why}",
             )
             for one in run.judgements
@@ -73,7 +76,7 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
         yield "Nothing was asserted about these: what came out is what stands here."
         yield ""
     if not run.flipped:
-        yield f"**What it rests on.** Undone (`make lecture CLAIM={run.short_name} FLIP=1`), the "
+        yield f"**What it rests on.** Undone (`make lecture CLAIM={run.short_name} FLIP=1`), the"
         yield f"claim must fail: {claim.flip.says}"
         yield ""
     yield f"**In practice.** {claim.practice}"
@@ -90,10 +93,15 @@ def _families(run: ClaimRun) -> Iterator[tuple[str, str]]:
     for name, family in run.families.items():
         own = _flat(family.params.model_dump(mode="json"))
         usual = _flat(FAMILIES[family.family].Params().model_dump(mode="json"))
-        words = [f"`{key}: {own[key]}`" for key in own if usual.get(key) != own[key]]
+        words = [f"`{key}: {_written(own[key])}`" for key in own if usual.get(key) != own[key]]
         if family.permute is not None:
             words.append("voxels permuted")
         yield f"`{name}`", ", ".join([f"`{family.family}`", *words])
+
+
+def _written(value: Any) -> str:
+    """As YAML has it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -115,18 +123,27 @@ def _scores(title: str, outcomes: Mapping[str, StudyOutcome]) -> Iterator[str]:
         columns = _columns(points)
         yield from _markdown(("family", *columns.values()), _rows(points, list(columns)))
         yield ""
-        probed = [point for point in measured(outcome) if point.cells]
-        if probed:
-            yield f"**Measured**, `{cohort}`:"
-            yield ""
-            yield from _markdown(
-                ("family", "size", "what", "mean"),
-                (
-                    (p.family, str(p.size), p.metric.replace("/", ": "), _estimate(p))
-                    for p in probed
-                ),
-            )
-            yield ""
+        yield from _measured(cohort, outcome)
+
+
+def _measured(cohort: str, outcome: StudyOutcome) -> Iterator[str]:
+    """What probes measured at the largest size: a row for each quantity, a column for a family."""
+    probed = [p for p in measured(outcome) if p.cells and p.size == outcome.sizes[-1]]
+    if not probed:
+        return
+    found = {(p.metric, p.family): _estimate(p) for p in probed}
+    families = list(dict.fromkeys(p.family for p in probed))
+    size = f", {outcome.sizes[-1]} patients" if len(outcome.sizes) > 1 else ""
+    yield f"**Measured**, `{cohort}`{size}:"
+    yield ""
+    yield from _markdown(
+        ("what", *families),
+        (
+            (name.replace("/", ": "), *(found.get((name, family), "") for family in families))
+            for name in dict.fromkeys(p.metric for p in probed)
+        ),
+    )
+    yield ""
 
 
 def _columns(points: Sequence[Point]) -> dict[tuple[int, str], str]:
@@ -151,8 +168,15 @@ def _rows(points: Sequence[Point], columns: Sequence[tuple[int, str]]) -> Iterat
 
 def _estimate(point: Point) -> str:
     if point.low != point.low or (point.low == point.high == point.mean):
-        return f"{point.mean:.4g}"
-    return f"{point.mean:.3f} [{point.low:.3f}, {point.high:.3f}]"
+        return number(point.mean)
+    return f"{number(point.mean)} [{number(point.low)}, {number(point.high)}]"
+
+
+def number(value: float, sign: str = "-") -> str:
+    """A score or a count in words: three decimals below 1000, whole numbers above."""
+    if abs(value) >= _COUNTS_FROM:
+        return f"{value:{sign},.0f}"
+    return f"{value:{sign}z.3f}"
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import choice_name, varied
 from pipeline.lecture.outcome import ClaimRun
-from pipeline.lecture.page import write_page
+from pipeline.lecture.page import number, write_page
 from pipeline.study.claim import Claim, Flip, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import StudyOutcome, judge
@@ -160,7 +160,7 @@ def outcome_of(config: StudyConfig, workspace: Workspace, name: str) -> StudyOut
     """What a finished study found, with the resamples that its files do not hold."""
     plan, store = open_plan(config, workspace.store)
     journal = Journal(workspace.study(name) / CELLS)
-    entries = [entry for cell in plan.cells if (entry := journal.read(cell.key))]
+    entries = list(journal.standing(plan.by_key).values())
     found = find(plan, store, journal, entries, silent)
     terms = {(one.family, one.size): one.squared for one in found.decomposed}
     return StudyOutcome(plan.config, plan.sizes, found.curves, terms)
@@ -230,8 +230,8 @@ def _tell(run: ClaimRun, mode: Mode) -> None:
         [
             (
                 one.expectation,
-                f"{one.difference:+.3f}",
-                f"[{one.low:+.3f}, {one.high:+.3f}]",
+                number(one.difference, "+"),
+                f"[{number(one.low, '+')}, {number(one.high, '+')}]",
                 "as expected" if one.holds else f"NOT: {one.why}",
             )
             for one in run.judgements

@@ -15,14 +15,23 @@ from data_prep.config import is_path, read_config, read_yaml
 from data_prep.errors import ConfigError, nearest
 from pipeline.probes.adversarial import Adversarial
 from pipeline.probes.base import Probe
+from pipeline.probes.cost import Cost
 from pipeline.probes.equivariance import Equivariance
 from pipeline.probes.filters import Filters
 from pipeline.probes.influence import Influence
 from pipeline.probes.position import Position
 from pipeline.probes.receptive_field import ReceptiveField
+from pipeline.probes.steadiness import Steadiness
 
 ProbeConfig = Annotated[
-    Equivariance | Influence | Position | ReceptiveField | Filters | Adversarial,
+    Equivariance
+    | Influence
+    | Position
+    | ReceptiveField
+    | Filters
+    | Adversarial
+    | Cost
+    | Steadiness,
     Field(discriminator="probe"),
 ]
 
@@ -33,6 +42,8 @@ PROBES: Final[dict[str, type[Probe]]] = {
     "receptive_field": ReceptiveField,
     "filters": Filters,
     "adversarial": Adversarial,
+    "cost": Cost,
+    "steadiness": Steadiness,
 }
 
 

@@ -30,14 +30,13 @@ _LEAST_SHOWN: Final = 1e-8  # share of the largest gradient
 
 
 class ReceptiveField(Probe):
-    """The field of a convolution, counted and measured, and what the whole network costs.
+    """The field of a convolution, counted and measured.
 
     Gradients are taken on noise that is large enough to hold the field, whatever the scans' size.
     Quantities, along the axis where the field is largest: ``field`` (theoretical, voxels),
     ``support`` (edge of the smallest block that holds all gradients that are not 0; equal to
     ``field`` for convolutions), ``measured_field`` (edge of the region that matters, as
-    ``medcurve inspect`` defines it). ``parameters``, ``multiply_adds`` and ``activation_bytes`` are
-    those of the whole network for one scan.
+    ``medcurve inspect`` defines it).
 
     Attributes:
         where: Which convolution.
@@ -52,14 +51,10 @@ class ReceptiveField(Probe):
         """As all probes; also ``probe.field_too_large``."""
         drawn(family, scans, 1, seed)  # refuses foreign scans
         found = self._measured(family, seed)
-        held = family.inspect()
         return {
             "field": found.field[found.axis],
             "support": float(found.support[found.axis]),
             "measured_field": edge_that_matters(found.influence),
-            "parameters": float(held.parameters),
-            "multiply_adds": float(held.multiply_adds),
-            "activation_bytes": float(held.activation_bytes),
         }
 
     def draw(self, family: Family[Any], scans: Scans, seed: int) -> Figure:

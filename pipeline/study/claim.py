@@ -116,10 +116,11 @@ class Expectation(Config):
         return (self.value, self.of) if isinstance(self.of, Quantity) else (self.value,)
 
     def __str__(self) -> str:
+        of = f"{self.of:,.10g}" if isinstance(self.of, float) else str(self.of)
         if self.relation == "near":
-            return f"{self.value} is within {self.within:g} of {self.of}"
-        by = f" by {self.by:g} or more" if self.by else ""
-        return f"{self.value} is {self.relation} {self.of}{by}"
+            return f"{self.value} is within {self.within:g} of {of}"
+        by = f" by {self.by:,.10g} or more" if self.by else ""
+        return f"{self.value} is {self.relation} {of}{by}"
 
 
 class Ranking(Config):

@@ -97,6 +97,11 @@ class Plan:
         return tuple(self.config.seed + repeat for repeat in range(self.config.seeds))
 
     @property
+    def by_key(self) -> dict[str, Cell]:
+        """Every cell by its key, in their order."""
+        return {planned.key: planned.cell for planned in self.cells}
+
+    @property
     def digest(self) -> str:
         """Identity of the study: its settings and the keys of its cells."""
         return digest([self.config.model_dump(mode="json"), sorted(c.key for c in self.cells)])

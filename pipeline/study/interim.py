@@ -67,7 +67,7 @@ def report_so_far(out: Path, store_folder: Path) -> Path:
             fix="run `medcurve study` again: it computes its cells on the store that stands",
         )
     plan, store = lay_out(record.config, record.families, store_folder)
-    entries = Journal(out / CELLS).standing(planned.key for planned in plan.cells)
+    entries = Journal(out / CELLS).standing(plan.by_key)
     if not write_interim(plan, store, out, record.cohort, entries):
         raise StudyError(
             "study.no_results",
@@ -112,5 +112,5 @@ def _write_quietly(config: StudyConfig, store_folder: Path, out: Path, cohort: s
     os.nice(_NICE)
     with suppress(MedcurveError):  # the study itself will say it
         plan, store = open_plan(config, store_folder)
-        entries = Journal(out / CELLS).standing(planned.key for planned in plan.cells)
+        entries = Journal(out / CELLS).standing(plan.by_key)
         write_interim(plan, store, out, cohort, entries)

@@ -8,8 +8,8 @@ would otherwise be read as another probability.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,25 +149,26 @@ class Journal:
 
     def standing(
         self,
-        keys: Iterable[str],
+        cells: Mapping[str, Cell],
         damaged: Callable[[str, StudyError], object] = lambda key, error: None,
     ) -> dict[str, Entry]:
         """Entries of the cells that need no computing, by key.
 
         Args:
-            keys: Of the cells that are looked for.
+            cells: Those that are looked for, by key. An entry is of the cell that has its key by
+                now: its family may have been called otherwise when it was computed.
             damaged: Told (key, what is wrong) of an entry that cannot be read. It is left out, as
                 is what failed in passing: resuming the study computes both again.
         """
         entries = {}
-        for key in keys:
+        for key, cell in cells.items():
             try:
                 entry = self.read(key)
             except StudyError as error:
                 damaged(key, error)
                 continue
             if entry is not None and not (entry.failure and entry.failure.passing):
-                entries[key] = entry
+                entries[key] = replace(entry, cell=cell)
         return entries
 
     def probabilities(self, entry: Entry) -> tuple[Floats, Floats]:

@@ -237,7 +237,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _journaled(plan: Plan, journal: Journal, watcher: Watcher) -> dict[str, Entry]:
     """Entries that stand; of what is damaged, that is said."""
-    cells = {planned.key: planned.cell for planned in plan.cells}
+    cells = plan.by_key
     return journal.standing(
         cells,
         lambda key, error: watcher.event(f"{cells[key]}: {error.message}; it is computed again"),

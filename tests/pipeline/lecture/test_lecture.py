@@ -83,7 +83,7 @@ def test_the_page_says_what_was_expected_and_what_came_out(shown: Path) -> None:
         "# 99. A line sees more than nothing",
         "It came out as expected",
         "| linear is above prior by 0.1 or more |",
-        "| cnn (receptive_field: field) is within 0.05 of 5.0 | 5.000 |",
+        "| cnn (receptive_field: field) is within 0.05 of 5 | 5.000 |",
         "| family | 32 patients | shift 4 px |",
         "`widths: [4]`",
         "**In practice.** Fit a line.",

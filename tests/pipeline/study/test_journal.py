@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,10 @@ def test_lost_probabilities_are_damage(journal: Journal) -> None:
 
     with pytest.raises(StudyError, match="cannot be read"):
         journal.read(KEY)
+
+
+def test_a_cell_goes_by_the_name_that_its_family_has_by_now(journal: Journal) -> None:
+    journal.write(CELL, KEY, result(), 1_000)
+    renamed = replace(CELL, family="other")
+    (entry,) = journal.standing({KEY: renamed, "none": CELL}).values()
+    assert entry.cell == renamed
