@@ -14,11 +14,20 @@ from pipeline.families import FAMILIES
 from pipeline.lecture.figure import draw_claim
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.page import STYLE, svg
+from pipeline.study.claim import Claim
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import StudyOutcome
 from pipeline.study.learning_curve import Point
 
 _COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
+_INDEX: Final = """\
+# The lecture's claims
+
+What convolutional networks can learn and what they cannot: each claim is put to the test by a
+study that says beforehand what must come out (`configs/study/lecture`). `make lecture CLAIM=NAME`
+runs one of them, `make lecture` all, `QUICK=1` a small version; `FLIP=1` undoes what the claim
+rests on, and it must fail. The pages are written by the run (`--docs docs/lecture`).
+"""
 
 
 def write_page(run: ClaimRun, folder: Path) -> Path:
@@ -30,6 +39,19 @@ def write_page(run: ClaimRun, folder: Path) -> Path:
     page = folder / f"{run.short_name}.md"
     write_bytes(page, ("\n".join(_lines(run, picture.name)) + "\n").encode())
     return page
+
+
+def write_index(claims: Mapping[str, Claim], folder: Path) -> Path:
+    """Write ``README.md`` with a line for each claim, by name, that has its page in the folder."""
+    rows = [
+        (str(claim.number), f"[{claim.title}]({Path(name).stem}.md)", claim.says)
+        for name, claim in claims.items()
+        if (folder / f"{Path(name).stem}.md").is_file()
+    ]
+    lines = [*_INDEX.splitlines(), "", *_markdown(("", "claim", "in short"), rows)]
+    path = folder / "README.md"
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    return path
 
 
 def _lines(run: ClaimRun, picture: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import choice_name, varied
 from pipeline.lecture.outcome import ClaimRun
-from pipeline.lecture.page import number, write_page
+from pipeline.lecture.page import number, write_index, write_page
 from pipeline.study.claim import Claim, Flip, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import StudyOutcome, judge
@@ -98,6 +98,9 @@ def run_lecture(
             write_page(run, docs)
         if run.holds is mode.flip:
             unexpected.append(f"{claim.number} {claim.title}")
+    if docs is not None:
+        known_claims = {one: claim_of(one, study_stages.read_study(one)) for one in claims()}
+        write_index(known_claims | {n: claim_of(n, c) for n, c in configs.items()}, docs)
     right = len(configs) - len(unexpected)
     done = "fail without their mechanism" if mode.flip else "came out as expected"
     say(f"{right} of {len(configs)} claims {done}; {time.monotonic() - started:.0f} s")

@@ -117,6 +117,13 @@ def test_its_runs_are_arms_of_one_experiment(shown: Path) -> None:
     assert "test/shift 4 px_auc" in families["linear"].data.metrics
 
 
+def test_the_index_leads_to_the_pages_that_there_are(shown: Path) -> None:
+    index = (shown / "docs" / "README.md").read_text()
+    row = "| 99 | [A line sees more than nothing](line.md) | Linear beats the prior. |"
+    assert index.splitlines()[-1] == row
+    assert "permutation.md" not in index  # it has no page there
+
+
 def test_a_claim_that_does_not_hold_is_an_error_and_has_its_page(shown: Path) -> None:
     expect = [{"value": "prior", "is": "above", "of": "linear"}]
     name = written(shown, expect=expect, title="The prior wins")
@@ -229,3 +236,13 @@ def test_claims_come_in_the_order_of_the_lecture() -> None:
     numbers = [read_study(name).claim.number for name in claims()]  # type: ignore[union-attr]
     assert numbers == sorted(set(numbers))
     assert len(numbers) == len(CLAIMS)
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
+def test_every_claim_has_its_page_and_came_out(path: Path) -> None:
+    claim = read_study(f"lecture/{path.stem}").claim
+    assert claim is not None
+    page = (CONFIG_ROOT.parent / "docs" / "lecture" / f"{path.stem}.md").read_text()
+    assert page.startswith(f"# {claim.number}. {claim.title}\n")
+    assert "It came out as expected." in page
+    assert all(f"| {expectation} |" in page for expectation in claim.expect)
