@@ -33,7 +33,13 @@ from data_prep.task import Task
 from pipeline.dataset import Scans
 from pipeline.families.linear import Linear, LinearParams
 from pipeline.metrics import resample, score
-from pipeline.study.components import Component, Truth, decomposed, scan_weights
+from pipeline.study.components import (
+    Component,
+    Truth,
+    decomposed,
+    patient_numbers,
+    scan_weights,
+)
 from pipeline.study.decomposition import squared
 from pipeline.study.forecast import outlook
 from pipeline.study.grid import nested_order
@@ -204,7 +210,8 @@ def _components(
     design: Design, p: Floats, size: int, test: Scans, draws: Draws, seed: int
 ) -> list[Component]:
     weights = scan_weights(test.patient_ids, design.resamples, seed)
-    seen = Truth(TASK, test.target, test.bayes, weights, draws, LEVEL)
+    patients = patient_numbers(test.patient_ids)
+    seen = Truth(TASK, test.target, test.bayes, patients, weights, draws, LEVEL)
     found = decomposed("linear", size, p, seen, overlap=size / design.cohort)
     return [
         one

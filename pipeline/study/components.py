@@ -35,6 +35,7 @@ class Truth:
         task: What was predicted.
         target: (N,) class indices, or (N, L) 0/1.
         bayes: (N, K) true probabilities of a phantom, else None.
+        patients: (N,) number of each scan's patient, from 0.
         weights: (N, R) how often each scan's patient is drawn in each resample.
         draws: Which subsets and seeds each resample takes.
         level: Coverage of the intervals.
@@ -43,6 +44,7 @@ class Truth:
     task: Task
     target: NDArray[np.int64]
     bayes: Floats | None
+    patients: NDArray[np.int64]
     weights: Floats
     draws: Draws
     level: float
@@ -136,10 +138,16 @@ class ScanRank:
 
 def scan_weights(patient_ids: NDArray[np.str_], resamples: int, seed: int) -> Floats:
     """(N, R) how often each scan's patient is drawn, as in ``pipeline.metrics.resample``."""
-    patients, patient = np.unique(patient_ids, return_inverse=True)
-    blocks = list(patient_draws(len(patients), resamples, seed))
-    weights: Floats = np.concatenate(blocks, axis=1)[patient]
+    patients = patient_numbers(patient_ids)
+    blocks = list(patient_draws(patients.max() + 1, resamples, seed))
+    weights: Floats = np.concatenate(blocks, axis=1)[patients]
     return weights
+
+
+def patient_numbers(patient_ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """(N,) number of each scan's patient, from 0, in the order of the ids."""
+    numbers: NDArray[np.int64] = np.unique(patient_ids, return_inverse=True)[1]
+    return numbers
 
 
 def measure(term: Term, weights: Floats, draws: Draws) -> Measured:

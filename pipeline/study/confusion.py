@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from data_prep.task import Task
 from pipeline.study.components import Truth
-from pipeline.study.learning_curve import interval
-from pipeline.study.rates import rate
+from pipeline.study.rates import Rate, rate
 from pipeline.study.terms import Cells, Floats
 
 YES_NO = ("no", "yes")
@@ -85,7 +84,7 @@ def confusion(family: str, size: int, cells: Cells, truth: Truth) -> Iterator[Co
             whole = cells.constant(np.ones(int(scans.sum())))
             for column, name in enumerate(names):
                 part = cells.term((said[..., scans] == column).astype(np.float64))
-                share = rate(part, whole, truth.weights[scans], truth.draws, truth.level)
+                share = rate(part, whole, truth.patients[scans], truth.level)
                 yield Confusion(
                     family,
                     size,
@@ -102,38 +101,43 @@ def confusion(family: str, size: int, cells: Cells, truth: Truth) -> Iterator[Co
 def difficulty(family: str, size: int, cells: Cells, truth: Truth) -> list[Difficulty]:
     """How one family's fits agree at one size: over all scans, then class by class."""
     share = _share_right(truth.task, truth.target, cells)
-    parts = [("", share, truth.weights)]
+    parts = [("", share, truth.patients)]
     for number, name in enumerate(truth.task.class_names):
         if truth.task.is_multi_label:
-            parts.append((name, share[:, number : number + 1], truth.weights))
+            parts.append((name, share[:, number : number + 1], truth.patients))
         else:
             here = truth.target == number
-            parts.append((name, share[here], truth.weights[here]))
+            parts.append((name, share[here], truth.patients[here]))
     found = []
-    for name, mine, weights in parts:
-        right, wrong = (_count(mine == extreme, weights, truth.level) for extreme in (1, 0))
+    for name, mine, patients in parts:
+        right, wrong = (_count(cells, mine == all_, patients, truth.level) for all_ in (1, 0))
         found.append(
             Difficulty(
                 family,
                 size,
                 name,
-                right=int(right[0]),
-                contested=mine.size - int(right[0]) - int(wrong[0]),
-                wrong=int(wrong[0]),
-                right_low=right[1],
-                right_high=right[2],
-                wrong_low=wrong[1],
-                wrong_high=wrong[2],
+                right=int(right.value),
+                contested=mine.size - int(right.value) - int(wrong.value),
+                wrong=int(wrong.value),
+                right_low=right.low,
+                right_high=right.high,
+                wrong_low=wrong.low,
+                wrong_high=wrong.high,
             )
         )
     return found
 
 
-def _count(chosen: NDArray[np.bool_], weights: Floats, level: float) -> tuple[float, float, float]:
+def _count(
+    cells: Cells, chosen: NDArray[np.bool_], patients: NDArray[np.int64], level: float
+) -> Rate:
     """How many of (N, Q) decisions, and the interval of it over test patients."""
-    whole = weights.sum(axis=0)
-    drawn = len(chosen) * (chosen.sum(axis=1) @ weights) / np.where(whole > 0, whole, np.nan)
-    return float(chosen.sum()), *interval(drawn, level)
+    scans, questions = chosen.shape
+    part = cells.constant(chosen.sum(axis=1).astype(np.float64))
+    share = rate(part, cells.constant(np.full(scans, float(questions))), patients, level)
+    count, most = float(chosen.sum()), chosen.size
+    # A share and back: rounding must not put an end on the wrong side of the count.
+    return Rate(count, min(most * share.low, count), max(most * share.high, count))
 
 
 def missed(cells: Cells, truth: Truth) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from pipeline.study.components import (
     ScanRank,
     Truth,
     decomposed,
+    patient_numbers,
     ranked_scans,
     scan_weights,
 )
@@ -257,6 +258,7 @@ def _truth(plan: Plan, test: _Split, draws: Draws) -> Truth:
         task=plan.task,
         target=test.target,
         bayes=test.bayes,
+        patients=patient_numbers(test.patient_ids),
         weights=scan_weights(test.patient_ids, plan.config.resamples, plan.config.seed),
         draws=draws,
         level=plan.config.level,

@@ -88,7 +88,7 @@ def reliability(family: str, size: int, cells: Cells, truth: Truth) -> list[Reli
             continue  # many predictions are equal, and stand together in another bin
         came_true = cells.term((here & right).sum(axis=3).astype(np.float64))
         predicted = cells.term(np.where(here, p, 0).sum(axis=3))
-        observed = rate(came_true, counted, truth.weights, truth.draws, truth.level)
+        observed = rate(came_true, counted, truth.patients, truth.level)
         found.append(
             ReliabilityBin(
                 family,

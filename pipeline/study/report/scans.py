@@ -42,7 +42,7 @@ def calibration_section(results: Record) -> Section | None:
     draw = reliability(bins, list(results["families"]))
     told = Table(
         "Calibration error: mean distance of observed from predicted. Bins are off where the "
-        f"{level} interval leaves the prediction out; by chance alone about one in "
+        f"{level} interval leaves the prediction out; by chance alone at most about one in "
         f"{1 / (1 - results['config']['level']):.0f} is.",
         ("Family", "Calibration error", "Bins that are off"),
         tuple(

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from data_prep.task import Task
 from pipeline.metrics import resample
-from pipeline.study.components import Truth, decomposed, measure, ranked_scans, scan_weights
+from pipeline.study.components import (
+    Truth,
+    decomposed,
+    measure,
+    patient_numbers,
+    ranked_scans,
+    scan_weights,
+)
 from pipeline.study.learning_curve import Draws, Replicates, distribution, interval
 from pipeline.study.terms import Cells
 
@@ -31,6 +38,7 @@ def truth_of(
         task=BINARY,
         target=target,
         bayes=bayes,
+        patients=patient_numbers(patients),
         weights=scan_weights(patients, 300, seed),
         draws=Draws.of(*shape, 300, seed),
         level=0.95,

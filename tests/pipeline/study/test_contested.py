@@ -23,7 +23,8 @@ from pipeline.tracking.records import ARTIFACTS
 def test_each_family_is_shown_at_the_largest_size_where_its_fits_disagree() -> None:
     target = np.array([0, 1] * 10)
     patients = np.array([f"P{n}" for n in range(20)])
-    truth = Truth(BINARY, target, None, scan_weights(patients, 50, 0), Draws.of(3, 1, 50, 0), 0.95)
+    weights, draws = scan_weights(patients, 50, 0), Draws.of(3, 1, 50, 0)
+    truth = Truth(BINARY, target, None, np.arange(20), weights, draws, 0.95)
     rng = np.random.default_rng(0)
     several = rng.uniform(size=(3, 1, 20, 1))
     p = np.concatenate([several, 1 - several], axis=-1)

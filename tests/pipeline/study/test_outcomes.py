@@ -29,7 +29,7 @@ def truth(task: Task, target: np.ndarray, subsets: int = 1, seeds: int = 1) -> T
     """Every scan is of a patient of its own."""
     weights = np.concatenate(list(patient_draws(len(target), RESAMPLES, 0)), axis=1)
     draws = Draws.of(subsets, seeds, RESAMPLES, 0)
-    return Truth(task, target, None, weights, draws, 0.95)
+    return Truth(task, target, None, np.arange(len(target)), weights, draws, 0.95)
 
 
 def drawn(task: Task, n: int, subsets: int, seeds: int, seed: int) -> tuple[np.ndarray, Floats]:
@@ -153,13 +153,12 @@ def test_what_every_family_misses() -> None:
 def test_the_interval_of_a_share_covers_patients_and_subsets() -> None:
     """Coverage of the true share, over studies of 4 subsets whose own shares differ."""
     rng, hits, level, n = np.random.default_rng(3), 0, 0.9, 60
-    for repetition in range(120):
+    for _ in range(120):
         own = np.clip(rng.normal(0.6, 0.06, 4), 0, 1)
         right = rng.random((4, 1, n)) < own[:, None, None]
         cells = Cells(np.zeros((4, 1, n, 1)), np.ones((4, 1), dtype=bool))
-        weights = np.concatenate(list(patient_draws(n, RESAMPLES, repetition)), axis=1)
         part, whole = cells.term(right.astype(float)), cells.constant(np.ones(n))
-        found = rate(part, whole, weights, Draws.of(4, 1, RESAMPLES, repetition), level)
+        found = rate(part, whole, np.arange(n), level)
         hits += found.low <= 0.6 <= found.high
     assert 0.8 <= hits / 120 <= 1.0
 
@@ -167,5 +166,48 @@ def test_the_interval_of_a_share_covers_patients_and_subsets() -> None:
 def test_a_share_of_nothing_is_not_known() -> None:
     cells = Cells(np.zeros((1, 1, 2, 1)), np.ones((1, 1), dtype=bool))
     nothing = cells.constant(np.zeros(2))
-    found = rate(nothing, nothing, np.ones((2, 5)), Draws.of(1, 1, 5, 0), 0.95)
+    found = rate(nothing, nothing, np.arange(2), 0.95)
     assert math.isnan(found.value) and math.isnan(found.low)
+
+
+@pytest.mark.parametrize("all_true", [False, True])
+def test_what_is_never_or_always_seen_has_an_interval_of_the_patients_there_are(
+    all_true: bool,
+) -> None:
+    """Wilson's: 0 of 20 goes up to 0.161, and of ten patients with two scans each to 0.278."""
+    cells = Cells(np.zeros((2, 1, 20, 1)), np.ones((2, 1), dtype=bool))
+    whole = cells.constant(np.ones(20))
+    part = cells.constant(np.full(20, float(all_true)))
+    for patients, wide in ((np.arange(20), 0.161), (np.arange(20) // 2, 0.278)):
+        found = rate(part, whole, patients, 0.95)
+        assert found.value == all_true
+        ends = (1 - wide, 1.0) if all_true else (0.0, wide)
+        assert (found.low, found.high) == pytest.approx(ends, abs=0.001)
+
+
+def test_a_share_of_single_scans_has_wilsons_interval() -> None:
+    """7 of 20, against the interval of statsmodels' proportion_confint(7, 20, method="wilson")."""
+    cells = Cells(np.zeros((1, 1, 20, 1)), np.ones((1, 1), dtype=bool))
+    part = cells.constant((np.arange(20) < 7).astype(float))
+    found = rate(part, cells.constant(np.ones(20)), np.arange(20), 0.95)
+    assert (found.low, found.high) == pytest.approx((0.1812, 0.5671), abs=1e-4)
+
+
+def test_fits_that_disagree_scan_by_scan_are_not_counted_twice() -> None:
+    """Their noise on single scans is in the variance between patients already."""
+    rng, widths = np.random.default_rng(0), []
+    cells = Cells(np.zeros((5, 1, 200, 1)), np.ones((5, 1), dtype=bool))
+    for _ in range(60):
+        part = cells.term((rng.random((5, 1, 200)) < 0.5).astype(float))
+        found = rate(part, cells.constant(np.ones(200)), np.arange(200), 0.95)
+        widths.append(found.high - found.low)
+    expected = 2 * 1.96 * np.sqrt(0.25 / (5 * 200))
+    assert expected * 0.9 < np.median(widths) < expected * 1.1  # counted twice: 1.4 times
+
+
+def test_counts_of_nothing_have_an_interval() -> None:
+    p = np.tile([0.1, 0.9], (20, 1))[None, None]
+    everything, *_ = outcomes("f", 9, p, truth(BINARY, np.ones(20, dtype=int))).difficulty
+    assert (everything.wrong, everything.wrong_low) == (0, 0)
+    assert everything.wrong_high == pytest.approx(3.2, abs=0.1)
+    assert everything.right_low == pytest.approx(16.8, abs=0.1)
