@@ -29,7 +29,11 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically and durably."""
+    """Write a file atomically and durably.
+
+    Raises:
+        OSError: It cannot be written; the error names a file, also where the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
@@ -37,6 +41,10 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # write(2) and fsync(2) know no names
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

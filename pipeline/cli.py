@@ -133,7 +133,7 @@ def run(command: Callable[[], object]) -> int:
         fail(error)
         return error.exit_code
     except OSError as error:
-        found = f"{error.filename or ''}: {error.strerror or error}"
+        found = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         fail(MedcurveError("system.os_error", found, fix=_ADVICE.get(error.errno or 0, "")))
         return 74
     return 0

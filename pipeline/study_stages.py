@@ -12,6 +12,7 @@ from pipeline.engines import study_engine
 from pipeline.model_stages import release_stage
 from pipeline.stages import refuse_stale
 from pipeline.study.config import StudyConfig
+from pipeline.study.errors import StudyError
 from pipeline.study.extension import FORGET, Extension, extended, read_extension
 from pipeline.workspace import Workspace
 
@@ -143,6 +144,8 @@ def run_config(
     failed = f", {result.failed} failed" if result.failed else ""
     pending = f", {result.pending} pending" if result.pending else ""
     say(f"study: {result.cells} cells, {result.computed} computed now{failed}{pending} → {out}")
+    for sentence in result.failures:
+        warn(StudyError("study.failed_cells", sentence))
     if result.pending:
         say(f"interim report: {out / INTERIM / 'report.html'}; without --only the study goes on")
         return result

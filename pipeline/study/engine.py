@@ -55,6 +55,7 @@ def run_local(
     Raises:
         StudyError: ``study.no_worker`` if a worker cannot start.
         StageError: If the store cannot be read.
+        OSError: If a worker finds the disk full.
     """
     jobs = JobQueue(cells, needs)
     pool = [_start(setup) for _ in range(max(1, min(workers, len(cells))))]

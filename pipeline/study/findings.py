@@ -27,6 +27,7 @@ from pipeline.study.components import (
     scan_weights,
 )
 from pipeline.study.explanation import limit_sentences, outlook_sentences
+from pipeline.study.failures import failure_sentences
 from pipeline.study.forecast import Outlook, outlook
 from pipeline.study.grid import Plan
 from pipeline.study.journal import Entry, Floats, Journal, or_nan
@@ -155,6 +156,7 @@ def find(
         outlook=ahead,
         choice=choice,
         sentences=(
+            *failure_sentences(entries),
             *warned,
             *headline(
                 *(config, families, plan.sizes, found, pairs, steps, reached, choice),

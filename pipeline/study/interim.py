@@ -110,7 +110,7 @@ class InterimReports:
 
 def _write_quietly(config: StudyConfig, store_folder: Path, out: Path, cohort: str) -> None:
     os.nice(_NICE)
-    with suppress(MedcurveError):  # the study itself will say it
+    with suppress(MedcurveError, OSError):  # the study itself will say it
         plan, store = open_plan(config, store_folder)
         entries = Journal(out / CELLS).standing(plan.by_key)
         write_interim(plan, store, out, cohort, entries)

@@ -66,7 +66,13 @@ class JobQueue:
         return None
 
     def answered(self, job: Job, answer: Answer) -> list[Finished]:
-        """Book an answer; returns the cells that it finishes."""
+        """Book an answer; returns the cells that it finishes.
+
+        Raises:
+            OSError: The answer is that the disk is full: all other jobs would end likewise.
+        """
+        if isinstance(answer, OSError):
+            raise answer
         self._in_hand -= 1
         if job.planned is not None:
             assert not isinstance(answer, Prepared)

@@ -63,6 +63,7 @@ def run_ray(
     Raises:
         StudyError: ``study.no_node`` if no node can compute the cells.
         StageError: If the store cannot be read.
+        OSError: If a worker finds the disk full.
     """
     jobs = JobQueue(cells, needs)
     crew = _Crew(setup, max(1, min(workers, len(cells))), say)
@@ -200,7 +201,7 @@ class _Crew:
                 self._end(member)
                 self._refuse(member.node, f"would give other bits: {other}")
             return []
-        if job.planned is None and not isinstance(answer, Failure):
+        if job.planned is None and not isinstance(answer, Failure | OSError):
             assert job.needs is not None
             job.needs.save(self._setup.features, answer)
             self._share(job.needs, answer)
@@ -239,11 +240,11 @@ class _CellWorker:
         """What this process is, to be compared with the driver's."""
         return identity(self._worker.setup.threads)
 
-    def prepare(self, needs: Preparation) -> Inputs | Failure:
+    def prepare(self, needs: Preparation) -> Inputs | Failure | OSError:
         """Prepared ``x`` of all splits."""
         return attempt(lambda: self._worker.prepare(needs).inputs())
 
-    def fit(self, planned: PlannedCell, inputs: Inputs | None) -> CellResult | Failure:
+    def fit(self, planned: PlannedCell, inputs: Inputs | None) -> CellResult | Failure | OSError:
         """A cell, fitted on these ``x`` or on the store's own."""
         raw = self._worker.raw
         splits = raw if inputs is None else raw.with_inputs(inputs)

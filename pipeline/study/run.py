@@ -20,6 +20,7 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.costs import estimate_costs
 from pipeline.study.errors import StudyError
 from pipeline.study.extension import write_extension
+from pipeline.study.failures import failure_sentences
 from pipeline.study.findings import find
 from pipeline.study.grid import Plan, PlannedCell, curve_first
 from pipeline.study.interim import INTERIM, InterimReports, write_interim
@@ -42,6 +43,7 @@ class StudyResult:
         computed: Cells that this run computed; the others stood in the journal.
         pending: Cells that are still to be computed: it was told to compute some families only.
         failed: Cells that were computed and have no result.
+        failures: Whose they are and why, in words; the results are without them.
         sentences: What was found, in words, most important first; none while cells are pending.
     """
 
@@ -50,6 +52,7 @@ class StudyResult:
     computed: int
     pending: int
     failed: int
+    failures: tuple[str, ...]
     sentences: tuple[str, ...]
 
 
@@ -90,6 +93,7 @@ def run_study(
         StudyError: Another process runs this study, no cell could be computed, or
             ``study.unknown_family``.
         StudyStoppedError: A signal stopped it; running it again goes on where it stopped.
+        OSError: The disk is full, here or where a worker writes; likewise.
     """
     watcher = watcher or Watcher()
     plan, store = open_plan(config, store_folder)
@@ -132,6 +136,7 @@ def run_study(
         computed=len(missing),
         pending=pending,
         failed=sum(entry.failure is not None for entry in ordered),
+        failures=tuple(failure_sentences(ordered)),
         sentences=sentences,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from data_prep.errors import MedcurveError
 from data_prep.store import Store
@@ -75,8 +76,11 @@ class Prepared:
     """Answer to a job that prepares scans."""
 
 
-Answer = CellResult | Failure | Prepared
+Answer = CellResult | Failure | Prepared | OSError
 _Done = TypeVar("_Done")
+
+# What the next cell would meet as well: no disk to write to.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 @dataclass
@@ -101,7 +105,7 @@ class Worker:
         return cls(setup=setup, raw=Splits.load(store, setup.conditions), task=store.task)
 
     def answer(self, job: Job) -> Answer:
-        """Do a job; an error becomes a ``Failure``, so that the other cells go on."""
+        """Do a job; errors are answers, as ``attempt`` has it."""
         return attempt(lambda: self._do(job))
 
     def fit(self, planned: PlannedCell, splits: Splits) -> CellResult:
@@ -156,13 +160,19 @@ class Worker:
         return self._prepared[needs.key]
 
 
-def attempt(do: Callable[[], _Done]) -> _Done | Failure:
-    """Do it; an error becomes a ``Failure``: a fault of one family must not end a night's study."""
+def attempt(do: Callable[[], _Done]) -> _Done | Failure | OSError:
+    """Do it; an error becomes a ``Failure``: a fault of one family must not end a night's study.
+
+    A disk that is full is no family's fault: that error is returned as it is, for whoever leads the
+    study to end it by.
+    """
     try:
         return do()
     except MedcurveError as error:
         return Failure(error.code, f"{error.message} {error.fix}".strip())
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return error
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         message = f"{type(error).__name__} at {place}: {error}"

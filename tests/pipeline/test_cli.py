@@ -328,6 +328,12 @@ def test_a_disk_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert "runs/x: No space left on device" in printed
     assert "what stood before is unchanged" in printed
 
+    def nameless() -> None:
+        raise OSError(28, "No space left on device")
+
+    assert run(nameless) == 74
+    assert "[system.os_error] [Errno 28] No space left" in capsys.readouterr().err
+
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     names = [command.callback.__name__ for command in app.registered_commands if command.callback]

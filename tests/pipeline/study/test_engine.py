@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pipeline.study.engine import run_local
 from pipeline.study.features import Preparation
 from pipeline.study.grid import Plan
 from pipeline.study.journal import CellResult, Failure
-from pipeline.study.worker import Job, Prepared, Worker
+from pipeline.study.worker import Job, Prepared, Worker, attempt
 
 
 def test_results_are_the_same_bits_for_one_and_two_workers(tmp_path: Path) -> None:
@@ -69,6 +70,22 @@ def test_a_store_that_cannot_be_read_stops_the_study(tmp_path: Path) -> None:
 
     with pytest.raises(StageError, match="provenance"):
         toys.run(run_local, 1)
+
+
+def test_a_full_disk_is_no_cells_failure_and_ends_the_study(tmp_path: Path) -> None:
+    toys = Toys(tmp_path, {"slow": toy_config("sleeps"), "full": toy_config("fills the disk")})
+    with pytest.raises(OSError, match="No space left") as caught:  # and not in a minute
+        toys.run(run_local, 2, cells=[toys.plan.cells[0], toys.plan.cells[-1]])
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "features/x.npy")
+
+
+def test_a_file_that_is_not_there_is_a_cells_failure(tmp_path: Path) -> None:
+    def absent() -> None:
+        (tmp_path / "absent").read_bytes()
+
+    answer = attempt(absent)
+    assert isinstance(answer, Failure)
+    assert answer.code == "study.cell_crashed"
 
 
 def worker(root: Path, mood: str) -> tuple[Worker, Plan]:

@@ -103,6 +103,13 @@ def test_a_worker_that_dies_costs_its_cell_only(nodes: TwoNodes, tmp_path: Path)
     assert f"on node {os.uname().nodename}" in died.message and "2 times" in died.message
 
 
+def test_a_full_disk_ends_the_study(nodes: TwoNodes, tmp_path: Path) -> None:
+    toys = Toys(tmp_path, {"full": toy_config("fills the disk")}, subsets=1)
+    with pytest.raises(OSError, match="No space left") as caught:
+        toys.run(run_ray)
+    assert caught.value.filename == "features/x.npy"
+
+
 def test_features_that_stand_are_not_made_again(nodes: TwoNodes, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     toys = Toys(tmp_path, {"toy": toy_config(diary=diary)})

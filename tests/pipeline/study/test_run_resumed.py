@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,9 +18,10 @@ import pytest
 from finished_study import Notes, same_results
 from toy_study import in_process
 
+from data_prep.files import read_json
 from pipeline.checkpoint import Checkpoints
 from pipeline.keeper import Keeper
-from pipeline.study import compute, run, worker
+from pipeline.study import compute, features, run, worker
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError, StudyStoppedError
 from pipeline.study.grid import PlannedCell
@@ -137,6 +139,11 @@ def test_failures_are_reported_kept_or_tried_again(
     monkeypatch.setattr(compute, "run_local", failing)
     found = run_study(config, store, tmp_path / "out", watcher=notes)
     assert found.failed == 2
+    said = (
+        "2 of 5 cells of strict failed and are left out (first: [family.refuses] it does not want "
+        "to; running the study again tries 1 once more)."
+    )
+    assert found.failures == found.sentences[:1] == (said,)
     assert (
         sum("strict, 6 patients" in line and "family.refuses" in line for line in notes.said) == 2
     )
@@ -145,6 +152,27 @@ def test_failures_are_reported_kept_or_tried_again(
     monkeypatch.setattr(compute, "run_local", in_process)
     again = run_study(config, store, tmp_path / "out")
     assert (again.computed, again.failed) == (1, 1)
+
+
+def test_a_full_disk_ends_the_study_and_is_no_cells_failure(
+    here: None, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = tmp_path / "filters.yaml"
+    family.write_text("family: random_features\nparams: {filters: 8, sizes: [3]}\n")
+    config = StudyConfig(families=("prior", str(family)), sizes=(6, 12), subsets=1, resamples=100)
+    out = tmp_path / "out"
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            run_study(config, store, out)
+    journaled = [read_json(path) for path in (out / "cells").glob("*.json")]
+    assert all(cell["status"] == "done" for cell in journaled)
+    assert not (out / "results.json").exists()
+    assert run_study(config, store, out).failed == 0
 
 
 def test_a_cell_that_was_killed_goes_on_from_its_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -139,6 +140,8 @@ def _act(mood: str, n_scans: int) -> None:
         raise FamilyError("family.refuses", "does not want to", fix="ask again")
     if mood == "crashes":
         raise RuntimeError("a fault of the family")
+    if mood == "fills the disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "features/x.npy")
     if mood == "dies" or (mood == "dies when large" and n_scans > 20):
         os._exit(9)
     if mood == "dawdles":
@@ -178,6 +181,8 @@ def in_process(
         if stopped():
             return
         answer = worker.answer(Job(planned, needs(planned)))
+        if isinstance(answer, OSError):
+            raise answer
         assert isinstance(answer, CellResult | Failure)
         yield planned, answer
 
