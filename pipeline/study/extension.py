@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from data_prep.config import Config, is_path, parse_config
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, MedcurveError
 from data_prep.files import read_json, write_json
 from pipeline.study.config import EXTENDABLE, Size, StudyConfig
 
@@ -91,12 +91,20 @@ def read_extension(out: Path) -> Extension:
     """What earlier runs of the study in a folder were given.
 
     Raises:
-        ConfigError: The file was changed by hand, and not well.
+        ConfigError: ``study.damaged_extension``.
     """
     path = out / EXTENSION
     if not path.is_file():
         return Extension()
-    return parse_config(read_json(path), Extension, source=str(path))
+    try:
+        return parse_config(read_json(path), Extension, source=str(path))
+    except MedcurveError as error:
+        raise ConfigError(
+            "study.damaged_extension",
+            f"what the study was extended by cannot be read: {error.message}",
+            fix=f"run it with --extend {FORGET}, and with --extend for what is to be in its grid; "
+            "computed cells stay",
+        ) from error
 
 
 def write_extension(out: Path, file: StudyConfig, config: StudyConfig) -> None:

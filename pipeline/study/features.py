@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from data_prep.errors import StageError
 from data_prep.files import digest, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from data_prep.stage import medcurve_version
 from pipeline.families import FAMILIES, FamilyConfig
@@ -51,8 +52,12 @@ class Preparation:
         """Prepared ``x`` of each split, mapped into memory; None where absent or damaged."""
         if not self._record(folder).is_file():
             return None
+        try:
+            digests = dict(read_json(self._record(folder)))
+        except (StageError, TypeError, ValueError):
+            return None
         loaded = {}
-        for split, expected in read_json(self._record(folder)).items():
+        for split, expected in digests.items():
             path = self._features(folder, split)
             if not path.is_file() or sha256_file(path) != expected:
                 return None

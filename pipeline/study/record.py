@@ -6,15 +6,18 @@ tell which cells are still to come, and whether ``results.json`` is of this grid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from data_prep.errors import MedcurveError
 from data_prep.files import read_json, write_json
+from data_prep.stage import PROVENANCE
 from pipeline.families import FamilyConfig
 from pipeline.study.config import StudyConfig
-from pipeline.study.errors import StudyError
+from pipeline.study.extension import EXTENSION
 from pipeline.study.grid import Cell, Plan
 from pipeline.study.journal import CELLS, Journal
 from pipeline.study.plan import recorded_study
@@ -22,6 +25,12 @@ from pipeline.study.results import RESULTS, read_results
 
 STUDY: Final = "study.json"
 _FORMAT: Final = {"format": "medcurve-study-record", "version": 1}
+
+_BEFORE: Final = (CELLS, EXTENSION)  # what a run may leave that was killed before its record
+_PARTIAL: Final = re.compile(r"\.(study|extension)\.json\.\d+\.part")
+_OF_JOURNAL: Final = re.compile(
+    r"[0-9a-f]{64}\.(json|safetensors)|\.[0-9a-f]{64}\.(json|safetensors)\.\d+\.part"
+)
 
 
 @dataclass(frozen=True)
@@ -82,19 +91,37 @@ def write_record(out: Path, cohort: str, plan: Plan) -> None:
     write_json(out / STUDY, content)
 
 
+def holds_study(out: Path) -> bool:
+    """True where a study has written into a folder, also one that did not come to its record.
+
+    The journal stands for a record that is gone. A kill before the record leaves nothing but what
+    is written before it.
+    """
+    if (out / STUDY).is_file():
+        return True
+    names = {path.name for path in out.iterdir()}
+    cells = [path.name for path in (out / CELLS).iterdir()] if CELLS in names else []
+    if PROVENANCE in names or not all(map(_OF_JOURNAL.fullmatch, cells)):
+        return False
+    return bool(cells) or all(name in _BEFORE or _PARTIAL.fullmatch(name) for name in names)
+
+
 def read_record(out: Path) -> StudyRecord | None:
-    """What the study in a folder is; None where there is none, or one of another version."""
+    """What the study in a folder is; None where there is none, one of another version, or damaged.
+
+    The study writes it anew when it is run.
+    """
     if not (out / STUDY).is_file():
         return None
-    content = read_json(out / STUDY)
-    if any(content.get(name) != value for name, value in _FORMAT.items()):
-        return None
     try:
+        content = read_json(out / STUDY)
+        if any(content[name] != value for name, value in _FORMAT.items()):
+            return None
         config, families = recorded_study(content)
-    except StudyError:
+        cells = {row.pop("key"): Cell(**row) for row in content["cells"]}
+        return StudyRecord(content["cohort"], content["store"], config, families, cells)
+    except (MedcurveError, AttributeError, KeyError, TypeError):
         return None
-    cells = {row.pop("key"): Cell(**row) for row in content["cells"]}
-    return StudyRecord(content["cohort"], content["store"], config, families, cells)
 
 
 def read_standing(out: Path) -> Standing | None:

@@ -27,7 +27,7 @@ from pipeline.study.interim import INTERIM, InterimReports, write_interim
 from pipeline.study.jobs import Engine
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
-from pipeline.study.record import STUDY, left_out, read_record, write_record
+from pipeline.study.record import holds_study, left_out, read_record, write_record
 from pipeline.study.results import write_results
 from pipeline.study.usage import USAGE, sampled
 from pipeline.study.watch import Watcher
@@ -221,8 +221,11 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold the study's folder for this process alone."""
-    if not (out / STUDY).is_file():
+    """Hold the study's folder for this process alone.
+
+    What is in it is looked at under the lock: another process may be making it a study's now.
+    """
+    if out.is_file():
         refuse_foreign(out, "study")
     out.mkdir(parents=True, exist_ok=True)
     handle = os.open(out, os.O_RDONLY)
@@ -235,6 +238,8 @@ def _locked(out: Path) -> Iterator[None]:
                 f"{out}: another process is running this study",
                 fix="wait until it has finished, or choose another --runs",
             ) from error
+        if not holds_study(out):
+            refuse_foreign(out, "study")
         yield
     finally:
         os.close(handle)

@@ -117,9 +117,10 @@ def test_damaged_features_are_made_again(tmp_path: Path) -> None:
     needs = Preparation("toy", 0, "key")
     assert isinstance(doing.answer(Job(None, needs)), Prepared)
     whole = doing.answer(Job(plan.cells[0], needs))
-    (tmp_path / "features" / "key-train.npy").write_bytes(b"")
-    fresh = Worker.open(doing.setup)
-    again = fresh.answer(Job(plan.cells[0], needs))
+    for damaged, content in ("key-train.npy", b""), ("key.json", b"{"), ("key.json", b"[1]"):
+        (tmp_path / "features" / damaged).write_bytes(content)
+        fresh = Worker.open(doing.setup)
+        again = fresh.answer(Job(plan.cells[0], needs))
 
-    assert isinstance(whole, CellResult) and isinstance(again, CellResult)
-    assert whole.test.tobytes() == again.test.tobytes()
+        assert isinstance(whole, CellResult) and isinstance(again, CellResult)
+        assert whole.test.tobytes() == again.test.tobytes()

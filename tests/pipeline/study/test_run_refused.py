@@ -67,6 +67,30 @@ def test_two_processes_do_not_run_one_study(
     assert caught.value.code == "study.locked"
 
 
+def test_a_study_that_another_process_is_making_is_locked_and_not_foreign(
+    here: None, config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".study.json.77.part").write_text("{")
+    (out / "elsewhere").write_text("what a study may have written by now")
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(StudyError, match="another process"):
+            run_study(config, store, out)
+    finally:
+        os.close(handle)
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(
+    here: None, config: StudyConfig, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StageError, match="is a file"):
+        run_study(config, store, tmp_path / "out")
+
+
 def test_two_families_of_one_name_are_refused(store: Path, strict: str, tmp_path: Path) -> None:
     twin = tmp_path / "strict.yaml"
     shutil.copy(strict, twin)
