@@ -191,6 +191,6 @@ def _patients(one: Forecast) -> str:
 
 
 def _at_least(one: Forecast) -> str:
-    if math.isnan(one.low):
+    if math.isnan(one.asymptote):
         return f" (no law: fewer than {POINTS} sizes, or a curve that falls)"
-    return f" (more than {math.floor(one.low)})" if one.low > 0 else ""
+    return "" if math.isnan(one.low) else f" (more than {math.floor(one.low)})"

@@ -54,10 +54,10 @@ class Forecast:
     Attributes:
         family, metric, target: Of what.
         status: By the rules above.
-        patients, low, high: Infinite where never; NaN without a law. No less than the smallest
-            size, below which nothing was measured; ``low`` is 0 where even that is not known to be
-            too few.
-        asymptote, asymptote_low, asymptote_high: Score that the law levels off at.
+        patients, low, high: Infinite where never. No less than the smallest size, below which
+            nothing was measured. NaN where not identifiable, but for ``low`` where fewer patients
+            than that are known to be too few.
+        asymptote, asymptote_low, asymptote_high: Score that the law levels off at; NaN without one.
     """
 
     family: str
@@ -190,24 +190,29 @@ def forecast(
     low, high = ordered_interval(patients[1:], level)
     levels = score_of(metric, laws.asymptote)
     status: Status = "reached"
+    likely = float(patients[0])
     if math.isinf(low):
-        status = "not reachable"
+        status, likely = "not reachable", math.inf
     elif high > (furthest := FURTHEST * fitted.sizes[-1]):
-        status = "not identifiable"
-        low = min(low, furthest) if low > fitted.sizes[0] else 0.0
+        status, likely, high = "not identifiable", math.nan, math.nan
+        low = min(low, furthest) if low > fitted.sizes[0] else math.nan
     elif high <= fitted.sizes[0]:
         status = "reached below"
-    ends = interval(levels[1:], level)
-    return Forecast(
-        family, metric, target, status, float(patients[0]), low, high, float(levels[0]), *ends
-    )
+    ends = _scores(metric, levels[1:], level)
+    return Forecast(family, metric, target, status, likely, low, high, float(levels[0]), *ends)
 
 
 def _foretell(law: Fitted, size: int, level: float) -> Foretold:
     scores = law.scores([size])[:, 0]
-    low, high = (within_range(law.metric, end) for end in interval(scores[1:], level))
+    low, high = _scores(law.metric, scores[1:], level)
     largest = law.sizes[-1]
     return Foretold(law.family, law.metric, size, largest, float(scores[0]), low, high, math.nan)
+
+
+def _scores(metric: str, drawn: Floats, level: float) -> tuple[float, float]:
+    """The interval of a score, within what it can be."""
+    low, high = interval(drawn, level)
+    return within_range(metric, low), within_range(metric, high)
 
 
 def _tested(points: Sequence[Point], errors: Floats, level: float) -> list[Foretold]:
@@ -218,7 +223,7 @@ def _tested(points: Sequence[Point], errors: Floats, level: float) -> list[Foret
     for column, point in enumerate(points[half:], start=half):
         scores = law.scores([point.size])[:, 0]
         measured = score_of(point.metric, errors[:, column])
-        low, high = interval(scores[1:] - measured[1:] + measured[0], level)
+        low, high = _scores(point.metric, scores[1:] - measured[1:] + measured[0], level)
         found.append(
             Foretold(
                 law.family,

@@ -192,7 +192,7 @@ def _forecast_rows(outlook: Outlook) -> Iterator[dict[str, Any]]:
     ``target``: patients for a target score, and the score that the family levels off at;
     ``size``: a score at a number of patients beyond the study, or, with ``measured``, in the
     back-test; ``band``: scores from the largest size on to there; ``crossing``: patients at which
-    ``family`` is overtaken by ``other``.
+    ``family`` is overtaken by ``other``. What is not identifiable has no value.
     """
     for one in outlook.forecasts:
         yield {"kind": "target", **asdict(one), "value": one.patients}
@@ -203,9 +203,13 @@ def _forecast_rows(outlook: Outlook) -> Iterator[dict[str, Any]]:
     for between in outlook.band:
         yield {"kind": "band", **asdict(between)}
     for met in outlook.crossings:
-        status = "settled" if met.settled else "not identifiable"
-        pair = {"family": met.leader, "other": met.follower, "status": status}
-        yield {"kind": "crossing", **asdict(met), **pair, "value": met.patients}
+        row = {"kind": "crossing", "family": met.leader, "other": met.follower}
+        row |= {"metric": met.metric}
+        if met.settled:
+            at = {"value": met.patients, "low": met.low, "high": met.high}
+            yield {**row, **at, "status": "settled"}
+        else:
+            yield {**row, "status": "not identifiable"}
 
 
 def _write_hardest(out: Path, plan: Plan, store: Store, found: Findings) -> None:

@@ -82,11 +82,17 @@ def _sum(results: Record, noisy: bool) -> str:
         if noisy
         else "which other tables of this page have as well"
     )
+    chance = (
+        "; they also have the chance of the labels in them, which makes them wider, so that either "
+        "can be the wider one"
+        if noisy
+        else ""
+    )
     return (
         f"The sum is the mean Brier score, {what}. Its interval here, like those of bias and "
         f"variance, is also for other training patients than these {patients}, which draws near "
         f"the full size have mostly in common; in the other tables intervals are for other draws "
-        f"from these {patients}, and so narrower."
+        f"from these {patients}, which makes them no wider{chance}."
     )
 
 

@@ -155,8 +155,8 @@ def test_forecasts_are_told_by_their_status() -> None:
             forecast("easy", "reached below", low=20),
             forecast("prior", "not reachable"),
             forecast("knn", "not identifiable"),
-            forecast("cnn", "not identifiable", low=math.nan),
-            forecast("new", "not identifiable", low=0.0),
+            Forecast("cnn", "auc", 0.9, "not identifiable", *[math.nan] * 6),
+            forecast("new", "not identifiable", low=math.nan),
         )
     ) == [
         "By its fitted curve, AUC 0.9 takes linear 131 [91, 211] and mlp 131 [91, 211] patients.",

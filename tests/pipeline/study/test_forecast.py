@@ -67,7 +67,8 @@ def test_a_target_is_reached_missed_or_beyond_what_can_be_told() -> None:
     assert missed.status == "not reachable"
     assert missed.asymptote_low < 0.95 < missed.asymptote_high < 0.97
     assert beyond.status == "not identifiable"  # 0.0005 above the asymptote
-    assert math.isfinite(beyond.low) and beyond.high > 2560
+    assert math.isfinite(beyond.low) and math.isnan(beyond.patients) and math.isnan(beyond.high)
+    assert missed.patients == missed.low == math.inf
 
 
 def test_a_loss_is_forecast_as_it_is() -> None:
@@ -82,7 +83,8 @@ def test_a_flat_noisy_curve_is_not_identifiable() -> None:
     found = told(made({"a": (0.1, 0.3, 0.3)}, noise=0.02), targets=(0.93,))
     assert found.forecasts[0].status == "not identifiable"
     easy, *_ = told(made({"a": (0.1, 0.3, 0.3)}, noise=0.05), targets=(0.77,)).forecasts
-    assert (easy.status, easy.low) == ("not identifiable", 0)  # the fewest may be enough
+    assert easy.status == "not identifiable"
+    assert math.isnan(easy.low)  # the fewest may be enough
 
 
 def test_nothing_is_said_of_fewer_patients_than_were_studied() -> None:
@@ -123,6 +125,18 @@ def test_scores_ahead_and_in_the_back_test_are_covered(pool: int) -> None:
     assert sizes == 2 * 60  # fitted to three sizes, two to score
     assert ahead / 60 >= 0.85
     assert tested / sizes >= 0.85
+
+
+def test_what_is_foretold_lies_on_the_scale_of_the_score() -> None:
+    rng, tops = np.random.default_rng(0), []
+    for _ in range(8):
+        found = told(made({"a": (0.002, 0.3, 0.7)}, noise=0.01, rng=rng), targets=(0.9,))
+        for one in (*found.backtest, *found.ahead, *found.band):
+            assert 0 <= one.low <= one.high <= 1
+        tops += [one.high for one in found.backtest]
+        for target in found.forecasts:
+            assert 0 <= target.asymptote_low <= target.asymptote_high <= 1
+    assert max(tops) == 1
 
 
 def test_a_law_that_breaks_is_found_out_by_the_back_test() -> None:

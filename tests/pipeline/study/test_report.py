@@ -39,6 +39,7 @@ FILES = (
     *("curves.csv", "forecast.csv", "decomposition.csv", "verdicts.csv", "comparisons.csv"),
     *("reliability.csv", "confusion.csv", "difficulty.csv", "costs.csv"),
 )
+ENDS = ("value", "low", "high")
 
 
 class Page(HTMLParser):
@@ -226,6 +227,7 @@ def test_two_intervals_of_the_brier_score_are_explained_where_they_differ(
     text = written[1]
     assert "The sum is the mean Brier score, which other tables of this page have as well" in text
     assert "is also for other training patients than these 24" in text
+    assert "for other draws from these 24, which makes them no wider. " in text
 
 
 def test_every_figure_has_a_name_and_a_file_and_every_table_a_download(
@@ -396,6 +398,7 @@ def test_several_classes(computed: pytest.TempPathFactory, classes: int) -> None
     assert "how often the most probable class is right" in text
     assert set(names) <= set(page.cells)  # whole in the table, shortened in the figure
     assert "noise is a term of its own" in text
+    assert "either can be the wider one" in text
     confusion = page.cells[page.cells.index("Predicted class") :]
     assert len([cell for cell in confusion if cell in names]) >= 2 * classes**2
 
@@ -406,6 +409,18 @@ def test_several_labels(computed: pytest.TempPathFactory) -> None:
     assert "sensitivity" in text and "specificity" in text
     assert "labels of test scans are missed" in text
     assert {"Has it", "yes", "no"} <= set(page.cells)
+
+
+def test_forecast_csv_has_no_number_that_the_words_deny(study: Path) -> None:
+    with (study / "forecast.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    open_ = [row for row in rows if row["status"] == "not identifiable"]
+    assert {row["kind"] for row in open_} >= {"target"}
+    assert all(row["value"] == row["high"] == "" for row in open_)
+    told = [row[end] for row in rows if row["kind"] in ("target", "crossing") for end in ENDS]
+    assert all(float(number) >= 6 for number in told if number)
+    scores = [row[end] for row in rows if row["kind"] in ("size", "band") for end in ENDS]
+    assert all(0 <= float(number) <= 1 for number in scores if number)
 
 
 def test_curves_csv_has_a_row_for_every_point(study: Path) -> None:
