@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from data_prep.config import find_config, read_config
 from pipeline.console import progress, say, table, warn
@@ -17,9 +17,12 @@ from pipeline.study.extension import FORGET, Extension, extended, read_extension
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.study.record import Standing
     from pipeline.study.run import StudyResult
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
+
+_MOST_NAMED: Final = 5  # damaged cells that are named
 
 
 def read_study(name: str) -> StudyConfig:
@@ -156,17 +159,35 @@ def run_config(
 
 def report_stage(workspace: Workspace, name: str) -> None:
     """Write the report of a finished study, or of what stands of one that was stopped."""
-    from pipeline.study.interim import report_so_far
+    from pipeline.study.interim import report_so_far, shown_by_one
     from pipeline.study.record import read_standing
     from pipeline.study.report import write_report
 
     out = workspace.study(name)
-    standing = read_standing(out)
-    if standing is None or standing.finished:
-        say(f"report: {write_report(out)}")
+    with shown_by_one(out):
+        standing = read_standing(out)
+        _warn_of_damaged(standing)
+        if standing is None or standing.finished:
+            say(f"report: {write_report(out)}")
+            return
+        say(f"study: {standing}")
+        say(f"interim report: {report_so_far(out, workspace.store)}")
+
+
+def _warn_of_damaged(standing: Standing | None) -> None:
+    """Name the cells whose journal entry cannot be read, some of them where they are many."""
+    if standing is None or not standing.damaged:
         return
-    say(f"study: {standing}")
-    say(f"interim report: {report_so_far(out, workspace.store)}")
+    count, shown = len(standing.damaged), standing.damaged[:_MOST_NAMED]
+    more = [f"and {count - len(shown)} more"] if count > len(shown) else []
+    are = "cell of the journal is" if count == 1 else "cells of the journal are"
+    warn(
+        StudyError(
+            "study.damaged_cell",
+            f"{count} {are} damaged: {'; '.join([*shown, *more])}",
+            fix="run `medcurve study` again: it computes them anew",
+        )
+    )
 
 
 def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool = False) -> None:
@@ -180,6 +201,7 @@ def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool
 
     uri = uri or tracking.default_uri(workspace.runs)
     standing = read_standing(workspace.study(name))
+    _warn_of_damaged(standing)
     if standing is not None and not standing.finished:
         say(f"study: {standing}, `medcurve report` shows what stands")
     try:

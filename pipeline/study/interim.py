@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final, Self
@@ -32,10 +33,31 @@ _WORTH_S: Final = 60.0  # nearer to the end the reader may as well wait
 _NICE: Final = 10
 
 
+@contextmanager
+def shown_by_one(out: Path) -> Iterator[None]:
+    """Hold what a study shows, apart from its journal, for this process alone; wait for others.
+
+    A report that is asked for while the study runs must not be written while the study removes
+    ``interim/``. The lock lies on the journal's folder, and is no study's whose folder has none.
+    """
+    if not (out / CELLS).is_dir():
+        yield
+        return
+    handle = os.open(out / CELLS, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def write_interim(
     plan: Plan, store: Store, out: Path, cohort: str, entries: Mapping[str, Entry]
 ) -> bool:
-    """Write results and report of the finished cells into ``interim/``; False if there is none."""
+    """Write results and report of the finished cells into ``interim/``; False if there is none.
+
+    To be called within ``shown_by_one``.
+    """
     ordered = [entries[planned.key] for planned in plan.cells if planned.key in entries]
     if all(entry.failure is not None for entry in ordered):
         return False
@@ -48,6 +70,8 @@ def write_interim(
 
 def report_so_far(out: Path, store_folder: Path) -> Path:
     """Write the interim report of a study that was stopped, from its folder alone.
+
+    To be called within ``shown_by_one``, as ``write_interim``.
 
     Raises:
         StudyError: ``study.no_results`` if no cell stands, ``study.other_store`` if the store is
@@ -112,5 +136,6 @@ def _write_quietly(config: StudyConfig, store_folder: Path, out: Path, cohort: s
     os.nice(_NICE)
     with suppress(MedcurveError, OSError):  # the study itself will say it
         plan, store = open_plan(config, store_folder)
-        entries = Journal(out / CELLS).standing(plan.by_key)
-        write_interim(plan, store, out, cohort, entries)
+        with shown_by_one(out):
+            entries = Journal(out / CELLS).standing(plan.by_key)
+            write_interim(plan, store, out, cohort, entries)

@@ -61,12 +61,14 @@ class Standing:
         pending: Of these, still to be computed.
         shown: Cells in ``results.json``; 0 where there is none.
         finished: True where ``results.json`` is of this very grid.
+        damaged: What is wrong with entries of the journal, each in words; they are pending.
     """
 
     cells: int
     pending: int
     shown: int
     finished: bool
+    damaged: tuple[str, ...]
 
     def __str__(self) -> str:
         """What is pending, and what is shown meanwhile."""
@@ -128,19 +130,23 @@ def read_standing(out: Path) -> Standing | None:
     """How much of the study in a folder stands; None as ``read_record``.
 
     Raises:
-        StudyError: ``study.foreign_results``.
+        StudyError: ``study.foreign_results`` or ``study.damaged_results``.
     """
     record = read_record(out)
     if record is None:
         return None
     there = (out / RESULTS).is_file()
     shown = {cell["key"] for cell in read_results(out)["cells"]} if there else set()
-    entries = Journal(out / CELLS).standing(record.cells)
+    damaged: list[str] = []
+    entries = Journal(out / CELLS).standing(
+        record.cells, lambda key, error: damaged.append(f"{record.cells[key]}: {error.message}")
+    )
     return Standing(
         cells=len(record.cells),
         pending=len(record.cells) - len(entries),
         shown=len(shown),
         finished=shown == set(record.cells),
+        damaged=tuple(damaged),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from data_prep.errors import StageError
 from data_prep.files import digest, read_json, write_csv, write_json
 from data_prep.store import Store
 from data_prep.task import Task
@@ -60,17 +61,32 @@ def read_results(folder: Path) -> dict[str, Any]:
     """``results.json`` of a study, or of its interim report.
 
     Raises:
-        StudyError: ``study.no_results`` if there is none, ``study.foreign_results`` if it was
-            written by another version of medcurve, or by hand.
+        StudyError: ``study.no_results`` if there is none, ``study.damaged_results`` if it cannot be
+            read, ``study.foreign_results`` if it was written by another version of medcurve, or by
+            hand.
     """
     path = folder / RESULTS
+    if not folder.is_dir():
+        raise StudyError(
+            "study.no_results",
+            f"{folder} does not exist: this study was never run on this cohort",
+            fix="run `medcurve study` first",
+        )
     if not path.is_file():
         raise StudyError(
             "study.no_results",
             f"{folder} has no {RESULTS}: the study has not finished",
             fix="run `medcurve study` first; it goes on where it stopped",
         )
-    results = read_json(path)
+    try:
+        results = read_json(path)
+    except StageError as error:
+        raise StudyError(
+            "study.damaged_results",
+            error.message,
+            fix="run `medcurve study` again: cells that stand are not computed again, results are "
+            "written anew",
+        ) from error
     found = (results.get("format"), results.get("version")) if isinstance(results, dict) else None
     if not isinstance(results, dict) or found != (FORMAT, FORMAT_VERSION):
         raise StudyError(

@@ -23,7 +23,7 @@ from pipeline.study.extension import write_extension
 from pipeline.study.failures import failure_sentences
 from pipeline.study.findings import find
 from pipeline.study.grid import Plan, PlannedCell, curve_first
-from pipeline.study.interim import INTERIM, InterimReports, write_interim
+from pipeline.study.interim import INTERIM, InterimReports, shown_by_one, write_interim
 from pipeline.study.jobs import Engine
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
@@ -121,15 +121,16 @@ def run_study(
         _refuse_all_failed(ordered)
         pending = len(plan.cells) - len(ordered)
         sentences: tuple[str, ...] = ()
-        if pending:
-            write_interim(plan, store, out, cohort, entries)
-        else:
-            found = find(plan, store, journal, ordered, silent)
-            write_results(out, cohort, plan, store, ordered, found)
-            for passing in (FEATURES, CHECKPOINTS, INTERIM):
-                shutil.rmtree(out / passing, ignore_errors=True)
-            write_provenance(out, "study", {"store": plan.store_digest}, _settings(plan))
-            sentences = found.sentences
+        with shown_by_one(out):
+            if pending:
+                write_interim(plan, store, out, cohort, entries)
+            else:
+                found = find(plan, store, journal, ordered, silent)
+                write_results(out, cohort, plan, store, ordered, found)
+                for passing in (FEATURES, CHECKPOINTS, INTERIM):
+                    shutil.rmtree(out / passing, ignore_errors=True)
+                write_provenance(out, "study", {"store": plan.store_digest}, _settings(plan))
+                sentences = found.sentences
     return StudyResult(
         out=out,
         cells=len(plan.cells),

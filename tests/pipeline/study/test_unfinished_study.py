@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,10 +15,11 @@ from toy_study import in_process, write_store
 from data_prep.cohort import CohortConfig
 from data_prep.files import read_json, write_json
 from pipeline import study_stages
-from pipeline.study import compute
+from pipeline.study import compute, interim, report, run
 from pipeline.study.errors import StudyError, StudyStoppedError
 from pipeline.study.plan import recorded_study
 from pipeline.study.record import read_standing
+from pipeline.study.report import write_report
 from pipeline.study_board import Board
 from pipeline.tracking import TrackingError
 from pipeline.workspace import Workspace
@@ -166,6 +169,85 @@ def test_a_stopped_study_has_an_interim_report(
     with pytest.raises(StudyError, match="none of its 6 cells is computed") as caught:
         study_stages.report_stage(workspace, "s")
     assert caught.value.code == "study.no_results"
+
+
+def alone(out: Path) -> bool:
+    """True where another process that shows the study would have to wait now."""
+    handle = os.open(out / "cells", os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def test_a_report_and_the_end_of_the_study_wait_for_each_other(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+
+    def removed(folder: Path, **_: object) -> None:
+        if (folder.parent / "cells").is_dir():
+            waited.append(alone(folder.parent))
+
+    def written(out: Path, results_in: Path | None = None) -> Path:
+        waited.append(alone(out))
+        return write_report(out, results_in)
+
+    out = stopped(place, 1, "subsets=3")
+    monkeypatch.setattr(interim, "write_report", written)
+    study_stages.report_stage(workspace_in(place), "s")
+    monkeypatch.setattr(report, "write_report", written)
+    monkeypatch.setattr(run.shutil, "rmtree", removed)
+    study(place)
+    assert waited == [True] * 5  # two reports; features, checkpoints and interim report removed
+    assert not alone(out)
+
+
+def test_damaged_cells_are_named(
+    place: Path, said: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = workspace_in(place).study("s")
+    study_stages.report_stage(workspace_in(place), "s")
+    assert capsys.readouterr().err == ""
+    cells = sorted((out / "cells").glob("*.json"))
+    cells[0].write_text(cells[0].read_text()[:50])
+    study_stages.report_stage(workspace_in(place), "s")
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "[study.damaged_cell] 1 cell of the journal is damaged: " in printed
+    assert f"{cells[0].name} is not a journal entry → run `medcurve study` again" in printed
+    for cell in cells[1:]:
+        cell.write_bytes(cell.read_bytes().replace(b'"', b"'", 1))
+    study_stages.report_stage(workspace_in(place), "s")
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "6 cells of the journal are damaged: " in printed
+    assert "; and 1 more" in printed
+
+
+def test_results_that_are_cut_off_lead_to_the_command_that_writes_them(place: Path) -> None:
+    out = workspace_in(place).study("s")
+    whole = (out / "results.json").read_bytes()
+    (out / "results.json").write_bytes(whole[:200])
+    with pytest.raises(StudyError, match=r"results\.json: cannot be read") as caught:
+        study_stages.report_stage(workspace_in(place), "s")
+    assert caught.value.code == "study.damaged_results"
+    assert "medcurve study" in caught.value.fix
+    study(place)
+    assert (out / "results.json").read_bytes() == whole
+
+
+def test_before_any_study_it_is_said_that_there_is_none(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StudyError, match="this study was never run") as caught:
+        study_stages.report_stage(workspace_in(place), "other")
+    assert caught.value.code == "study.no_results"
+    monkeypatch.undo()
+    with pytest.raises(TrackingError, match="this study was never run"):
+        study_stages.sync_stage(workspace_in(place), "other", None, strict=True)
+    assert not workspace_in(place).study("other").exists()
 
 
 def test_of_a_store_that_changed_no_report_is_made(place: Path) -> None:
