@@ -158,6 +158,24 @@ class Shift(Config):
             )
         return chosen
 
+    def check_fits(self, shape: tuple[int, ...]) -> None:
+        """Refuse a shift that leaves nothing of scans of this shape (I, J[, K]) to see.
+
+        Raises:
+            ConfigError: ``shift.no_axis``, ``shift.out_of_scan``.
+        """
+        axes = self.axes_of(len(shape))
+        if self.kind != "shift" or self.beyond == "wrap":
+            return
+        shortest = min(shape[axis] for axis in axes)
+        if abs(self.amount) >= shortest:
+            raise ConfigError(
+                "shift.out_of_scan",
+                f"{self}: scans of {' x '.join(map(str, shape))} px are then moved out of the "
+                "picture, and no classifier sees anything of them",
+                fix=f"choose an amount below {shortest}, or beyond: wrap, which loses nothing",
+            )
+
     def __str__(self) -> str:
         return shift_name(self)
 

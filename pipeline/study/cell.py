@@ -60,7 +60,7 @@ class Splits:
 
         Raises:
             StageError: ``store.empty_split``.
-            ConfigError: ``shift.no_axis``: a condition does not fit the scans.
+            ConfigError: ``shift.no_axis``, ``shift.out_of_scan``: a condition does not fit them.
         """
         train, val, test = (load_split(store, name) for name in ("train", "val", "test"))
         shifted = {

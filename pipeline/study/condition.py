@@ -41,8 +41,9 @@ def under(x: NDArray[np.float32], condition: Condition) -> NDArray[np.float32]:
     """Scans (N, C, I, J[, K]) under the condition; noise is of seed 0.
 
     Raises:
-        ConfigError: ``shift.no_axis``.
+        ConfigError: ``shift.no_axis``, ``shift.out_of_scan``.
     """
+    condition.check_fits(x.shape[2:])
     shifted = shift_batch(x, condition)
     if condition.then is None:
         return shifted

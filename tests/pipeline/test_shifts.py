@@ -267,3 +267,14 @@ def test_an_axis_that_the_scans_do_not_have_is_named() -> None:
     with pytest.raises(ConfigError, match="none is number 2") as found:
         shift_scan(scan_of((1, 5, 5)), of("shift", 1, axes=(0, 2)))
     assert found.value.code == "shift.no_axis"
+
+
+@pytest.mark.parametrize("amount", [5, -5, 7.5])
+def test_a_shift_that_leaves_nothing_to_see_is_refused(amount: float) -> None:
+    with pytest.raises(ConfigError, match="scans of 8 x 5 px") as found:
+        of("shift", amount).check_fits((8, 5))
+    assert found.value.code == "shift.out_of_scan"
+    assert "below 5" in (found.value.fix or "")
+    of("shift", amount, axes=(0,)).check_fits((8, 5))
+    of("shift", amount, beyond="wrap").check_fits((8, 5))
+    of("shift", 4.9).check_fits((8, 5))

@@ -14,6 +14,7 @@ from data_prep.files import read_json, write_bytes
 from data_prep.stage import PROVENANCE
 from pipeline.page import render
 from pipeline.study.report.comparisons import comparison_section
+from pipeline.study.report.conditions import condition_section, measured_section
 from pipeline.study.report.curves import (
     cost_section,
     learning_curve_section,
@@ -65,6 +66,8 @@ def _sections(results: Record, costs: dict[str, float]) -> list[Section]:
         confusion_section(results),
         cost_section(results, costs),
         agreement_section(results),
+        condition_section(results),
+        measured_section(results),
         other_metrics_section(results),
     ]
     return [section for section in made if section is not None]

@@ -20,6 +20,9 @@ from pipeline.study.grid import make_plan
 from pipeline.study.journal import CELLS, Journal
 from pipeline.study.learning_curve import Where
 from pipeline.study.plan import open_plan, read_families
+from pipeline.study.report import write_report
+from pipeline.study.report.conditions import condition_section, measured_section
+from pipeline.study.results import read_results
 from pipeline.study.run import run_study
 from pipeline.tracking.records import read_study
 
@@ -131,3 +134,55 @@ def test_an_axis_that_scans_do_not_have_is_refused(tmp_path: Path) -> None:
             tmp_path / "store",
             tmp_path / "study",
         )
+
+
+def test_a_condition_that_shows_nothing_is_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "store")
+    with pytest.raises(ConfigError, match="moved out of the picture") as found:
+        run_study(study([{"kind": "shift", "amount": 4}]), tmp_path / "store", tmp_path / "study")
+    assert found.value.code == "shift.out_of_scan"
+
+
+def test_the_report_has_the_scores_under_each_condition(finished: Path) -> None:
+    results = read_results(finished / "study")
+    section = condition_section(results)
+    assert section is not None
+    (table,) = section.tables
+    assert table.header == ("Family", "As they are", "bias 0 of the range", "shift 2 px axis 0, 1")
+    assert [row[0][0] for row in table.rows] == ["linear", "features"]
+    points = {
+        (p["family"], p["split"]): f"{p['mean']:.3f}"
+        for p in results["points"]
+        if p["metric"] == "auc"
+    }
+    for family, as_is, same, moved in table.rows:
+        assert as_is == same
+        assert moved[0] == points[family[0], MOVED]
+    page = write_report(finished / "study").read_text()
+    assert section.title in page and "What do the networks do?" not in page
+
+
+def test_a_study_without_conditions_or_probes_says_nothing_of_them(finished: Path) -> None:
+    results = read_results(finished / "study")
+    plain = {**results, "points": [p for p in results["points"] if p["split"] == "test"]}
+    assert condition_section(plain) is None
+    assert measured_section(plain) is None
+
+
+def test_what_probes_measured_is_a_table(finished: Path) -> None:
+    """Of any magnitude; of one fit there is no interval."""
+    results = read_results(finished / "study")
+    row = {"family": "linear", "size": 24, "split": "measured", "low": 20.0, "high": 30.0}
+    points = [
+        {**row, "metric": "radius", "mean": 25.55, "cells": 4},
+        {**row, "metric": "share", "mean": 0.000123, "cells": 1},
+        {**row, "metric": "none", "mean": None, "cells": 0, "low": None, "high": None},
+        {**row, "metric": "early", "mean": 1.0, "cells": 4, "size": 6},
+    ]
+    section = measured_section({**results, "points": points})
+    assert section is not None
+    assert [row[1:] for row in section.tables[0].rows] == [
+        (("radius", ""), ("25.6", "[20, 30]"), ("4", "")),
+        (("share", ""), ("0.000123", ""), ("1", "")),
+        (("none", ""), ("–", ""), ("0", "")),
+    ]
