@@ -56,6 +56,10 @@ class Adversarial(Probe):
             raise ValueError(f"must grow from above 0 to at most 1, not {list(epsilons)}")
         return epsilons
 
+    def check(self, family: Family[Any]) -> None:
+        """As all probes; also ``probe.no_gradient``."""
+        _with_gradient(family)
+
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; also ``probe.no_gradient``."""
         x, target = self._target(family, scans, seed)
@@ -103,20 +107,14 @@ class Adversarial(Probe):
         panel.set_title("accuracy", fontsize=9)
 
     def _target(self, family: Family[Any], scans: Scans, seed: int) -> tuple[Tensor, Target]:
-        if not isinstance(family, TrainedNetwork):
-            raise ProbeError(
-                "probe.no_gradient",
-                f"adversarial: the answer of family '{family.name}' has no gradient that can be "
-                "followed to its scans",
-                fix="probe cnn_scratch, mlp or monai_network",
-            )
+        test_time = _with_gradient(family).params.test_time
         some = drawn(family, scans, self.scans, seed)
         net = network_of(family).requires_grad_(False)
         every = scans.x.movedim(1, 0).flatten(1)
         shape = (-1,) + (1,) * (scans.x.ndim - 2)
         many = family.task.is_multi_label
         return some.x, Target(
-            answer=lambda x: _log_probability(net, x, family.params.test_time, many_labels=many),
+            answer=lambda x: _log_probability(net, x, test_time, many_labels=many),
             truth=torch.from_numpy(some.target),
             low=every.amin(dim=1).view(shape),
             high=every.amax(dim=1).view(shape),
@@ -129,6 +127,17 @@ class Adversarial(Probe):
             "noise": noise(target, seed),
         }
         return {name: sweep(target, attack, x, self.epsilons) for name, attack in attacks.items()}
+
+
+def _with_gradient(family: Family[Any]) -> TrainedNetwork[Any]:
+    if not isinstance(family, TrainedNetwork):
+        raise ProbeError(
+            "probe.no_gradient",
+            f"adversarial: the answer of family '{family.name}' has no gradient that can be "
+            "followed to its scans",
+            fix="probe cnn_scratch, mlp or monai_network",
+        )
+    return family
 
 
 def _log_probability(

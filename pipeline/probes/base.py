@@ -43,10 +43,18 @@ class ProbeError(MedcurveError):
 class Probe(Config, ABC):
     """One measurement of what a network does; its fields are what a YAML may set.
 
-    Both methods take a fitted family and raw (not prepared) scans, leave the family as it was, work
-    on the processor with norms in evaluation mode, and draw all that is random from ``seed``: the
-    same arguments give the same bits.
+    ``measure`` and ``draw`` take a fitted family and raw (not prepared) scans, leave the family as
+    it was, work on the processor with norms in evaluation mode, and draw all that is random from
+    ``seed``: the same arguments give the same bits.
     """
+
+    def check(self, family: Family[Any]) -> None:
+        """Refuse a family, fitted or not, that it could not look at; cheap.
+
+        Raises:
+            ProbeError: As ``measure``, for what is wrong with the family.
+        """
+        network_of(family)
 
     @abstractmethod
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:

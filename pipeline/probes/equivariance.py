@@ -49,6 +49,10 @@ class Equivariance(Probe):
     up_to: PositiveInt = 8
     scans: PositiveInt = 8
 
+    def check(self, family: Family[Any]) -> None:
+        """As all probes."""
+        tap(family, self.where)
+
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; also ``probe.scan_too_small`` where no place is inside."""
         x = drawn(family, scans, self.scans, seed).x

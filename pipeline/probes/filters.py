@@ -57,6 +57,11 @@ class Filters(Probe):
     size: Odd = 5
     pretrained: NetworkName = "efficientnet-lite0"
 
+    def check(self, family: Family[Any]) -> None:
+        """As all probes; also ``probe.not_2d``."""
+        _refuse_volumes(family)
+        convolutions(family, network_of(family))
+
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; also ``probe.not_2d``."""
         scan = _one_scan(family, scans, seed)
@@ -169,6 +174,11 @@ def _one_scan(family: Family[Any], scans: Scans, seed: int) -> Tensor:
     Raises:
         ProbeError: ``probe.not_2d``.
     """
+    _refuse_volumes(family)
+    return torch.from_numpy(scan_plane(drawn(family, scans, 1, seed).x[0]))
+
+
+def _refuse_volumes(family: Family[Any]) -> None:
     if len(family.scan_shape) != 3:
         raise ProbeError(
             "probe.not_2d",
@@ -176,4 +186,3 @@ def _one_scan(family: Family[Any], scans: Scans, seed: int) -> Tensor:
             "gallery shows images",
             fix="probe a family for 2D scans",
         )
-    return torch.from_numpy(scan_plane(drawn(family, scans, 1, seed).x[0]))

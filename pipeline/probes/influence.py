@@ -52,6 +52,10 @@ class Influence(Probe):
     depth: PositiveInt = 3
     images: PositiveInt = 4
 
+    def check(self, family: Family[Any]) -> None:
+        """As all probes."""
+        tap(family, self.where)
+
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; also ``probe.scan_too_small`` for averaging convolutions."""
         some = drawn(family, scans, self.images, seed)

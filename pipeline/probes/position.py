@@ -45,6 +45,10 @@ class Position(Probe):
     where: Where = "last"
     images: int = Field(default=32, ge=2)
 
+    def check(self, family: Family[Any]) -> None:
+        """As all probes."""
+        tap(family, self.where)
+
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; also ``probe.scan_too_small`` where a map is one place along an axis."""
         scores = self._read(family, scans, seed).scores

@@ -47,6 +47,10 @@ class ReceptiveField(Probe):
     where: Where = "last"
     images: PositiveInt = 4
 
+    def check(self, family: Family[Any]) -> None:
+        """As all probes; also ``probe.field_too_large``."""
+        _edges(tap(family, self.where).layer)
+
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; also ``probe.field_too_large``."""
         drawn(family, scans, 1, seed)  # refuses foreign scans

@@ -41,6 +41,9 @@ class Steadiness(Probe):
     up_to: PositiveInt = 2
     scans: PositiveInt = 128
 
+    def check(self, family: Family[Any]) -> None:
+        """Any family predicts."""
+
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; no network is needed."""
         some = drawn(family, scans, self.scans, seed)

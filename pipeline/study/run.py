@@ -14,6 +14,7 @@ from typing import Any
 from data_prep.errors import nearest
 from data_prep.progress import silent
 from data_prep.stage import PROVENANCE, refuse_foreign, write_provenance
+from data_prep.store import Store
 from pipeline.families import check_files
 from pipeline.study.compute import CHECKPOINTS, FEATURES, compute
 from pipeline.study.config import StudyConfig
@@ -27,6 +28,7 @@ from pipeline.study.interim import INTERIM, InterimReports, shown_by_one, write_
 from pipeline.study.jobs import Engine
 from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
+from pipeline.study.probe_check import check_probes
 from pipeline.study.record import holds_study, left_out, read_record, write_record
 from pipeline.study.results import write_results
 from pipeline.study.usage import USAGE, sampled
@@ -90,8 +92,8 @@ def run_study(
         CohortError: A size does not fit the cohort.
         StageError: The store is missing or damaged, or ``out`` is not a study's folder.
         CheckpointError: A family's weights are not there, or not those meant.
-        StudyError: Another process runs this study, no cell could be computed, or
-            ``study.unknown_family``.
+        StudyError: Another process runs this study, no cell could be computed,
+            ``study.unknown_family`` or ``study.unfit_probe``.
         StudyStoppedError: A signal stopped it; running it again goes on where it stopped.
         OSError: The disk is full, here or where a worker writes; likewise.
     """
@@ -103,7 +105,7 @@ def run_study(
         journal = Journal(out / CELLS)
         entries = _journaled(plan, journal, watcher)
         missing = curve_first(_missing(plan, entries, only))
-        _check_files(plan, missing)
+        _check_families(plan, store, missing)
         if lost := left_out(out, read_record(out), plan):
             watcher.event(lost)
         (out / PROVENANCE).unlink(missing_ok=True)  # not complete from here on
@@ -177,7 +179,7 @@ def cost_of_study(
     _refuse_unknown(only, plan)
     entries = _journaled(plan, Journal(out / CELLS), Watcher())
     missing = _missing(plan, entries, only)
-    _check_files(plan, missing)
+    _check_families(plan, store, missing)
     families = [name for name in plan.families if not only or name in only]
     if not missing:
         return StudyCost(len(plan.cells), len(entries), tuple((f, 0, 0.0) for f in families), 0.0)
@@ -197,10 +199,12 @@ def _missing(plan: Plan, entries: Collection[str], only: Collection[str]) -> lis
     ]
 
 
-def _check_files(plan: Plan, missing: Sequence[PlannedCell]) -> None:
-    """Look at the files of the families that are still to be trained, before the first of them."""
-    for name in dict.fromkeys(planned.cell.family for planned in missing):
+def _check_families(plan: Plan, store: Store, missing: Sequence[PlannedCell]) -> None:
+    """Look at the families that are still to be trained, before the first of them."""
+    families = list(dict.fromkeys(planned.cell.family for planned in missing))
+    for name in families:
         check_files(name, plan.families[name])
+    check_probes(plan, store, families)
 
 
 def _refuse_unknown(only: Collection[str], plan: Plan) -> None:

@@ -169,7 +169,7 @@ def attempt(do: Callable[[], _Done]) -> _Done | Failure | OSError:
     try:
         return do()
     except MedcurveError as error:
-        return Failure(error.code, f"{error.message} {error.fix}".strip())
+        return Failure(error.code, "; ".join(filter(None, (error.message, error.fix))))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return error

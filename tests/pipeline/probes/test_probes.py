@@ -54,6 +54,21 @@ def test_a_probe_is_loaded_by_name_or_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PROBES)
+def test_a_family_is_refused_before_it_is_fitted_where_it_would_be_afterwards(name: str) -> None:
+    scans, probe = scans_of(SHAPE), quick(name)
+    probe.check(cnn(SHAPE, widths=(3, 4)))
+    linear = build_family(load_family_config("linear"), TASK, SHAPE, 0)
+    if name == "steadiness":
+        probe.check(linear)
+        return
+    with pytest.raises(ProbeError) as early:
+        probe.check(linear)
+    with pytest.raises(ProbeError) as late:
+        probe.measure(linear, scans, 0)
+    assert (early.value.code, early.value.message) == (late.value.code, late.value.message)
+
+
+@pytest.mark.parametrize("name", PROBES)
 def test_numbers_are_finite_repeat_and_leave_the_family_as_it_was(name: str) -> None:
     family, scans = cnn(SHAPE, widths=(3, 4)), scans_of(SHAPE)
     family.net.train()

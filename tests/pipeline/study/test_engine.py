@@ -96,7 +96,7 @@ def worker(root: Path, mood: str) -> tuple[Worker, Plan]:
 @pytest.mark.parametrize(
     ("mood", "code", "said", "passing"),
     [
-        ("refuses", "family.refuses", "does not want to ask again", False),
+        ("refuses", "family.refuses", "does not want to; ask again", False),
         ("crashes", "study.cell_crashed", "RuntimeError at toy_study.py", True),
     ],
 )

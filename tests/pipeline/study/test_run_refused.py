@@ -137,6 +137,40 @@ def test_files_of_a_family_are_looked_at_before_any_training(
     run_study(config, store, tmp_path / "out", only=["prior"])  # which needs no weights
 
 
+@pytest.mark.parametrize(
+    ("family", "probe", "said"),
+    [
+        ("linear", "equivariance", "family 'linear' has no network to probe"),
+        ("mlp", "position", "has no convolution"),
+        ("knn", "adversarial", "has no gradient"),
+    ],
+)
+def test_a_probe_that_cannot_look_at_its_family_is_refused_before_any_training(
+    here: None, store: Path, tmp_path: Path, family: str, probe: str, said: str
+) -> None:
+    steadiness = {"probe": "steadiness"}
+    # The last is not made for scans as small as these: its cells say so.
+    probes = {"prior": [steadiness], family: [steadiness], "random_features": [steadiness]}
+    settings = {
+        "families": ("prior", family, "random_features"),
+        "sizes": (6,),
+        "subsets": 1,
+        "resamples": 100,
+    }
+    study = StudyConfig.model_validate({**settings, "probes": probes})
+    assert cost_of_study(study, store, tmp_path / "out").cells == 3  # which asks for no network
+    probes[family].append({"probe": probe})
+    study = StudyConfig.model_validate({**settings, "probes": probes})
+    for run_it in (run_study, cost_of_study):
+        with pytest.raises(StudyError, match=said) as caught:
+            run_it(study, store, tmp_path / "out")
+        assert caught.value.code == "study.unfit_probe"
+        assert caught.value.message.startswith(f"probes.{family}.1: '{probe}' cannot look at")
+        assert f"take it out of probes.{family} " in caught.value.fix
+    assert not list((tmp_path / "out").glob("cells/*"))
+    run_study(study, store, tmp_path / "out", only=["prior"])
+
+
 def test_an_unknown_family_is_answered_with_the_nearest(
     config: StudyConfig, store: Path, tmp_path: Path
 ) -> None:
