@@ -200,7 +200,8 @@ def flipped(config: StudyConfig, flip: Flip) -> StudyConfig:
         if name in flip.permute:
             changed = varied(changed, {}).model_copy(update={"permute": flip.permute[name]})
         families.append(changed)
-    return config.model_copy(update={"families": tuple(families)})
+    probes = config.probes | flip.probes
+    return config.model_copy(update={"families": tuple(families), "probes": probes})
 
 
 def smaller(cohort: CohortConfig, patients: int) -> CohortConfig:

@@ -49,12 +49,15 @@ class Filters(Probe):
     Attributes:
         sigma: Of the fixed filters, in voxels.
         size: Edge of the random filters in voxels, odd.
+        mirrored: Whether what is called convolution mirrors its kernel. As a control: without it,
+            as networks have it, it is cross-correlation by another name, and the numbers show it.
         pretrained: The network trained on ImageNet.
     """
 
     probe: Literal["filters"] = "filters"
     sigma: PositiveFloat = 1.5
     size: Odd = 5
+    mirrored: bool = True
     pretrained: NetworkName = "efficientnet-lite0"
 
     def check(self, family: Family[Any]) -> None:
@@ -68,6 +71,7 @@ class Filters(Probe):
         gallery = self.gallery(family, seed)
         named = dict(gallery["fixed"])
         edge, blur = named["horizontal edge"], named["blur"]
+        convolve = convolved if self.mirrored else correlated
         every = [weights for kind in gallery.values() for _, weights in kind]
         return {
             "correlation_error": max(
@@ -75,10 +79,10 @@ class Filters(Probe):
                 for w in every
             ),
             "convolution_error": max(
-                _difference(convolved(scan, w), _by_scipy(ndimage.convolve, scan, w)) for w in every
+                _difference(convolve(scan, w), _by_scipy(ndimage.convolve, scan, w)) for w in every
             ),
-            "asymmetric_difference": _difference(convolved(scan, edge), correlated(scan, edge)),
-            "symmetric_difference": _difference(convolved(scan, blur), correlated(scan, blur)),
+            "asymmetric_difference": _difference(convolve(scan, edge), correlated(scan, edge)),
+            "symmetric_difference": _difference(convolve(scan, blur), correlated(scan, blur)),
         }
 
     def draw(self, family: Family[Any], scans: Scans, seed: int) -> Figure:

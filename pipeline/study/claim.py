@@ -25,6 +25,7 @@ from pydantic import (
 
 from data_prep.config import Config, config_name
 from pipeline.metrics import METRICS
+from pipeline.probes import ProbeConfig
 
 Relation = Literal["above", "below", "near", "ranks"]
 MEASURED: Final = "measured"  # the split, as it were, of what probes measure
@@ -190,12 +191,14 @@ class Flip(Config):
         params: Family of the study -> parameters in place of its own.
         permute: Family -> ``permute`` in place of its own.
         cohorts: Cohort of the claim -> the one in its place.
+        probes: Family of the study -> what is measured on it in place of its own probes.
     """
 
     says: str
     params: dict[str, dict[str, Any]] = Field(default_factory=dict)
     permute: dict[str, int | None] = Field(default_factory=dict)
     cohorts: dict[str, Annotated[str, config_name("data")]] = Field(default_factory=dict)
+    probes: dict[str, tuple[ProbeConfig, ...]] = Field(default_factory=dict)
 
 
 class Claim(Config):

@@ -125,6 +125,7 @@ class StudyConfig(Config):
             ("params", flip.params, families),
             ("permute", flip.permute, families),
             ("cohorts", flip.cohorts, list(self.claim.cohorts)),
+            ("probes", flip.probes, list(self.probes)),
         ):
             for name in asked:
                 if name not in known:
@@ -132,8 +133,8 @@ class StudyConfig(Config):
                         f"claim.flip.{field}: the claim has no '{name}'{nearest(name, known)}; it "
                         f"has {', '.join(known)}"
                     )
-        if not (flip.params or flip.permute or flip.cohorts):
-            raise ValueError("claim.flip changes nothing: give params, permute or cohorts")
+        if not (flip.params or flip.permute or flip.cohorts or flip.probes):
+            raise ValueError("claim.flip changes nothing: give params, permute, cohorts or probes")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,15 @@ import pytest
 
 from pipeline.lecture.outcome import ClaimRun
 
-CLAIMS = ("permutation", "translation", "boundaries")
+CLAIMS = (
+    "permutation",
+    "translation",
+    "parameters",
+    "filters",
+    "small_kernels",
+    "boundaries",
+    "pooling",
+)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -154,6 +154,7 @@ def test_a_claim_that_holds_without_its_mechanism_is_an_error(shown: Path) -> No
 def test_a_flip_changes_what_it_names_and_nothing_else() -> None:
     config = StudyConfig.model_validate(STUDY)
     flip = Flip(says="s", params={"cnn": {"widths": [6]}}, permute={"linear": 3, "cnn": 4})
+    assert flipped(config, flip).probes == config.probes
     before, after = (read_families(one.families) for one in (config, flipped(config, flip)))
     assert list(before) == list(after)
     assert after["prior"] == before["prior"]
@@ -169,6 +170,7 @@ def test_a_flip_changes_what_it_names_and_nothing_else() -> None:
         ({"params": {"cn": {}}}, "claim.flip.params: the claim has no 'cn'.*mean 'cnn'"),
         ({"permute": {"lin": 1}}, "the claim has no 'lin'"),
         ({"cohorts": {"lecture/presence": "phantom2d"}}, "it has lecture/presence_centred"),
+        ({"probes": {"linear": [{"probe": "cost"}]}}, "the claim has no 'linear'.*it has cnn"),
         ({}, "changes nothing"),
     ],
 )
@@ -177,6 +179,14 @@ def test_a_flip_of_what_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         read_study(written(tmp_path, flip={"says": "s", **flip}))
+
+
+def test_a_flip_can_measure_otherwise() -> None:
+    config = StudyConfig.model_validate(STUDY)
+    flip = Flip.model_validate({"says": "s", "probes": {"cnn": [{"probe": "cost"}]}})
+    after = flipped(config, flip)
+    assert [probe.probe for probe in after.probes["cnn"]] == ["cost"]
+    assert read_families(after.families) == read_families(config.families)
 
 
 def test_a_study_without_a_claim_is_refused() -> None:

@@ -82,3 +82,10 @@ def test_volumes_are_refused() -> None:
     with pytest.raises(ProbeError) as raised:
         Filters().measure(cnn(shape), scans_of(shape), seed=0)
     assert raised.value.code == "probe.not_2d"
+
+
+def test_an_operator_that_does_not_mirror_is_no_convolution() -> None:
+    family, scans = cnn((1, 20, 18)), scans_of((1, 20, 18))
+    found = Filters(mirrored=False).measure(family, scans, seed=0)
+    assert found["correlation_error"] < 1e-12 < 0.1 < found["convolution_error"]
+    assert found["asymmetric_difference"] == found["symmetric_difference"] == 0
