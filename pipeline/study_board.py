@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final, Self
 
 from rich.console import Group
@@ -35,6 +35,7 @@ class Board(Watcher):
 
     def __init__(self) -> None:
         self._metric = ""
+        self._grid = 0
         self._wanted: dict[Place, int] = defaultdict(int)
         self._done: dict[Place, int] = defaultdict(int)
         self._scores: dict[Place, list[float]] = defaultdict(list)
@@ -56,14 +57,15 @@ class Board(Watcher):
         """Print it, above the table where there is one."""
         say(text)
 
-    def begin(self, plan: Plan, standing: Collection[str]) -> None:
-        """Lay the table out."""
+    def begin(self, plan: Plan, asked: Sequence[PlannedCell], standing: Collection[str]) -> None:
+        """Lay the table out, of the cells that are asked for."""
         self._metric = METRIC_WORDS[plan.config.release_metric]
-        for planned in plan.cells:
+        self._grid = len(plan.cells)
+        for planned in asked:
             self._wanted[_place(planned)] += 1
             self._done[_place(planned)] += planned.key in standing
         self._started = self._said = time.monotonic()
-        if OUT.is_terminal and sum(self._done.values()) < len(plan.cells):
+        if OUT.is_terminal and sum(self._done.values()) < len(asked):
             self._live = Live(console=OUT, get_renderable=self._picture, refresh_per_second=4)
             self._live.start()
 
@@ -72,7 +74,7 @@ class Board(Watcher):
         first, self._left = self._left is None, seconds
         if first:
             cells = sum(self._wanted.values()) - sum(self._done.values())
-            say(f"{cells} cells to compute, about {duration(seconds)}")
+            say(f"{share(cells, self._grid)} to compute, about {duration(seconds)}")
         if self._live is None and time.monotonic() - self._said >= _PLAIN_EVERY_S:
             self._said = time.monotonic()
             say(self._line())
@@ -113,6 +115,11 @@ class Board(Watcher):
         mean = f" {sum(scores) / len(scores):.3f}" if scores else ""
         style = "green" if done == wanted else "" if done else "dim"
         return Text(f"{done}/{wanted}{mean}", style=style)
+
+
+def share(cells: int, grid: int) -> str:
+    """In words: ``27 cells``, or ``9 of 27 cells``."""
+    return f"{cells} cells" if cells == grid else f"{cells} of {grid} cells"
 
 
 def duration(seconds: float) -> str:

@@ -80,7 +80,7 @@ def cost_stage(
 ) -> None:
     """Say what a study would cost, without running it."""
     from pipeline.study.run import cost_of_study
-    from pipeline.study_board import duration
+    from pipeline.study_board import duration, share
 
     config = _widened(read_study(name), workspace.study(name), extend)
     refuse_stale(workspace)
@@ -89,14 +89,18 @@ def cost_stage(
         ("family", "cells to compute", "time of one process"),
         [(name, str(cells), duration(s) if cells else "–") for name, cells, s in found.families],
     )
-    standing = f", {found.standing} of them stand in the journal" if found.standing else ""
-    if not any(cells for _, cells, _ in found.families):
-        say(f"{found.cells} cells{standing}; nothing is to be computed (nothing was written)")
+    cells = sum(count for _, count, _ in found.families)
+    if not cells:
+        say(
+            f"{share(found.standing, found.cells)} stand in the journal; nothing is to be computed "
+            "(nothing was written)"
+        )
         return
     with study_engine(ray, processes, config.threads) as (_, count):
         clock = found.on_the_clock(count)
+    standing = f" ({found.standing} stand in the journal)" if found.standing else ""
     say(
-        f"{found.cells} cells{standing}; about {duration(clock)} on {count} "
+        f"{share(cells, found.cells)} to compute{standing}, about {duration(clock)} on {count} "
         f"{'process' if count == 1 else 'processes'} (nothing was written)"
     )
 

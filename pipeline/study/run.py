@@ -111,7 +111,7 @@ def run_study(
         (out / PROVENANCE).unlink(missing_ok=True)  # not complete from here on
         write_extension(out, file or config, config)
         write_record(out, cohort, plan)
-        watcher.begin(plan, set(entries))
+        watcher.begin(plan, _asked(plan, only), set(entries))
         if entries:
             watcher.event(f"{len(entries)} of {len(plan.cells)} cells stand in the journal")
         with (
@@ -192,11 +192,12 @@ def cost_of_study(
 
 
 def _missing(plan: Plan, entries: Collection[str], only: Collection[str]) -> list[PlannedCell]:
-    return [
-        planned
-        for planned in plan.cells
-        if planned.key not in entries and (not only or planned.cell.family in only)
-    ]
+    return [planned for planned in _asked(plan, only) if planned.key not in entries]
+
+
+def _asked(plan: Plan, only: Collection[str]) -> list[PlannedCell]:
+    """The cells of these families; of all where none is named."""
+    return [planned for planned in plan.cells if not only or planned.cell.family in only]
 
 
 def _check_families(plan: Plan, store: Store, missing: Sequence[PlannedCell]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pipeline.study.grid import Plan, PlannedCell
 
@@ -13,8 +13,11 @@ class Watcher:
     def event(self, text: str) -> None:
         """Something that a user should know, in words."""
 
-    def begin(self, plan: Plan, standing: Collection[str]) -> None:
-        """The study is laid out; ``standing`` has the keys of the cells that are not computed."""
+    def begin(self, plan: Plan, asked: Sequence[PlannedCell], standing: Collection[str]) -> None:
+        """The study is laid out; ``standing`` has the keys of the cells that are not computed.
+
+        ``asked`` are the plan's cells that are to stand at the end: of some families, or all.
+        """
 
     def expect(self, seconds: float) -> None:
         """So many seconds are left on the clock, by the estimate; not told of a single cell."""

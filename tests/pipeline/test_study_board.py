@@ -36,14 +36,14 @@ def test_the_table_fills(monkeypatch: pytest.MonkeyPatch) -> None:
     written = to_a_terminal(monkeypatch)
     laid_out = plan()
     with Board() as board:
-        board.begin(laid_out, {"linear160"})
+        board.begin(laid_out, laid_out.cells, {"linear160"})
         board.expect(400)
         board.finished(laid_out.cells[1], 0.75)
         board.finished(laid_out.cells[2], None)
         board.finished(laid_out.cells[3], float("nan"))
         board.expect(200)
     shown = written.getvalue()
-    assert "7 cells to compute, about 7 min" in shown
+    assert "7 of 8 cells to compute, about 7 min" in shown
     last = shown[shown.rindex("patients") :]
     assert "2/2 0.750" in last
     assert "knn [x]" in last
@@ -55,7 +55,7 @@ def test_a_finished_study_draws_no_table(monkeypatch: pytest.MonkeyPatch) -> Non
     written = to_a_terminal(monkeypatch)
     laid_out = plan()
     with Board() as board:
-        board.begin(laid_out, {planned.key for planned in laid_out.cells})
+        board.begin(laid_out, laid_out.cells, {planned.key for planned in laid_out.cells})
         board.event("all cells stand")
     assert written.getvalue().strip() == "all cells stand"
 
@@ -67,7 +67,7 @@ def test_a_log_gets_plain_lines(
     now = [0.0]
     monkeypatch.setattr(study_board.time, "monotonic", lambda: now[0])
     with Board() as board:
-        board.begin(laid_out, set())
+        board.begin(laid_out, laid_out.cells, set())
         board.expect(100)
         for n, planned in enumerate(laid_out.cells):
             now[0] = 4.0 * (n + 1)
@@ -80,6 +80,27 @@ def test_a_log_gets_plain_lines(
         "study: 6/8 cells in 24.0 s, about 28 s left",
         "study: 8/8 cells in 32.0 s, about 4 s left",
     ]
+
+
+def test_of_some_families_only_their_cells_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laid_out = plan()
+    asked = [planned for planned in laid_out.cells if planned.cell.family == "linear"]
+    with Board() as board:
+        board.begin(laid_out, asked, {"knn [x]160"})
+        board.expect(100)
+        board.finished(asked[0], 0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "4 of 8 cells to compute, about 2 min"
+    assert lines[1].startswith("study: 1/4 cells in ")
+
+    written = to_a_terminal(monkeypatch)
+    with Board() as board:
+        board.begin(laid_out, asked, set())
+        board.finished(asked[0], 0.5)
+    assert "1/4 cells" in written.getvalue()
+    assert "knn" not in written.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ class Notes(Watcher):
     def event(self, text: str) -> None:
         self.said.append(text)
 
-    def begin(self, plan: Plan, standing: Collection[str]) -> None:
-        self.begun.append((len(plan.cells), len(standing)))
+    def begin(self, plan: Plan, asked: Sequence[PlannedCell], standing: Collection[str]) -> None:
+        self.begun.append((len(asked), len(standing)))
 
     def expect(self, seconds: float) -> None:
         self.left.append(seconds)

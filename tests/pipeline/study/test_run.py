@@ -121,7 +121,9 @@ def test_some_families_only_and_the_others_later(
     here: None, config: StudyConfig, store: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    part = run_study(config, store, out, only=["linear"])
+    notes = Notes()
+    part = run_study(config, store, out, only=["linear"], watcher=notes)
+    assert notes.begun == [(5, 0)]
     assert (part.computed, part.pending, part.sentences) == (5, 5, ())
     assert not (out / "results.json").exists()
     page = (out / "interim" / "report.html").read_text()

@@ -269,9 +269,13 @@ def test_a_kill_before_the_results_were_written_is_told(place: Path) -> None:
 
 def test_a_dry_run_says_that_nothing_is_to_be_computed(place: Path, said: Said) -> None:
     study_stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1)
-    assert "6 cells, 6 of them stand in the journal; nothing is to be computed" in said()
+    assert "6 cells stand in the journal; nothing is to be computed" in said()
     study_stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1, extend=["subsets=3"])
-    assert "8 cells, 6 of them stand in the journal; about 7 s on 1 process (" in said()
+    told = "2 of 8 cells to compute (6 stand in the journal), about 7 s on 1 process (nothing"
+    assert told in said()
+    shutil.rmtree(workspace_in(place).study("s"))
+    study_stages.cost_stage(workspace_in(place), str(place / "s.yaml"), 1, only=["prior"])
+    assert "3 of 6 cells to compute, about " in said()
 
 
 def test_a_folder_of_an_earlier_version_has_a_report(place: Path, said: Said) -> None:
