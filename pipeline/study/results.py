@@ -1,11 +1,12 @@
 """From findings to ``results.json`` and CSV tables: the same bytes for the same cells.
 
-None of them holds a time, a path or an identifier of a patient or scan: they are what the report
-shows and MLflow gets. What cells cost stands in the journal and in ``costs.csv``. Which scans are
-hardest cannot be told without naming scans, and a scan's id is the digest of its content, by which
-whoever has the image finds it again. So that table, ``hardest_scans.csv``, is the operator's own:
-readable by its owner only, part of nothing that is shown or synced; and so is the picture of the
-most contested scans (``pipeline.study.contested``).
+None of them holds a path or an identifier of a patient or scan: they are what the report shows and
+MLflow gets. None but ``costs.csv`` holds a time: what cells cost stands there, in the journal, and
+in the report's section on cost. Which scans are hardest cannot be told without naming scans, and a
+scan's id is the digest of its content, by which whoever has the image finds it again. So that
+table, ``hardest_scans.csv``, is the operator's own: readable by its owner only, part of
+nothing that is shown or synced; and so is the picture of the most contested scans
+(``pipeline.study.contested``).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from finished_study import write_toy_study
 from toy_study import in_process, write_store
 
 from data_prep.files import read_json, write_csv, write_json
@@ -455,3 +456,24 @@ def test_the_cost_that_is_shown_is_the_median_of_the_fits(little: Path, tmp_path
 def test_results_hold_no_time(study: Path) -> None:
     text = json.dumps(read_json(study / "results.json"))
     assert "seconds" not in text and "_ms" not in text
+
+
+def test_two_runs_of_a_study_differ_in_times_alone(tmp_path: Path) -> None:
+    """docs/studies.md names what holds them; of the page it is the section on cost."""
+    places = [tmp_path / name for name in ("first", "second")]
+    for place in places:
+        place.mkdir()
+    first, second = map(write_toy_study, places)
+    differ = {
+        str(path.relative_to(first))
+        for path in first.rglob("*")
+        if path.is_file()
+        and path.parent.name != "cells"
+        and path.read_bytes() != (second / path.relative_to(first)).read_bytes()
+    }
+    assert "costs.csv" in differ
+    timed = {"costs.csv", "system.csv", "provenance.json", "report.html", "figures/cost.svg"}
+    assert differ <= timed
+    pages = [re.split("<section>", (out / "report.html").read_text()) for out in (first, second)]
+    parts = [a for a, b in zip(*pages, strict=True) if a != b]
+    assert all("Score against cost" in part for part in parts)
