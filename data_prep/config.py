@@ -292,10 +292,24 @@ def _describe(
         return f"{where}: field '{field}' = '{value}'; allowed: {allowed}{hint}"
     value = first["input"]
     expected = ", ".join(detail.get("ctx", {}).get("expected", "") for detail in details)
-    messages = [detail["msg"].removeprefix("Value error, ") for detail in details]
+    messages = [_message(detail) for detail in details]
     message = ", or ".join(dict.fromkeys(text[:1].lower() + text[1:] for text in messages))
     shown = repr(value) if isinstance(value, str | int | float | bool) else _type_name(value)
     return f"{where}: field '{field}' = {shown}: {message}{nearest(str(value), _words(expected))}"
+
+
+def _message(detail: ErrorDetails) -> str:
+    """What is wrong, in the words of YAML: pydantic's are those of Python's types."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in ("tuple_type", "list_type", "set_type", "frozen_set_type"):
+        return "should be a list, [a, b]"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return "should be 'field: value' lines"
+    if kind in ("too_short", "too_long"):
+        side, count = ("least", "min_length") if kind == "too_short" else ("most", "max_length")
+        items = "item" if context[count] == 1 else "items"
+        return f"should have at {side} {context[count]} {items}, not {context['actual_length']}"
+    return detail["msg"].removeprefix("Value error, ")
 
 
 def _words(allowed: str) -> list[str]:

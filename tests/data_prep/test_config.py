@@ -36,6 +36,8 @@ class Drawing(Config):
     colour: Literal["red", "green"] = "red"
     frame: Annotated[Square | Circle, Field(discriminator="kind")] | None = None
     layers: tuple[Annotated[int, Field(ge=4)] | Literal["all"], ...] = ()
+    names: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = ("a",)
+    pages: dict[str, int] = Field(default_factory=dict)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -92,6 +94,10 @@ def test_a_good_config_is_a_frozen_object(tmp_path: Path) -> None:
             "title: a\nlayers:\n  - 8\n  - al\n",
             ["drawing.yaml:4", "'layers.1' = 'al'", "or input should be 'all'; did you mean 'all'"],
         ),
+        ("title: a\nlayers: 8\n", ["'layers' = 8: should be a list, [a, b]"]),
+        ("title: a\npages: 8\n", ["'pages' = 8: should be 'field: value' lines"]),
+        ("title: a\nnames: []\n", ["'names' = a list: should have at least 1 item, not 0"]),
+        ("title: a\nnames: [a, b, c]\n", ["should have at most 2 items, not 3"]),
         ("title: a\nlayers: [3]\n", ["greater than or equal to 4, or input should be 'all'"]),
     ],
 )

@@ -142,8 +142,9 @@ def agreement_section(results: Record) -> Section | None:
     return Section(
         "Which scans are hard?",
         sentences=(
-            f"{results['missed_by_all']} of {total} {what} are missed by most fits of every "
-            "family: look at these first, for a wrong label or for what no family sees.",
+            f"{results['missed_by_all']} of {total} {what} "
+            f"{'is' if results['missed_by_all'] == 1 else 'are'} missed by most fits of every "
+            "family: look there first, for a wrong label or for what no family sees.",
             "Scans are not named here. The hardest and the most contested of each family stand in "
             f"{HARDEST_SCANS} in the study's folder, which only its owner can read and which is "
             "neither shown nor logged.",

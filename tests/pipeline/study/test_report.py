@@ -342,6 +342,14 @@ def test_a_difference_beyond_noise_is_told_the_better_first(little: Path, tmp_pa
     assert "+0.200" in text and "[+0.100, +0.300]" in text and "< 0.001" in text
 
 
+@pytest.mark.parametrize(("missed", "verb"), [(0, "are"), (1, "is"), (2, "are")])
+def test_missed_scans_are_counted_in_words(
+    little: Path, tmp_path: Path, missed: int, verb: str
+) -> None:
+    _, text = page_of(changed(little, tmp_path, missed_by_all=missed))
+    assert f" test scans {verb} missed by most fits of every family" in text
+
+
 def test_an_unfinished_study_has_no_report(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="has not finished") as caught:
         write_report(tmp_path)
