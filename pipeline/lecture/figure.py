@@ -57,11 +57,13 @@ def draw_claim(run: ClaimRun) -> Figure:
 def _quantities(
     outcomes: Mapping[str, StudyOutcome], claim: Claim
 ) -> Iterable[tuple[str, str, Sequence[Point]]]:
-    claimed = {quantity.measured for quantity in claim.quantities()}
+    first = next(iter(outcomes))
+    claimed = {(quantity.cohort or first, quantity.measured) for quantity in claim.quantities()}
     for cohort, outcome in outcomes.items():
         by_name = defaultdict(list)
         for point in measured(outcome):
-            if point.size == outcome.sizes[-1] and point.cells and point.metric in claimed:
+            here = point.size == outcome.sizes[-1] and point.cells
+            if here and (cohort, point.metric) in claimed:
                 by_name[point.metric].append(point)
         for name, points in by_name.items():
             if len(points) > 1:  # a number by itself is no picture
