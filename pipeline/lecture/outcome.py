@@ -26,6 +26,7 @@ class ClaimRun:
         outcomes: Of each cohort, by the name that the claim has for it.
         real: Likewise of public cohorts, about which nothing is asserted.
         judgements: One for each expectation.
+        reported: Likewise of what the claim only reports.
         quick: Whether it was run small.
         flipped: Whether its mechanism was undone, so that it must fail.
     """
@@ -37,6 +38,7 @@ class ClaimRun:
     outcomes: Mapping[str, StudyOutcome]
     real: Mapping[str, StudyOutcome]
     judgements: Sequence[Judgement]
+    reported: Sequence[Judgement]
     quick: bool
     flipped: bool = False
 

@@ -16,7 +16,7 @@ from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.page import STYLE, svg
 from pipeline.study.claim import Claim
 from pipeline.study.config import METRIC_WORDS
-from pipeline.study.expectation import StudyOutcome
+from pipeline.study.expectation import Judgement, StudyOutcome
 from pipeline.study.learning_curve import Point
 
 _COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
@@ -78,20 +78,11 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
     verdict = "It came out as expected." if run.holds else "**It did not come out as expected.**"
     yield f"**What came out.** {verdict} Intervals are of {100 * config.level:g} %."
     yield ""
-    yield from _markdown(
-        ("expected", "one", "the other", "difference", "came out"),
-        (
-            (
-                one.expectation,
-                number(one.value),
-                number(one.of),
-                f"{number(one.difference, '+')} [{number(one.low, '+')}, {number(one.high, '+')}]",
-                "as expected" if one.holds else f"**not**: {one.why}",
-            )
-            for one in run.judgements
-        ),
-    )
-    yield ""
+    yield from _judged("expected", run.judgements, "as expected")
+    if run.reported:
+        yield "Asked as well, but not asserted:"
+        yield ""
+        yield from _judged("asked", run.reported, "yes")
     yield from _scores("Scores", run.outcomes)
     if run.real:
         yield from _scores("On real scans", run.real)
@@ -104,6 +95,23 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
     yield f"**In practice.** {claim.practice}"
     yield ""
     yield f"**Where it does not hold.** {claim.limits}"
+
+
+def _judged(column: str, judgements: Sequence[Judgement], held: str) -> Iterator[str]:
+    yield from _markdown(
+        (column, "one", "the other", "difference", "came out"),
+        (
+            (
+                one.expectation,
+                number(one.value),
+                number(one.of),
+                f"{number(one.difference, '+')} [{number(one.low, '+')}, {number(one.high, '+')}]",
+                held if one.holds else f"**not**: {one.why}",
+            )
+            for one in judgements
+        ),
+    )
+    yield ""
 
 
 def _sizes(outcome: StudyOutcome) -> str:

@@ -22,9 +22,9 @@ from pipeline.console import heading, say, table
 from pipeline.families import choice_name, varied
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import number, write_index, write_page
-from pipeline.study.claim import Claim, Flip, Quick
+from pipeline.study.claim import Claim, Expected, Flip, Quick
 from pipeline.study.config import StudyConfig
-from pipeline.study.expectation import StudyOutcome, judge
+from pipeline.study.expectation import Judgement, StudyOutcome, judge
 from pipeline.study.findings import find
 from pipeline.study.journal import CELLS, Journal
 from pipeline.study.plan import open_plan, read_families
@@ -144,6 +144,10 @@ def run_claim(
     instead = claim.flip.cohorts if mode.flip else {}
     outcomes = {cohort: outcome(instead.get(cohort, cohort)) for cohort in claim.cohorts}
     slack = claim.quick.slack if mode.quick else 0.0
+
+    def judged(expected: Sequence[Expected]) -> list[Judgement]:
+        return [judge(one, outcomes, slack=slack, significant=not mode.quick) for one in expected]
+
     return ClaimRun(
         name=name,
         claim=claim,
@@ -151,9 +155,8 @@ def run_claim(
         families=read_families(config.families),
         outcomes=outcomes,
         real={cohort: outcome(cohort) for cohort in claim.real} if mode.real else {},
-        judgements=[
-            judge(one, outcomes, slack=slack, significant=not mode.quick) for one in claim.expect
-        ],
+        judgements=judged(claim.expect),
+        reported=[] if mode.quick else judged(claim.report),
         quick=mode.quick,
         flipped=mode.flip,
     )

@@ -146,8 +146,10 @@ class Ranking(Config):
 
     def __str__(self) -> str:
         where = f" on {self.cohort.removeprefix('lecture/')}" if self.cohort else ""
-        told = ", ".join(f"{one} of {other}" for one, other in self.ranks.items())
-        return f"rank correlation{where} is {self.by:g} or more ({told})"
+        told, of = (
+            f"{names[0]} to {names[-1]}" for names in (list(self.ranks), list(self.ranks.values()))
+        )
+        return f"{told}{where} rank as {of}, with a correlation of {self.by:g} or more"
 
 
 Expected = Annotated[
@@ -167,7 +169,7 @@ class Quick(Config):
 
     Attributes:
         patients: Of each cohort that is generated.
-        families: Those that are run; none named: all. Every one that the claim looks at must be.
+        families: Those that are run; none named: all. Every one that ``expect`` looks at must be.
         sizes, subsets, seeds: In place of the study's.
         steps: Optimiser steps of every family that is trained by them; 0 leaves them as they are.
         slack: By so much every expectation is eased; significance is not asked for, since there
@@ -215,6 +217,8 @@ class Claim(Config):
         real: Public cohorts on which it can be run as well; what comes out is reported, not
             asserted.
         expect: What must come out.
+        report: What is looked at in the same way and told on the page, whatever comes out;
+            not when it is run small.
         flip: What makes it fail.
         quick: How it is run small.
     """
@@ -228,10 +232,11 @@ class Claim(Config):
     cohorts: Annotated[tuple[Annotated[str, config_name("data")], ...], Field(min_length=1)]
     real: tuple[Annotated[str, config_name("data")], ...] = ()
     expect: Annotated[tuple[Expected, ...], Field(min_length=1)]
+    report: tuple[Expected, ...] = ()
     flip: Flip
     quick: Quick = Quick()
 
     def quantities(self) -> Iterator[Quantity]:
         """Every number that it looks at."""
-        for expectation in self.expect:
+        for expectation in (*self.expect, *self.report):
             yield from expectation.quantities

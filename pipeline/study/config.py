@@ -148,7 +148,8 @@ class StudyConfig(Config):
                     f"claim.quick.families: the study has no '{name}'{nearest(name, families)}; it "
                     f"has {', '.join(families)}"
                 )
-        for asked in self.claim.quantities() if self.claim and chosen else ():
+        expected = self.claim.expect if self.claim and chosen else ()
+        for asked in (quantity for one in expected for quantity in one.quantities):
             if asked.family not in chosen:
                 raise ValueError(
                     f"claim.quick.families lacks '{asked.family}', which claim.expect looks at"

@@ -10,7 +10,7 @@ import pytest
 from pipeline.lecture.run import Mode, run_claim
 from pipeline.study_stages import read_study
 
-CLAIMS = ("configuration", "receptive_field", "adversarial", "filterbank")
+CLAIMS = ("configuration", "receptive_field", "adversarial", "filterbank", "random_kernels")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ from data_prep.cohort import CohortConfig
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
 from pipeline import tracking
+from pipeline.lecture.page import write_page
 from pipeline.lecture.run import (
     ClaimError,
     Mode,
     claims,
     flipped,
     quickened,
+    run_claim,
     run_lecture,
     smaller,
 )
 from pipeline.study.claim import Flip, Quick
 from pipeline.study.config import StudyConfig
+from pipeline.study.expectation import judge
 from pipeline.study.plan import read_families
 from pipeline.study_stages import read_study
 
@@ -57,6 +61,7 @@ STUDY: dict[str, Any] = {
             },
             {"value": "linear", "is": "above", "of": {"family": "linear", "under": "shift 4 px"}},
         ],
+        "report": [{"value": "prior", "is": "above", "of": "linear"}],
         "flip": {"says": "It sees as little as the prior.", "cohorts": FLIPPED},
         "quick": {"patients": 80, "seeds": 1},
     },
@@ -132,6 +137,18 @@ def test_a_claim_that_does_not_hold_is_an_error_and_has_its_page(shown: Path) ->
     assert caught.value.code == "claim.not_shown"
     page = (shown / "runs" / "quick" / "lecture" / "line.md").read_text()
     assert "It did not come out as expected" in page
+    assert "**not**: it is not above by 0" in page
+
+
+def test_what_is_only_reported_decides_nothing(shown: Path, tmp_path: Path) -> None:
+    config = read_study(written(tmp_path))
+    run = run_claim("line", config, shown / "runs" / "quick", 1, None, Mode(quick=True))
+    assert (run.holds, run.reported) == (True, [])
+    asked = judge(config.claim.report[0], run.outcomes)  # type: ignore[union-attr]
+    page = write_page(replace(run, reported=[asked]), tmp_path).read_text()
+    assert "It came out as expected" in page
+    assert "Asked as well, but not asserted:" in page
+    assert "| prior is above linear |" in page
     assert "**not**: it is not above by 0" in page
 
 

@@ -127,8 +127,10 @@ def test_a_ranking_looks_at_both_scores_of_each_family_and_says_so() -> None:
     ranking = Ranking(ranks=RANKS, cohort="lecture/presence", by=0.5)
     assert [one.family for one in ranking.quantities] == [*RANKS, *RANKS.values()]
     assert {one.cohort for one in ranking.quantities} == {"lecture/presence"}
-    said = "rank correlation on presence is 0.5 or more (random_0 of trained_0, random_1 of"
-    assert str(ranking).startswith(said)
+    assert str(ranking) == (
+        "random_0 to random_5 on presence rank as trained_0 to trained_5, with a correlation of "
+        "0.5 or more"
+    )
     both = TypeAdapter(tuple[Expected, ...]).validate_python(
         [{"ranks": RANKS}, {"value": "mlp", "is": "above", "of": 0.5}, ranking]
     )
