@@ -6,8 +6,9 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_study import in_process, write_store
@@ -17,6 +18,8 @@ from data_prep.files import read_json, write_json
 from pipeline import study_stages
 from pipeline.study import compute, interim, report, run
 from pipeline.study.errors import StudyError, StudyStoppedError
+from pipeline.study.jobs import Finished
+from pipeline.study.journal import Failure
 from pipeline.study.plan import recorded_study
 from pipeline.study.record import read_standing
 from pipeline.study.report import write_report
@@ -224,6 +227,26 @@ def test_damaged_cells_are_named(
     printed = " ".join(capsys.readouterr().err.split())
     assert "6 cells of the journal are damaged: " in printed
     assert "; and 1 more" in printed
+
+
+def test_families_whose_cells_failed_are_named_at_the_end(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*given: Any, **more: Any) -> Iterator[Finished]:
+        for planned, result in in_process(*given, **more):
+            lost = planned.cell.family == "linear"
+            yield planned, Failure("a.b", "no luck", passing=True) if lost else result
+
+    shutil.rmtree(workspace_in(place).study("s"))
+    monkeypatch.setattr(compute, "run_local", failing)
+    out = study(place)
+    said = (
+        "linear has no result: all 3 of its cells failed (first: [a.b] no luck; running the study "
+        "again tries 3 once more)."
+    )
+    assert f"[study.failed_cells] {said}" in " ".join(capsys.readouterr().err.split())
+    assert read_json(out / "results.json")["sentences"][0] == said
+    assert said in (out / "report.html").read_text()
 
 
 def test_results_that_are_cut_off_lead_to_the_command_that_writes_them(place: Path) -> None:
