@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Final
 
 import ray
+from ray._private import utils as ray_utils
 from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import RayError
 
@@ -48,21 +50,19 @@ def connect(address: str, cpus: int) -> Iterator[None]:
         # Ray listens on every interface and keeps others out by a token (from 2.59 on, for a
         # cluster started here): this run's own, or Ray would write one to the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        if address == LOCAL:
-            ray.init(
-                LOCAL,
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        else:
-            _knock(address)
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except SystemExit as end:  # Ray's own answer to SIGTERM, while it starts
-        raise SystemExit(128 + signal.SIGTERM) from end
+        with _sigterm_waits():
+            if address == LOCAL:
+                ray.init(
+                    LOCAL,
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            else:
+                _knock(address)
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, OSError, ImportError, RuntimeError, ValueError) as error:
         raise StudyError(
             "study.no_cluster",
@@ -71,12 +71,40 @@ def connect(address: str, cpus: int) -> Iterator[None]:
             fix="start one with `ray start --head` (docs/engines.md), or leave --address out to "
             "start one on this machine",
         ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own in its place
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _sigterm_waits() -> Iterator[None]:
+    """Answer a SIGTERM when Ray has started, and not while it starts; a second one at once.
+
+    Ray's own handler raises wherever the main thread is. Where that is in Python's logging, which
+    then keeps its lock, the threads that Ray has begun wait for it for ever. It is not installed,
+    neither for now nor for later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ray installs none
+        return
+    caught: list[int] = []
+
+    def wait(number: int, _: FrameType | None) -> None:
+        if caught:
+            raise SystemExit(128 + number)
+        caught.append(number)
+
+    before, of_ray = signal.signal(signal.SIGTERM, wait), ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = of_ray
+        signal.signal(signal.SIGTERM, before)
+    if caught:
+        ray.shutdown()
+        raise SystemExit(128 + caught[0])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from pipeline.study.errors import StudyError
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+
+from ray._private import utils as ray_utils
 
 from pipeline.study import ray_cluster
 from pipeline.study.ray_cluster import connect, differences, last_line
@@ -111,11 +115,24 @@ def test_the_last_line_of_an_error_is_what_it_says() -> None:
     assert last_line(RuntimeError()) == "RuntimeError"
 
 
-def test_sigterm_while_ray_starts_ends_as_it_does_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_: object, **__: object) -> None:
-        raise SystemExit(15)  # what Ray's own handler does
+@pytest.mark.parametrize("times", [1, 2])
+def test_sigterm_while_ray_starts_is_answered_when_it_has_started(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    done: list[str] = []
 
-    monkeypatch.setattr(ray_cluster.ray, "init", stopped)
+    def starting(*_: object, **__: object) -> None:
+        ray_utils.set_sigterm_handler(lambda *_: sys.exit(1))  # as Ray does
+        for _ in range(times):
+            signal.raise_signal(signal.SIGTERM)
+        done.append("started")
+
+    of_ray, before = ray_utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray_cluster.ray, "init", starting)
+    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: done.append("ended"))
     with pytest.raises(SystemExit) as caught, connect("local", 1):
-        pass
+        done.append("used")
     assert caught.value.code == 143
+    assert done == (["started", "ended"] if times == 1 else [])
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert ray_utils.set_sigterm_handler is of_ray
