@@ -26,6 +26,10 @@ from pipeline.training import TrainConfig
 
 _TRIED_SCANS: Final = 48  # enough for the pace of a batch; features of volumes are dear
 _FEW_SCANS: Final = 16
+# What is over sooner than this is timed several times, and networks take as many more steps.
+_QUICK_S: Final = 0.2
+_TIMES: Final = 3
+_MORE_STEPS: Final = 16  # times as many at most
 # Measured, of processor time: a worker imports torch and scikit-learn; drawing the report's figures
 # takes about as long for a study of 612 cells as for one of ten.
 _START_S: Final = 3.5
@@ -79,9 +83,10 @@ def estimate_costs(
     """How long the missing cells of a study take.
 
     A family with cells in the journal takes as long for its work as those did (their median). Any
-    other is tried: two fits with as little training as shows the pace of a step and what is done
-    once, after one to warm up; none is kept. A family that cannot be tried counts as nothing here:
-    its cells will say why.
+    other is tried: after a fit to warm up, a network's fits of few and of more steps show what is
+    done once and the pace of a step, and the same with fewer scans what every step costs, however
+    small its batch; what is over quickly is the median of several. No fit is kept. A family that
+    cannot be tried counts as nothing here: its cells will say why.
 
     Args:
         plan: The study.
@@ -118,23 +123,29 @@ class _Pace:
     """What takes how long.
 
     Attributes:
-        unit: Seconds of fitting a unit of work.
+        unit: Seconds of fitting a unit of work; of a network, a scan that a step sees.
         scan: Of predicting one scan.
         begin: Of what a fit does once, for one training scan (a pretrained network's first
             features).
-        looks: How often a fit predicts its validation scans, beside the work.
+        step: Of each step, beside its scans.
+        training: What decides a network's steps and how often it predicts its validation scans,
+            beside the work; None for other families.
     """
 
     unit: float
     scan: float
     begin: float = 0.0
-    looks: int = 0
+    step: float = 0.0
+    training: TrainConfig | None = None
 
     def of(self, work: float, predicted: int, cell: PlannedCell) -> float:
         """Seconds of a cell with so much work, that predicts so many scans beside its own."""
         n_scans = len(cell.train)
-        seen = predicted + n_scans + self.looks * len(cell.val)
-        return self.unit * work + self.begin * n_scans + self.scan * seen
+        epochs = self.training.epochs if self.training else 0
+        steps = epochs * self.training.steps_per_epoch(n_scans) if self.training else 0
+        seen = predicted + n_scans + epochs * len(cell.val)
+        fitting = self.unit * work + self.step * steps + self.begin * n_scans
+        return fitting + self.scan * seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,18 +212,33 @@ def _tried(config: FamilyConfig, plan: Plan, samples: _Samples) -> _Pace:
         training = config.params.training
         if training is None:
             return _Pace(fit / family.work(len(train)), predict)
-        # As many steps again: what they add is the steps' own, the rest is done once.
-        steps = training.brief().steps_per_epoch(len(train))
-        longer = _briefly(config, plan, samples, training.brief(2 * steps))
-        more = _seconds(lambda: longer.fit(train, few))
+        brief = training.brief()
+        times = min(max(2, int(_QUICK_S / max(fit, 1e-9))), _MORE_STEPS)
+        more_steps = times * brief.steps_per_epoch(len(train))
+        longer = _briefly(config, plan, samples, training.brief(more_steps))
+
+        def line(scans: Scans, short: float) -> tuple[float, float]:
+            steps = (one.steps_per_epoch(len(scans)) for one in (brief, brief.brief(more_steps)))
+            return _line(short, _seconds(lambda: longer.fit(scans, few)), *steps)
+
+        once, each = line(train, fit)
+        batch = min(training.batch_size, len(train))
+        unit, fewer = each / batch, train.take(np.arange(min(_FEW_SCANS, len(train))))
+        if len(fewer) < batch:
+            _, small = line(fewer, _seconds(lambda: family.fit(fewer, few)))
+            unit = min(max(each - small, 0.0) / (batch - len(fewer)), unit)
     except Exception:  # whatever it is, the study reports it for each of the family's cells
         return _Pace(0.0, 0.0)
-    least, most = family.work(len(train)), longer.work(len(train))
-    unit = min(more - fit, fit) / (most - least)
-    if unit <= 0:  # the clock's noise: the steps are too quick to matter beside the rest
-        unit = more / most
-    begin = max(0.0, fit - unit * least - predict * len(few)) / len(train)
-    return _Pace(unit, predict, begin, training.epochs)
+    begin = max(0.0, once - predict * len(few)) / len(train)
+    return _Pace(unit, predict, begin, each - unit * batch, training)
+
+
+def _line(short: float, long: float, few: int, more: int) -> tuple[float, float]:
+    """Seconds that are spent once and seconds of each step, by fits of few and of more steps."""
+    each = min((long - short) / (more - few), short / few)
+    if each <= 0:  # the clock's noise: the steps are too quick to matter beside the rest
+        each = long / more
+    return max(0.0, short - each * few), each
 
 
 def _briefly(
@@ -250,6 +276,10 @@ def _scoring(plan: Plan, store: Store) -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    started = time.monotonic()
-    work()
-    return time.monotonic() - started
+    """How long it takes; the median of several times where that costs little."""
+    found: list[float] = []
+    while len(found) < (_TIMES if sum(found) < _QUICK_S else 1):
+        started = time.monotonic()
+        work()
+        found.append(time.monotonic() - started)
+    return median(found)

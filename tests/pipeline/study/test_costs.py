@@ -32,7 +32,7 @@ def plan_of(store: Path, family: str, sizes: tuple[int, ...] = (10, 20)) -> Plan
 def entry(plan: Plan, number: int, fit: float, failure: Failure | None = None) -> Entry:
     planned = plan.cells[number]
     seconds = {"fit": fit, "predict": 0.5}
-    return Entry(planned.cell, planned.key, failure, "", {}, {}, {}, seconds, 0)
+    return Entry(planned.cell, planned.key, failure, "", {}, {}, {}, {}, seconds, 0)
 
 
 def test_cells_of_the_journal_set_the_pace(store: Path) -> None:
@@ -56,6 +56,12 @@ def test_a_failed_cell_sets_no_pace(store: Path) -> None:
     assert 0 < max(found.of_cells.values()) < 1e3
 
 
+def spent(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """What is timed takes so long, one after the other."""
+    clock = iter([at for number in seconds for at in (0.0, number)])
+    monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+
 @pytest.mark.parametrize(
     ("short", "long", "pace", "once"),
     [
@@ -74,8 +80,8 @@ def test_a_network_is_tried_in_brief(
     once: float,
 ) -> None:
     """Seconds of 4 steps, and of what is done once, from fits of 4 and of 8 steps."""
-    clock = iter([0.0, short, 10.0, 10.0, 20.0, 20.0 + long])  # a fit, a prediction, a fit
-    monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    # a fit, three predictions, a fit; of fewer scans, what steps take in proportion
+    spent(monkeypatch, short, 0.0, 0.0, 0.0, long, pace / 3, 2 * pace / 3)
     monkeypatch.setattr(costs_module, "_scoring", lambda *_: 0.0)
     plan = plan_of(store, "mlp", (32, 60))
     training = plan.families["mlp"].params.training
@@ -87,10 +93,34 @@ def test_a_network_is_tried_in_brief(
         assert found.of_cells[planned.key] == pytest.approx(pace * share + once * n / 48)
 
 
+def test_a_step_costs_something_however_small_its_batch(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 steps of 48 scans take 2 s and of 16 scans 1.2 s: 0.2 s a step, 6.25 ms a scan of it."""
+    spent(monkeypatch, 2.0, 0.0, 0.0, 0.0, 4.0, 1.2, 2.4)
+    monkeypatch.setattr(costs_module, "_scoring", lambda *_: 0.0)
+    plan = plan_of(store, "mlp", (5, 60))
+    training = plan.families["mlp"].params.training
+    assert training is not None
+    found = estimate_costs(plan, open_store(store), {}, plan.cells)
+    for planned in plan.cells:
+        n = len(planned.train)
+        steps = 0.2 * training.epochs * training.steps_per_epoch(n)
+        assert found.of_cells[planned.key] == pytest.approx(
+            steps + 0.00625 * training.scans_seen(n)
+        )
+
+
+def test_what_is_over_quickly_is_timed_more_than_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent(monkeypatch, 0.01, 0.09, 0.02)
+    assert costs_module._seconds(lambda: None) == pytest.approx(0.02)
+    spent(monkeypatch, 5.0)
+    assert costs_module._seconds(lambda: None) == 5.0
+
+
 def test_the_looks_at_validation_are_counted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the epochs predicts all validation scans; a brief fit looks at few of them once."""
-    clock = iter([0.0, 1.5, 10.0, 11.5, 20.0, 21.5])  # the brief fits take their one look
-    monkeypatch.setattr(costs_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    spent(monkeypatch, 1.5, 1.5, 1.5, 0.25, 0.5)  # the brief fits take their one look
     monkeypatch.setattr(costs_module, "_scoring", lambda *_: 0.0)
     plan = plan_of(store, "mlp", (32,))
     training = plan.families["mlp"].params.training
