@@ -46,8 +46,7 @@ def run_quickly(lecture_runs: Path) -> Iterator[RunQuickly]:
         patch.setattr(compute, "run_local", run_here)
 
         def run(name: str, flip: bool) -> ClaimRun:
-            study = f"lecture/{name}"
             mode = Mode(quick=True, flip=flip)
-            return run_claim(study, read_study(study), lecture_runs, 1, None, mode)
+            return run_claim(name, read_study(name), lecture_runs, 1, None, mode)
 
         yield run
