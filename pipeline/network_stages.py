@@ -185,7 +185,7 @@ def _probed(model: str, store: Store, scan_shape: tuple[int, ...], seed: int) ->
     from pipeline.serving.package import load_package
 
     folder = Path(model)
-    if not folder.is_dir() and (not is_path(model) or folder.suffix in (".yaml", ".yml")):
+    if not folder.is_dir() and (is_path(model) or "/" not in model):
         say(f"{model}: a family, with first weights drawn by --seed {seed}")
         return build_family(load_family_config(model), store.task, scan_shape, seed)
     package = load_package(folder)

@@ -60,5 +60,11 @@ def svg(figure: Figure, name: str) -> str:
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
+    # matplotlib's ids are digests of coordinates to the last bit, which the layout's solver does
+    # not give twice alike: they are numbered in the order in which they appear.
+    text = text[text.index("<svg") :]
+    ids = dict.fromkeys(re.findall(r' id="([a-zA-Z][0-9a-f]{10})"', text))
+    for number, digest in enumerate(ids):
+        text = text.replace(digest, f"{digest[0]}{number}")
     # Not every "#" begins an id: fill="#0072b2" is a colour.
-    return re.sub(r'( id="|href="#|\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
+    return re.sub(r'( id="|href="#|\(#)', rf"\g<1>{name}-", text)
