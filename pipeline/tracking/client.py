@@ -84,10 +84,21 @@ def prepare_store(uri: str) -> None:
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with answering(uri):
-            if _schema(path) not in ("", _newest_schema()):
+            if not path.is_file():
+                _create(path)
+            elif _schema(path) not in ("", _newest_schema()):
                 _upgrade(path, uri)
             _write_ahead(path)
             _open(uri)
+
+
+def _create(path: Path) -> None:
+    """Make a SQLite store whole or not at all: MLflow cannot go on with tables half made."""
+    fresh = path.with_name(f".{path.name}.new")
+    for left in path.parent.glob(f"{fresh.name}*"):  # by a process that was killed, with its logs
+        left.unlink()
+    _open(f"sqlite:///{fresh}")
+    fresh.replace(path)
 
 
 def connect(uri: str) -> MlflowClient:

@@ -160,6 +160,28 @@ def test_an_older_schema_is_migrated_after_a_copy(uri: str, tmp_path: Path) -> N
     assert (tmp_path / "mlflow.db.before-upgrade").is_file()
 
 
+def test_a_store_whose_making_was_killed_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after some of MLflow's tables: it could not go on with them."""
+    uri, path = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlflow.db"
+
+    def killed(half_made: str) -> None:
+        with closing(sqlite3.connect(half_made.removeprefix("sqlite:///"))) as database:
+            database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            database.execute("CREATE TABLE experiments (name TEXT)")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_open", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_store(uri)
+    assert not path.exists()
+    prepare_store(uri)
+    assert client.connect(uri).search_experiments()[0].name == "Default"
+    assert not list(tmp_path.glob("*.new*"))
+
+
 def test_a_schema_of_a_newer_mlflow_is_left_alone(uri: str, tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path)) as database, database:
