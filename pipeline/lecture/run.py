@@ -16,7 +16,6 @@ from typing import Final
 from data_prep.cohort import CohortConfig, PhantomSource, SceneSource
 from data_prep.config import CONFIG_ROOT, Config, is_path
 from data_prep.errors import ConfigError, MedcurveError
-from data_prep.progress import silent
 from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import choice_name, varied
@@ -25,9 +24,8 @@ from pipeline.lecture.page import number, write_index, write_page
 from pipeline.study.claim import Claim, Expected, Flip, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import Judgement, StudyOutcome, judge
-from pipeline.study.findings import find
-from pipeline.study.journal import CELLS, Journal
-from pipeline.study.plan import open_plan, read_families
+from pipeline.study.findings import Findings
+from pipeline.study.plan import read_families
 from pipeline.workspace import Workspace, open_workspace
 
 FOLDER: Final = "lecture"
@@ -138,8 +136,9 @@ def run_claim(
             cohort_config = smaller(workspace.cohort, claim.quick.patients)
             workspace = Workspace(workspace.runs, cohort_config, workspace.prep)
         stages.scans_to_store(workspace, count)
-        study_stages.run_config(workspace, config, name, count, tracking_uri)
-        return outcome_of(config, workspace, name)
+        result = study_stages.run_config(workspace, config, name, count, tracking_uri)
+        assert result.found is not None  # all families were asked for: no cell is pending
+        return outcome_of(config, result.found)
 
     instead = claim.flip.cohorts if mode.flip else {}
     outcomes = {cohort: outcome(instead.get(cohort, cohort)) for cohort in claim.cohorts}
@@ -162,14 +161,11 @@ def run_claim(
     )
 
 
-def outcome_of(config: StudyConfig, workspace: Workspace, name: str) -> StudyOutcome:
-    """What a finished study found, with the resamples that its files do not hold."""
-    plan, store = open_plan(config, workspace.store)
-    journal = Journal(workspace.study(name) / CELLS)
-    entries = list(journal.standing(plan.by_key).values())
-    found = find(plan, store, journal, entries, silent)
+def outcome_of(config: StudyConfig, found: Findings) -> StudyOutcome:
+    """What a finished study found, as expectations look at it."""
+    sizes = sorted({where.size for where in found.curves.points})
     terms = {(one.family, one.size): one.squared for one in found.decomposed}
-    return StudyOutcome(plan.config, plan.sizes, found.curves, terms)
+    return StudyOutcome(config, sizes, found.curves, terms)
 
 
 def quickened(config: StudyConfig, quick: Quick) -> StudyConfig:

@@ -22,7 +22,7 @@ from pipeline.study.costs import estimate_costs
 from pipeline.study.errors import StudyError
 from pipeline.study.extension import write_extension
 from pipeline.study.failures import failure_sentences
-from pipeline.study.findings import find
+from pipeline.study.findings import Findings, find
 from pipeline.study.grid import Plan, PlannedCell, curve_first
 from pipeline.study.interim import INTERIM, InterimReports, shown_by_one, write_interim
 from pipeline.study.jobs import Engine
@@ -46,7 +46,7 @@ class StudyResult:
         pending: Cells that are still to be computed: it was told to compute some families only.
         failed: Cells that were computed and have no result.
         failures: Whose they are and why, in words; the results are without them.
-        sentences: What was found, in words, most important first; none while cells are pending.
+        found: What the results were written from; None while cells are pending.
     """
 
     out: Path
@@ -55,7 +55,12 @@ class StudyResult:
     pending: int
     failed: int
     failures: tuple[str, ...]
-    sentences: tuple[str, ...]
+    found: Findings | None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was found, in words, most important first; none while cells are pending."""
+        return self.found.sentences if self.found else ()
 
 
 def run_study(
@@ -122,7 +127,7 @@ def run_study(
         ordered = [entries[planned.key] for planned in plan.cells if planned.key in entries]
         _refuse_all_failed(ordered)
         pending = len(plan.cells) - len(ordered)
-        sentences: tuple[str, ...] = ()
+        found = None
         with shown_by_one(out):
             if pending:
                 write_interim(plan, store, out, cohort, entries)
@@ -132,7 +137,6 @@ def run_study(
                 for passing in (FEATURES, CHECKPOINTS, INTERIM):
                     shutil.rmtree(out / passing, ignore_errors=True)
                 write_provenance(out, "study", {"store": plan.store_digest}, _settings(plan))
-                sentences = found.sentences
     return StudyResult(
         out=out,
         cells=len(plan.cells),
@@ -140,7 +144,7 @@ def run_study(
         pending=pending,
         failed=sum(entry.failure is not None for entry in ordered),
         failures=tuple(failure_sentences(ordered)),
-        sentences=sentences,
+        found=found,
     )
 
 
