@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from data_prep.config import Config
-from data_prep.files import digest, write_csv
+from data_prep.files import digest
 from data_prep.geometry import reorient
 from data_prep.phantom_law import LesionLaw, Range, check_range
 from data_prep.phantom_render import Anatomy, Variation, draw_anatomy, render
 from data_prep.phantom_write import (
-    LABELS,
     ScanHeader,
     refuse_full,
     write_dicom,
+    write_labels,
     write_nifti,
     write_png,
 )
@@ -166,8 +166,7 @@ def write_phantom(config: PhantomConfig, root: Path, progress: Progress = silent
             _write_scan(config, root, patient.patient_id, scan)
             rows.append((scan.name, patient.patient_id, patient.label, *patient.bayes))
         progress(number + 1, config.n_patients)
-    header = ("scan", "patient_id", "label", *(f"bayes_{name}" for name in config.law.class_names))
-    write_csv(root / LABELS, header, rows)
+    write_labels(root, config.law.class_names, rows)
 
 
 def write_inbox(

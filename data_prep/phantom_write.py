@@ -7,6 +7,7 @@ a reader that forgets the scale is wrong by far more than noise.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from data_prep.errors import StageError
+from data_prep.files import write_csv
 from data_prep.volume import Affine, Volume
 
-LABELS: Final = "labels.csv"
+_LABELS: Final = "labels.csv"
 _STORED_LEVELS: Final = 4000  # of a 12-bit scanner's 4096
 # RAS+ to LPS+: x and y change sign (DICOM PS3.3 C.7.6.2.1.1).
 _LPS: Final = np.array([-1.0, -1.0, 1.0])
@@ -42,6 +44,12 @@ class ScanHeader:
     series: int
     cohort: str
     modality: str
+
+
+def write_labels(root: Path, class_names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write ``labels.csv``: scan, patient_id, label, and ``bayes_<class>`` for each class."""
+    bayes = (f"bayes_{name}" for name in class_names)
+    write_csv(root / _LABELS, ("scan", "patient_id", "label", *bayes), rows)
 
 
 def refuse_full(root: Path) -> None:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from data_prep.config import Config
-from data_prep.files import write_csv
 from data_prep.phantom_law import Range, check_range
-from data_prep.phantom_write import LABELS, refuse_full, write_pixels
+from data_prep.phantom_write import refuse_full, write_labels, write_pixels
 from data_prep.progress import Progress, silent
 from data_prep.scene_draw import OVERLAP, Floats, turning
 from data_prep.scene_tasks import (
@@ -216,8 +215,7 @@ def write_scenes(config: SceneConfig, root: Path, progress: Progress = silent) -
         write_pixels(root / name, scene.pixels)
         rows.append((name, scene.patient_id, scene.label, *scene.bayes))
         progress(number + 1, config.n_patients)
-    header = ("scan", "patient_id", "label", *(f"bayes_{name}" for name in config.class_names))
-    write_csv(root / LABELS, header, rows)
+    write_labels(root, config.class_names, rows)
 
 
 def _grey_levels(config: SceneConfig, second: bool, rng: np.random.Generator) -> Floats:
