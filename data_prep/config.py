@@ -6,7 +6,7 @@ names the file, the line, the field, what was found and the nearest valid name.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -170,6 +170,17 @@ def parse_config(
             for path, details in by_field.items()
         ]
         raise ConfigError("config.invalid", "\n".join(found)) from None
+
+
+def dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, under names like ``train.epochs``."""
+    rows: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            rows |= dotted(value, f"{prefix}{name}.")
+        else:
+            rows[f"{prefix}{name}"] = value
+    return rows
 
 
 def is_path(name: str) -> bool:

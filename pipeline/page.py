@@ -1,10 +1,10 @@
-"""What every page that medcurve writes shares: one file without network, one look, SVG figures."""
+"""What pages that medcurve writes share: one file without network, one look, tables, figures."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -52,6 +52,14 @@ def render(package: str, template: str, values: Mapping[str, Any]) -> bytes:
         undefined=StrictUndefined,
     )
     return environment.get_template(template).render(values).encode()
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table in Markdown."""
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
 
 
 def svg(figure: Figure, name: str) -> str:

@@ -12,6 +12,7 @@ from data_prep.cohort import CohortConfig, MedMnistSource
 from data_prep.files import write_bytes, write_csv
 from data_prep.published import Published, published_scores
 from data_prep.readers.medmnist_facts import facts_of, official_name
+from pipeline.page import markdown_table
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.journal import or_nan
 from pipeline.study.results import read_results
@@ -188,10 +189,9 @@ def _lines(all_standings: Iterable[Standings]) -> Iterable[str]:
         yield ""
         yield sentence(one)
         yield ""
-        yield f"| method | {one.validated_by} | test AUC | test accuracy |"
-        yield "|---|---|---|---|"
-        for row in rows(one):
-            yield f"| {' | '.join(row)} |"
+        yield from markdown_table(
+            ("method", one.validated_by, "test AUC", "test accuracy"), rows(one)
+        )
         yield ""
         yield (
             f"Patients: {counts}. Each row of ours is the mean of {seeds} seeds with a "

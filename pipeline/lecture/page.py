@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
 
+from data_prep.config import dotted
 from data_prep.files import write_bytes
 from pipeline.families import FAMILIES
 from pipeline.lecture.figure import draw_claim
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
-from pipeline.page import STYLE, svg
+from pipeline.page import STYLE, markdown_table, svg
 from pipeline.study.claim import Claim
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import Judgement, StudyOutcome
@@ -48,7 +49,7 @@ def write_index(claims: Mapping[str, Claim], folder: Path) -> Path:
         for name, claim in claims.items()
         if (folder / f"{Path(name).stem}.md").is_file()
     ]
-    lines = [*_INDEX.splitlines(), "", *_markdown(("", "claim", "in short"), rows)]
+    lines = [*_INDEX.splitlines(), "", *markdown_table(("", "claim", "in short"), rows)]
     path = folder / "README.md"
     write_bytes(path, ("\n".join(lines) + "\n").encode())
     return path
@@ -71,7 +72,7 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
     yield f"**Run.** `{command}`{small}: the study `{run.file}`, {grid}, on"
     yield ", ".join(f"`{cohort}` ({_sizes(one)})" for cohort, one in run.outcomes.items()) + "."
     yield ""
-    yield from _markdown(("family", "what it is"), _families(run))
+    yield from markdown_table(("family", "what it is"), _families(run))
     yield ""
     yield f"![{claim.title}]({picture})"
     yield ""
@@ -98,7 +99,7 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
 
 
 def _judged(column: str, judgements: Sequence[Judgement], held: str) -> Iterator[str]:
-    yield from _markdown(
+    yield from markdown_table(
         (column, "one", "the other", "difference", "came out"),
         (
             (
@@ -121,8 +122,8 @@ def _sizes(outcome: StudyOutcome) -> str:
 def _families(run: ClaimRun) -> Iterator[tuple[str, str]]:
     """Each family, and those of its parameters that are not its kind's defaults."""
     for name, family in run.families.items():
-        own = _flat(family.params.model_dump(mode="json"))
-        usual = _flat(FAMILIES[family.family].Params().model_dump(mode="json"))
+        own = dotted(family.params.model_dump(mode="json"))
+        usual = dotted(FAMILIES[family.family].Params().model_dump(mode="json"))
         words = [f"`{key}: {_written(own[key])}`" for key in own if usual.get(key) != own[key]]
         if family.permute is not None:
             words.append("voxels permuted")
@@ -134,16 +135,6 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            rows |= _flat(value, f"{prefix}{name}.")
-        else:
-            rows[prefix + name] = value
-    return rows
-
-
 def _scores(title: str, outcomes: Mapping[str, StudyOutcome]) -> Iterator[str]:
     for cohort, outcome in outcomes.items():
         points = list(scored(outcome))
@@ -151,7 +142,7 @@ def _scores(title: str, outcomes: Mapping[str, StudyOutcome]) -> Iterator[str]:
         yield f"**{title}**, test {words}, `{cohort}`:"
         yield ""
         columns = _columns(points)
-        yield from _markdown(("family", *columns.values()), _rows(points, list(columns)))
+        yield from markdown_table(("family", *columns.values()), _rows(points, list(columns)))
         yield ""
         yield from _measured(cohort, outcome)
 
@@ -166,7 +157,7 @@ def _measured(cohort: str, outcome: StudyOutcome) -> Iterator[str]:
     size = f", {outcome.sizes[-1]} patients" if len(outcome.sizes) > 1 else ""
     yield f"**Measured**, `{cohort}`{size}:"
     yield ""
-    yield from _markdown(
+    yield from markdown_table(
         ("what", *families),
         (
             (name.replace("/", ": "), *(found.get((name, family), "") for family in families))
@@ -207,10 +198,3 @@ def number(value: float, sign: str = "-") -> str:
     if abs(value) >= _COUNTS_FROM:
         return f"{value:{sign},.0f}"
     return f"{value:{sign}z.3f}"
-
-
-def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(columns)} |"
-    yield "|" + "---|" * len(columns)
-    for row in rows:
-        yield f"| {' | '.join(row)} |"

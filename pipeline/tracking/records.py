@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final
 
+from data_prep.config import dotted
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, read_json
 from pipeline.study.claim import MEASURED
@@ -163,15 +164,10 @@ def read_study(folder: Path) -> tuple[Mapping[str, Any], RunRecord]:
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as dotted names with text values."""
-    rows: dict[str, str] = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            rows |= flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            rows[f"{prefix}{name}"] = ", ".join(map(str, value))
-        else:
-            rows[f"{prefix}{name}"] = str(value)
-    return rows
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in dotted(content, prefix).items()
+    }
 
 
 def _state(
