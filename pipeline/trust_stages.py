@@ -34,12 +34,12 @@ def audit_stage(
         runs: Where the cohort's manifest and splits lie.
         uri: MLflow store, for a model that is named by its address.
     """
+    from pipeline.audit.answers import ask, labelled_scans
+    from pipeline.audit.audit import judge
+    from pipeline.audit.page import PAGE, write_audit
+    from pipeline.audit.summary import sentences
+    from pipeline.audit.sweep import sweep
     from pipeline.metrics import higher_is_better
-    from pipeline.trust.answers import ask, labelled_scans
-    from pipeline.trust.audit import judge
-    from pipeline.trust.audit_page import PAGE, write_audit
-    from pipeline.trust.summary import sentences
-    from pipeline.trust.sweep import sweep
 
     higher_is_better(metric)  # refuses what is no metric, before any work
     package = open_package(model, runs, uri)

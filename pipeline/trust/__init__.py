@@ -1,1 +1,1 @@
-"""Can a model be trusted on these scans? Judges model packages from outside."""
+"""Can an answer be trusted? Calibration, prediction sets, shift, explanation."""

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from pipeline.audit.audit import Arm, Audit, AuditRow
+from pipeline.audit.sweep import RANGES, Range
 from pipeline.metrics import higher_is_better
 from pipeline.page import MARKERS, PALETTE, STYLE, svg
 from pipeline.shifts import NEUTRAL
 from pipeline.study.config import METRIC_WORDS
-from pipeline.trust.audit import Arm, Audit, AuditRow
-from pipeline.trust.sweep import RANGES, Range
 
 ARMS: Final[dict[Arm, tuple[str, str, str]]] = {
     "with": (PALETTE[0], MARKERS[0], "-"),

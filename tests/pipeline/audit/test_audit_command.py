@@ -20,13 +20,13 @@ from data_prep.errors import CohortError, MedcurveError
 from data_prep.files import sha256_file
 from data_prep.ingest import raw_root
 from pipeline import trust_stages
+from pipeline.audit import answers as answering
+from pipeline.audit.answers import Answers, ask, labelled_scans
+from pipeline.audit.audit import judge
+from pipeline.audit.sweep import Step, sweep
 from pipeline.cli import app
 from pipeline.serving.inference import predict
 from pipeline.serving.package import ModelPackage
-from pipeline.trust import answers as answering
-from pipeline.trust.answers import Answers, ask, labelled_scans
-from pipeline.trust.audit import judge
-from pipeline.trust.sweep import Step, sweep
 from pipeline.trust_stages import audit_stage
 
 FILES = {"audit.html", "audit.csv", "audit.svg", "quarantine.csv", "provenance.json"}
@@ -53,7 +53,7 @@ def audited(sides_once: Place, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The folder of an audit."""
     out = tmp_path_factory.mktemp("audited") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.trust.sweep.sweep", few_steps)
+        patch.setattr("pipeline.audit.sweep.sweep", few_steps)
         return audit_stage(
             str(sides_once.model), sides_once.data, out, "auc", 1, sides_once.runs, None
         )
@@ -256,7 +256,7 @@ def test_results_are_called_after_the_model(model: str, name: str) -> None:
 def test_the_default_folder_lies_beside_the_cohorts_other_results(
     sides: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.trust.sweep.sweep", few_steps)
+    monkeypatch.setattr("pipeline.audit.sweep.sweep", few_steps)
     save_model(sides.model.with_name("model-best"))
     model = str(sides.model.with_name("model-best"))
     where = audit_stage(model, sides.data, None, "brier", 1, sides.runs, None)

@@ -10,12 +10,12 @@ from typing import Any, Final
 from data_prep.errors import ScanError
 from data_prep.files import write_bytes, write_csv
 from data_prep.manifest import ScanRecord
+from pipeline.audit.audit import LEAST_LOSS, Audit, AuditRow, Estimate
+from pipeline.audit.figure import ARMS, panels, whole_figure
+from pipeline.audit.summary import decimals, interval, percent, sentences
 from pipeline.page import render
 from pipeline.serving.card import ModelCard
 from pipeline.study.config import METRIC_WORDS
-from pipeline.trust.audit import LEAST_LOSS, Audit, AuditRow, Estimate
-from pipeline.trust.audit_figure import ARMS, panels, whole_figure
-from pipeline.trust.summary import decimals, interval, percent, sentences
 
 PAGE: Final = "audit.html"
 TABLE: Final = "audit.csv"
@@ -81,7 +81,7 @@ def write_audit(
         "refused": len(refused),
         "table": TABLE,
     }
-    write_bytes(folder / PAGE, render("pipeline.trust", "audit.html.j2", values))
+    write_bytes(folder / PAGE, render("pipeline.audit", "audit.html.j2", values))
 
 
 def _cells(audit: Audit, row: AuditRow, dangers: Sequence[AuditRow]) -> list[object]:

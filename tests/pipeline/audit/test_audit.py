@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from data_prep.errors import CohortError, ConfigError
 from data_prep.manifest import ScanRecord
 from data_prep.task import Task
+from pipeline.audit.answers import Answers
+from pipeline.audit.audit import Audit, AuditRow, judge
+from pipeline.audit.figure import panels, whole_figure
+from pipeline.audit.summary import percent, sentences
+from pipeline.audit.sweep import Step, sweep
 from pipeline.metrics import bootstrap
-from pipeline.trust.answers import Answers
-from pipeline.trust.audit import Audit, AuditRow, judge
-from pipeline.trust.audit_figure import panels, whole_figure
-from pipeline.trust.summary import percent, sentences
-from pipeline.trust.sweep import Step, sweep
 
 Floats = NDArray[np.float64]
 

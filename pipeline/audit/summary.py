@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pipeline.audit.audit import LEAST_LOSS, SHOWN_DANGERS, Audit, AuditRow, Estimate
+from pipeline.audit.sweep import RANGES
 from pipeline.shifts import ORIENTATION_MISTAKES
 from pipeline.study.config import METRIC_WORDS
-from pipeline.trust.audit import LEAST_LOSS, SHOWN_DANGERS, Audit, AuditRow, Estimate
-from pipeline.trust.sweep import RANGES
 
 # Flips of a kind that counts as harmless.
 HARMLESS_FLIPS: Final = 0.01

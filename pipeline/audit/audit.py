@@ -22,12 +22,12 @@ from scipy.stats import norm
 
 from data_prep.errors import CohortError
 from data_prep.task import Task
+from pipeline.audit.answers import Answers
+from pipeline.audit.sweep import Step
 from pipeline.dataset import targets
 from pipeline.metrics import higher_is_better, patient_draws, resample, score
 from pipeline.serving.predictions import PROBABILITY_DECIMALS
 from pipeline.study.mean_gain import holm
-from pipeline.trust.answers import Answers
-from pipeline.trust.sweep import Step
 
 Arm = Literal["with", "without", "no normalisation"]
 Floats = NDArray[np.float64]

@@ -17,10 +17,10 @@ from data_prep.progress import Progress, silent
 from data_prep.readers.sandbox import MEMORY_BYTES, DecodePool
 from data_prep.splits import SPLIT_TABLE, SplitRow
 from data_prep.stage import check_inputs, stage_digest
+from pipeline.audit.shifted import ShiftScan
+from pipeline.audit.sweep import Step
 from pipeline.serving.inference import probabilities
 from pipeline.serving.package import ModelPackage
-from pipeline.trust.shifted import ShiftScan
-from pipeline.trust.sweep import Step
 
 # Shifting a large volume in sixty ways takes longer than reading it.
 _TIMEOUT_S: Final = 1800.0

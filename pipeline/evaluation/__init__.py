@@ -1,0 +1,1 @@
+"""How good is it, with intervals: every metric, overall, per class and per subgroup."""
