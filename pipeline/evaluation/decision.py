@@ -95,7 +95,8 @@ class Decision(Config):
         if task.kind not in ("binary", "multi-label"):
             if self.thresholds:
                 raise ValueError(f"a {task.kind} task takes no thresholds")
-            return np.argmax(probability, axis=1).astype(np.int64)
+            most_probable: Labels = np.argmax(probability, axis=1)
+            return most_probable
         positive = probability if task.is_multi_label else probability[:, 1:]
         if not self.thresholds:
             decided = positive > 0.5  # a tie goes to the first class, as with argmax
