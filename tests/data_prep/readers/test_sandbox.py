@@ -91,14 +91,14 @@ def test_a_transform_runs_in_the_child(numbered: Numbered) -> None:
         ("exit", "file.crashed", "exit status 3"),
         ("panic", "file.crashed", "exit status 1"),
         ("memory", "file.crashed", "out of memory"),
-        ("hang", "file.timeout", "1 s"),
+        ("hang", "file.timeout", "5 s"),
     ],
 )
 def test_the_scan_that_kills_a_child_is_the_only_one_lost(
     numbered: Numbered, how: str, code: str, reason: str
 ) -> None:
     root, sources = numbered
-    with DecodePool(root, workers=2, timeout_s=1 if how == "hang" else 60) as pool:
+    with DecodePool(root, workers=2, timeout_s=5 if how == "hang" else 60) as pool:
         results = [r for _, r in pool.read(sources, child_work.Misbehave(5, how))]
     bad = results[5]
     assert isinstance(bad, ScanError)

@@ -47,7 +47,8 @@ def test_no_local_search_does_better(seed: int) -> None:
     other = least_squares(
         residuals, [0.1, 1.0, 0.7], bounds=([0, 0, EXPONENTS[0]], [np.inf, np.inf, EXPONENTS[-1]])
     )
-    assert (residuals(np.array(here)) ** 2).sum() <= 2 * other.cost * 1.01 + 1e-9
+    # Half a step of the grid of exponents may cost some 1e-6, a five-hundredth of the noise.
+    assert (residuals(np.array(here)) ** 2).sum() <= 2 * other.cost * 1.01 + 1e-6
 
 
 @given(st.lists(st.floats(0, 1), min_size=5, max_size=5))
