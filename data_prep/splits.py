@@ -110,7 +110,7 @@ def assign_splits(records: Sequence[ScanRecord], config: SplitConfig) -> list[Sp
             f"{len(unsplit)} of {len(by_patient)} patients have no official split",
             fix="fill the split column for all scans or for none",
         )
-    folds = _draw_folds({p: s for p, s in stratum.items() if split[p] != "test"}, config.folds, rng)
+    folds = draw_folds({p: s for p, s in stratum.items() if split[p] != "test"}, config.folds, rng)
     return [
         SplitRow(r.scan_id, r.patient_id, split[r.patient_id], folds.get(r.patient_id, -1))
         for r in records
@@ -223,7 +223,7 @@ def _draw(
     return split
 
 
-def _draw_folds(stratum: Mapping[str, str], folds: int, rng: np.random.Generator) -> dict[str, int]:
+def draw_folds(stratum: Mapping[str, str], folds: int, rng: np.random.Generator) -> dict[str, int]:
     """Folds 0..k-1, each stratum dealt out in turn so that fold sizes differ by at most one."""
     patients = sorted(stratum)
     order = rng.permutation(len(patients))

@@ -88,7 +88,7 @@ def score(task: Task, target: Labels, probability: Floats) -> dict[str, float]:
     Raises:
         ValueError: If the shapes do not fit, or a probability is NaN or infinite.
     """
-    _check(task, target, probability)
+    check(task, target, probability)
     weights = np.ones((len(target), 1))
     groups = np.arange(len(target))
     metrics = (weighted(name, task, target, probability, groups) for name in METRICS)
@@ -156,7 +156,7 @@ def resample(
         ConfigError: ``config.unknown_metric``.
         ValueError: As ``score``.
     """
-    _check(task, target, probability)
+    check(task, target, probability)
     for name in names:
         higher_is_better(name)
     patients, patient = np.unique(patient_ids, return_inverse=True)
@@ -168,13 +168,29 @@ def resample(
     return {name: np.concatenate(blocks) for name, blocks in drawn.items()}
 
 
-def _check(task: Task, target: Labels, probability: Floats) -> None:
+def check(task: Task, target: Labels, probability: Floats) -> None:
+    """Refuse arrays that are not targets and their probabilities.
+
+    Raises:
+        ValueError: If the shapes do not fit, or a probability is NaN or infinite.
+    """
     rows = (len(target), task.n_classes)
     if probability.shape != rows or target.shape != (rows if task.is_multi_label else rows[:1]):
         raise ValueError(
             f"target {target.shape} and probability {probability.shape} do not fit a "
             f"{task.kind} task of {task.n_classes} classes"
         )
+    check_probability(task, probability)
+
+
+def check_probability(task: Task, probability: Floats) -> None:
+    """Refuse an array that is not probabilities of scans.
+
+    Raises:
+        ValueError: If the shape is not (N, n_classes), or a probability is NaN or infinite.
+    """
+    if probability.ndim != 2 or probability.shape[1] != task.n_classes:
+        raise ValueError(f"probability {probability.shape} is not of {task.n_classes} classes")
     if not np.isfinite(probability).all():
         raise ValueError("a probability is NaN or infinite")
 
