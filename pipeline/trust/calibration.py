@@ -177,8 +177,8 @@ def cross_fitted(
 ) -> Floats:
     """Validation probabilities, each calibrated by what was learnt from other patients.
 
-    A calibration looks better on the scans that it was fitted on than it is; scores of these
-    probabilities (``pipeline.trust.conformal``) look like those of new patients.
+    A calibration looks better on the scans that it was fitted on than it is; these probabilities
+    look as those of new patients do, for a diagram or an error of the validation scans.
 
     Args:
         task, target, probability, patient_ids, method, seed: As in ``fit_calibration``; with

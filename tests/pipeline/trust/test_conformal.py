@@ -14,6 +14,8 @@ from scipy.stats import binom
 from simulated import BINARY, FINDINGS, GRADES, TASKS, TISSUES, simulate
 
 from data_prep.task import Task
+from pipeline.trust.calibration import fit_calibration
+from pipeline.trust.calibration_maps import Method
 from pipeline.trust.conformal import Conformal, answered, enough_patients, fit_conformal
 from pipeline.trust.errors import TrustError
 
@@ -189,6 +191,21 @@ def test_a_classifier_that_says_the_same_of_all_leaves_everything_open() -> None
     target = np.repeat([0, 1], [20, 40])
     found = fit_conformal(BINARY, target, p, np.arange(60).astype(str))
     assert found.sets(BINARY, np.nextafter(p, 0)).all()
+
+
+@pytest.mark.parametrize("task", [BINARY, FINDINGS], ids=lambda task: task.kind)
+@pytest.mark.parametrize("method", ["temperature", "platt", "beta"])
+def test_calibration_on_the_same_scans_leaves_the_sets_of_two_classes_as_they_are(
+    task: Task, method: Method
+) -> None:
+    seen, new = simulate(task, 120, scans=2), simulate(task, 300, seed=1)
+    known = (task, seen.target, seen.said, seen.patient_ids)
+    calibration = fit_calibration(*known, method=method)
+    before = fit_conformal(*known).sets(task, new.said)
+    calibrated = calibration.apply(task, seen.said)
+    after = fit_conformal(task, seen.target, calibrated, seen.patient_ids)
+    assert before.mean() < 0.95
+    np.testing.assert_array_equal(after.sets(task, calibration.apply(task, new.said)), before)
 
 
 def test_sets_survive_being_stored() -> None:
