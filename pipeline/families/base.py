@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Final, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from data_prep.config import Config
 from data_prep.errors import MedcurveError
@@ -64,6 +65,9 @@ class Fit:
     seconds_before: float = 0.0
     notes: tuple[str, ...] = ()
 
+
+# Cells along each axis that ``pooled`` averages a scan into: about as many in 2D as in 3D.
+_POOLED: Final = {2: 14, 3: 6}
 
 P = TypeVar("P", bound=FamilyParams)
 State = dict[str, NDArray[np.generic]]
@@ -140,6 +144,15 @@ class Family(ABC, Generic[P]):
         A row does not depend on the other rows beyond 1e-6 (batching may reorder sums).
         """
 
+    def features(self, x: Tensor) -> NDArray[np.float32]:
+        """What the fitted family sees of scans before it decides: prepared (N, ...) -> (N, D).
+
+        The inputs of a network's last layer, the features under a classifier; of families that
+        work on voxels, their means over a coarse grid. D is 0 for a family that looks at nothing.
+        A row depends on no other row beyond 1e-5.
+        """
+        return np.asarray((pooled(x) if x.ndim > 2 else x).numpy())
+
     @abstractmethod
     def state(self) -> State:
         """Everything that fitting decided, as named arrays (what safetensors stores)."""
@@ -205,3 +218,11 @@ class Family(ABC, Generic[P]):
                     ),
                     fix="add patients of the other classes, or choose a larger size",
                 )
+
+
+def pooled(x: Tensor) -> Tensor:
+    """(N, C, I, J[, K]) -> (N, D): means over at most 14 cells along an axis in 2D, 6 in 3D."""
+    cells = [min(edge, _POOLED[x.ndim - 2]) for edge in x.shape[2:]]
+    if len(cells) == 2:
+        return functional.adaptive_avg_pool2d(x, (cells[0], cells[1])).flatten(1)
+    return functional.adaptive_avg_pool3d(x, (cells[0], cells[1], cells[2])).flatten(1)

@@ -34,8 +34,10 @@ def features_of(net: nn.Module, x: Tensor) -> Tensor:
     """What the classifier of ``net`` sees of scans (N, C, I, J[, K]): (N, D) float32.
 
     In evaluation mode, in chunks of one size, the last filled up with zeros: another size may sum
-    in another order, and a ridge with a small penalty would make much of the last bits.
+    in another order, and a ridge with a small penalty would make much of the last bits. The network
+    runs on the device that holds it; the features come back to the processor.
     """
+    device = next(net.parameters()).device
     chunk = min(_CHUNK, max(1, _CHUNK_VOXELS // x[0].numel()))
     seen: list[Tensor] = []
     handle = classifier_of(net).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -45,8 +47,8 @@ def features_of(net: nn.Module, x: Tensor) -> Tensor:
         with torch.no_grad():
             for part in torch.split(x, chunk):
                 filling = part.new_zeros((chunk - len(part), *part.shape[1:]))
-                net(torch.cat([part, filling]))
+                net(torch.cat([part, filling]).to(device))
     finally:
         handle.remove()
         net.train(was_training)
-    return torch.cat(seen)[: len(x)]
+    return torch.cat(seen)[: len(x)].cpu()

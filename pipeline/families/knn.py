@@ -90,6 +90,9 @@ class Knn(Family[KnnParams]):
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return self._shares(self._nearest(x.numpy(), int(self._k[0])))
 
+    def features(self, x: Tensor) -> NDArray[np.float32]:
+        return super().features(x.reshape(len(x), *self.scan_shape))
+
     def state(self) -> State:
         return {"scans": self._scans, "votes": self._votes, "neighbours": self._k}
 

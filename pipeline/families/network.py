@@ -21,8 +21,9 @@ from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.families import logistic
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
+from pipeline.families.frozen import features_of
 from pipeline.losses import refuse_unfit, shift_logits, start_balanced
-from pipeline.prediction import predict_network
+from pipeline.prediction import predict_network, put_channels_last
 from pipeline.training import TrainConfig, train_network
 from pipeline.views import ViewsConfig
 
@@ -84,6 +85,9 @@ class TrainedNetwork(Family[N]):
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return predict_network(self.net, x, self.task, self.params.test_time)
+
+    def features(self, x: Tensor) -> NDArray[np.float32]:
+        return trained_features(self.net, x)
 
     def network(self) -> nn.Module:
         return self.net
@@ -245,6 +249,16 @@ def _refit_bias(net: nn.Module, task: Task, train: Scans) -> None:
     if task.kind == "binary":  # one question, but two logits
         shift = np.array([-shift[0] / 2, shift[0] / 2])
     shift_logits(net, shift)
+
+
+def trained_features(net: nn.Module, x: Tensor) -> NDArray[np.float32]:
+    """What the last layer of a trained network sees of scans (N, C, I, J[, K]): (N, D).
+
+    The filters are laid out as ``predict_network`` does it, so that a network that was loaded gives
+    the bits of the one that was saved.
+    """
+    put_channels_last(net, x.ndim)
+    return np.asarray(features_of(net, x).numpy())
 
 
 def state_of(net: nn.Module) -> State:

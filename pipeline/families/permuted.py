@@ -57,6 +57,9 @@ class Permuted(Family[FamilyParams]):
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return self._inner.predict_proba(x if self._prepares else self._permuted(x))
 
+    def features(self, x: Tensor) -> NDArray[np.float32]:
+        return self._inner.features(x if self._prepares else self._permuted(x))
+
     def state(self) -> State:
         return self._inner.state()
 

@@ -33,6 +33,7 @@ from pipeline.families.network import (
     refuse_unseen_mirrors,
     state_of,
     tensors_of,
+    trained_features,
 )
 from pipeline.families.scan_features import ReadingConfig, ScanFeatures
 from pipeline.inspection import Inspection, inspect_network, read_scan
@@ -209,6 +210,9 @@ class Pretrained(Family[PretrainedParams]):
         if self._probes:
             return logistic.probability(self.task, self._weights.logits(x.numpy()))
         return predict_network(self._net, x, self.task, self.params.test_time)
+
+    def features(self, x: Tensor) -> NDArray[np.float32]:
+        return super().features(x) if self._probes else trained_features(self._net, x)
 
     def network(self) -> nn.Module:
         """The network that was trained on ImageNet, images (not scans) in."""

@@ -193,6 +193,25 @@ def test_a_row_does_not_depend_on_the_others(name: str, ndim: str, kind: TaskKin
 
 
 @sweep
+def test_features_are_of_each_scan_alone_and_outlive_the_object(
+    name: str, ndim: str, kind: TaskKind
+) -> None:
+    family, x = fitted(name, ndim, kind), unseen(ndim, kind).x[:20]
+    together = family.features(family.prepare(x))
+    assert together.ndim == 2
+    assert len(together) == len(x)
+    assert together.dtype == np.float32
+    assert (together.shape[1] == 0) == (name in BLIND)
+    assert np.isfinite(together).all()
+    alone = np.concatenate([family.features(family.prepare(row[None])) for row in x])
+    assert np.allclose(alone, together, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(family.features(family.prepare(x)), together)
+    other = family_of(name, ndim, kind, seed=7)
+    other.load_state({key: value.copy() for key, value in family.state().items()})
+    assert np.array_equal(other.features(other.prepare(x)), together)
+
+
+@sweep
 def test_prepare_works_row_by_row_and_knows_no_labels(name: str, ndim: str, kind: TaskKind) -> None:
     fresh, x = family_of(name, ndim, kind), unseen(ndim, kind).x
     before = x.clone()

@@ -1,0 +1,352 @@
+"""Does a scan look like the training scans? A score with a stated rate of false alarms.
+
+What the training scans are like is fitted on them; how far from them a scan of the same cohort may
+lie is measured on scans that were held out (validation). A scan is flagged where it lies further
+out than all but a share ``false_alarms`` of those, counting the scan itself: a conformal p-value
+(Vovk et al. 2005; Bates et al. 2023, "Testing for outliers with conformal p-values"), whose rate of
+false alarms holds for any distribution, as long as new scans come as the held-out ones did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
+from scipy import stats
+
+from data_prep.config import Config
+from data_prep.errors import MedcurveError
+from pipeline.trust.shift_cloud import MAX_POINTS, MAX_WIDTH, Cloud, Rows, some
+from pipeline.trust.shift_look import LEVELS, ScanLook
+from pipeline.trust.shift_spaces import PARTS, Part, Spaces, kinds_of
+
+# Fewer scans than these say nothing of a cohort.
+LEAST_TRAINING: Final = 8
+LEAST_HELD_OUT: Final = 4
+# Held-out scans whose coordinates are kept, for tests of whole batches.
+MAX_HELD_POINTS: Final = 80
+# Held-out scans whose distances are kept: the threshold is within a hundredth of their rate.
+MAX_HELD_OUT: Final = 500
+# A part's distance counts in steps of what held-out scans differ by, but of this at least: where
+# they are all alike (every spacing the same) rounding would be the greatest shift.
+_LEAST_STEP: Final = 0.25
+_UPPER: Final = 0.9  # the quantile that, less the median, gives the step
+_UPPER_SDS: Final = 1.2816  # of a normal distribution
+_ROUNDING: Final = 1e-9
+
+
+class ShiftError(MedcurveError):
+    """A reference of the training scans that cannot be fitted, or whose state is damaged."""
+
+
+class ShiftFacts(Config):
+    """What of a ``ShiftReference`` is no array.
+
+    Attributes:
+        false_alarms: As asked for.
+        training: Training scans that it was fitted on.
+        held_out: Held-out scans that the threshold is from.
+        spatial_ndim: Of the scans.
+        small: Cells of a prepared scan in small.
+        features: Numbers that the model sees of a scan; 0: it looks at nothing.
+        kinds: Field -> word -> training scans.
+    """
+
+    false_alarms: Annotated[float, Field(gt=0, lt=1)]
+    training: PositiveInt
+    held_out: PositiveInt
+    spatial_ndim: Annotated[int, Field(ge=2, le=3)]
+    small: PositiveInt
+    features: NonNegativeInt
+    kinds: dict[str, dict[str, PositiveInt]]
+
+
+@dataclass(frozen=True)
+class ShiftScore:
+    """How foreign one scan is.
+
+    Attributes:
+        score: The greatest of ``parts``.
+        parts: How far outside the held-out scans it lies from each side, in steps of what those
+            differ by: 0 is their median.
+        p_value: Share of scans like the training cohort's that are as foreign.
+        flagged: Whether ``p_value`` is at most the reference's ``rate``.
+    """
+
+    score: float
+    parts: Mapping[Part, float]
+    p_value: float
+    flagged: bool
+
+    @property
+    def raised_by(self) -> Part:
+        """The side from which it is most foreign."""
+        return max(self.parts, key=lambda part: self.parts[part])
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftReference:
+    """The training scans, as others are compared with them; at most 200 kB.
+
+    Attributes:
+        facts: Its numbers.
+        spaces: Where the training scans lie.
+        held: (M, parts x 2) float32 distances of the held-out scans, M at most 500.
+        points: Part -> (at most 80, K) float32 coordinates of held-out scans.
+    """
+
+    facts: ShiftFacts
+    spaces: Spaces
+    held: NDArray[np.float32]
+    points: Mapping[Part, NDArray[np.float32]]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The sides that it looks from."""
+        return tuple(self.spaces.clouds)
+
+    @property
+    def rate(self) -> float:
+        """The rate of false alarms that its threshold has.
+
+        The highest that M held-out scans allow and that is not above what was asked for; else the
+        lowest that they allow, 1 / (M + 1).
+        """
+        return self._rank / (len(self.held) + 1)
+
+    @property
+    def rate_interval(self) -> tuple[float, float]:
+        """Where, for these held-out scans, 95 % of the rates lie that it may have in the long run.
+
+        A threshold at the k-th largest of M scores has a rate distributed as Beta(k, M + 1 - k).
+        """
+        m = len(self.held)
+        low, high = stats.beta.ppf((0.025, 0.975), self._rank, m + 1 - self._rank)
+        return float(low), float(high)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of its threshold, in words."""
+        low, high = self.rate_interval
+        long_run = (
+            f"The threshold is from {len(self.held)} held-out scans: in the long run between "
+            f"{low:.1%} and {high:.1%} of scans like them are flagged."
+        )
+        if self.rate <= self.facts.false_alarms + _ROUNDING:
+            return (long_run,)
+        wanted = int(np.ceil(1 / self.facts.false_alarms - _ROUNDING)) - 1
+        return (
+            f"A false-alarm rate of {self.facts.false_alarms:.1%} needs {wanted} held-out scans; "
+            f"there are {len(self.held)}, so that the rate is {self.rate:.1%}.",
+            long_run,
+        )
+
+    def score(self, looks: Sequence[ScanLook], features: Rows) -> list[ShiftScore]:
+        """How foreign each scan is; a row does not depend on the others.
+
+        Args:
+            looks: N scans.
+            features: (N, D) as ``Family.features`` gives them.
+
+        Raises:
+            ShiftError: ``shift.other_scans`` if they have other dimensions or features than the
+                training scans.
+        """
+        if not len(looks):
+            return []
+        self._check(looks, features)
+        return [self._scored(row) for row in self.spaces.distances(looks, features)]
+
+    def coordinates(
+        self, looks: Sequence[ScanLook], features: Rows
+    ) -> dict[Part, NDArray[np.float32]]:
+        """Part -> (N, K): where scans lie, as ``points`` are given.
+
+        Raises:
+            ShiftError: As ``score``.
+        """
+        self._check(looks, features)
+        return self.spaces.coordinates(looks, features)
+
+    @property
+    def _rank(self) -> int:
+        return max(1, int(self.facts.false_alarms * (len(self.held) + 1) + _ROUNDING))
+
+    def _scored(self, distances: NDArray[np.float32]) -> ShiftScore:
+        # The scan is one of the pool from which steps are measured: only then is it, among scans of
+        # its own cohort, as likely to come first as any.
+        pool = np.vstack([self.held, distances])
+        greatest = _steps(pool, pool).max(axis=1)
+        p_value = float(np.mean(greatest >= greatest[-1]))
+        steps = _steps(self.held, distances)
+        return ShiftScore(
+            score=float(steps.max()),
+            parts=dict(zip(self.parts, steps.tolist(), strict=True)),
+            p_value=p_value,
+            flagged=p_value <= self.rate + _ROUNDING,
+        )
+
+    def _check(self, looks: Sequence[ScanLook], features: Rows) -> None:
+        found = (
+            features.shape,
+            {look.spatial_ndim for look in looks},
+            {len(look.small) for look in looks},
+        )
+        wanted = (
+            (len(looks), self.facts.features),
+            {self.facts.spatial_ndim},
+            {self.facts.small},
+        )
+        if found != wanted:
+            raise ShiftError(
+                "shift.other_scans",
+                f"scans with features {found[0]}, axes {sorted(found[1])} and {sorted(found[2])} "
+                f"cells; the reference takes {wanted[0]}, {sorted(wanted[1])} and "
+                f"{sorted(wanted[2])}",
+                fix="compare scans that the same model's recipe has prepared",
+            )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Its arrays, as safetensors stores them; with ``facts`` all that it is."""
+        found: dict[str, NDArray[Any]] = {"held": self.held}
+        for part, cloud in self.spaces.clouds.items():
+            found |= {f"{part}.{name}": value for name, value in cloud.arrays().items()}
+            found[f"{part}.held_points"] = self.points[part]
+        return found
+
+    @classmethod
+    def from_state(cls, facts: ShiftFacts, state: Mapping[str, NDArray[Any]]) -> ShiftReference:
+        """What ``facts`` and ``state()`` described, bit for bit.
+
+        Raises:
+            ShiftError: ``shift.bad_state`` with what does not fit.
+        """
+        try:
+            reference = cls._of(facts, state)
+            _check_widths(reference)
+        except ValueError as error:
+            raise ShiftError(
+                "shift.bad_state",
+                f"not a reference of training scans of this medcurve version: {error}",
+                fix="release the model again",
+            ) from None
+        return reference
+
+    @classmethod
+    def _of(cls, facts: ShiftFacts, state: Mapping[str, NDArray[Any]]) -> ShiftReference:
+        parts = [part for part in PARTS if facts.features or part != "features"]
+        names = (*Cloud.ARRAYS, "held_points")
+        wanted = {"held", *(f"{part}.{name}" for part in parts for name in names)}
+        if odd := set(state) ^ wanted:
+            raise ValueError(f"arrays {', '.join(sorted(odd))} are missing or too many")
+        spaces = Spaces(
+            {
+                p: Cloud.of_arrays({name: state[f"{p}.{name}"] for name in Cloud.ARRAYS})
+                for p in parts
+            },
+            facts.kinds,
+        )
+        points = {part: state[f"{part}.held_points"] for part in parts}
+        return cls(facts, spaces, state["held"], points)
+
+
+def fit_shift_reference(
+    training: Sequence[ScanLook],
+    training_features: Rows,
+    held_out: Sequence[ScanLook],
+    held_out_features: Rows,
+    false_alarms: float = 0.05,
+) -> ShiftReference:
+    """Fit on training scans; take the threshold from scans of the same cohort that were held out.
+
+    Held-out scans must be of other patients, and must not have taken part in the model's weights.
+    Scans of one patient count as if they were of several.
+
+    Args:
+        training: N scans, at least 8.
+        training_features: (N, D) as ``Family.features`` gives them.
+        held_out: M scans, at least 4. A rate of 5 % needs 19: with fewer the rate is 1 / (M + 1),
+            and ``ShiftReference.notes`` says so.
+        held_out_features: (M, D).
+        false_alarms: Share of scans like the held-out ones that may be flagged.
+
+    Raises:
+        ShiftError: ``shift.too_few_scans``.
+    """
+    if len(training) < LEAST_TRAINING or len(held_out) < LEAST_HELD_OUT:
+        raise ShiftError(
+            "shift.too_few_scans",
+            f"there are {len(training)} training and {len(held_out)} held-out scans; what the "
+            f"training scans are like needs {LEAST_TRAINING} and {LEAST_HELD_OUT}",
+            fix="add patients, or give the split stage a larger validation share",
+        )
+    kinds = kinds_of(training)
+    spaces = Spaces.fit(training, training_features, kinds)
+    held = spaces.distances(held_out, held_out_features)[some(len(held_out), MAX_HELD_OUT)]
+    kept = some(len(held_out), MAX_HELD_POINTS)
+    points = spaces.coordinates([held_out[n] for n in kept], held_out_features[kept])
+    return ShiftReference(
+        facts=ShiftFacts(
+            false_alarms=false_alarms,
+            training=len(training),
+            held_out=len(held),
+            spatial_ndim=training[0].spatial_ndim,
+            small=len(training[0].small),
+            features=training_features.shape[1],
+            kinds=kinds,
+        ),
+        spaces=spaces,
+        held=held,
+        points=points,
+    )
+
+
+def _steps(pool: NDArray[np.float32], distances: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far outside ``pool`` distances lie, in steps of what those differ by.
+
+    (M, parts x 2), (..., parts x 2) -> (..., parts): the larger one of each part's two.
+    """
+    wide = pool.astype(np.float64)
+    middle = np.median(wide, axis=0)
+    upper = np.quantile(wide, _UPPER, axis=0, method="lower")
+    step = np.maximum((upper - middle) / _UPPER_SDS, _LEAST_STEP)
+    steps = (distances.astype(np.float64) - middle) / step
+    return np.asarray(steps.reshape(*steps.shape[:-1], -1, 2).max(axis=-1))
+
+
+def _check_widths(reference: ShiftReference) -> None:
+    """Refuse arrays that do not fit each other or the facts.
+
+    Raises:
+        ValueError: With what does not fit.
+    """
+    facts, widths = reference.facts, reference.spaces.widths
+    numbers: dict[Part, int] = {
+        "metadata": 2 * facts.spatial_ndim,
+        "histogram": 3 * len(LEVELS),
+        "pixels": min(facts.small, MAX_WIDTH),
+        "features": min(facts.features, MAX_WIDTH),
+    }
+    n_held, n_points = min(facts.held_out, MAX_HELD_POINTS), min(facts.training, MAX_POINTS)
+    wanted: dict[str, tuple[int, ...]] = {"held": (facts.held_out, 2 * len(widths))}
+    found = {"held": reference.held}
+    for part, cloud in reference.spaces.clouds.items():
+        wanted |= {
+            f"{part}.mean": (numbers[part],),
+            f"{part}.points": (n_points, len(cloud.variances)),
+            f"{part}.held_points": (n_held, widths[part]),
+        }
+        found |= {
+            f"{part}.mean": cloud.mean,
+            f"{part}.points": cloud.points,
+            f"{part}.held_points": reference.points[part],
+        }
+    for name, array in found.items():
+        if array.shape != wanted[name] or array.dtype != np.float32:
+            raise ValueError(f"'{name}' is {array.shape} {array.dtype}, not {wanted[name]} float32")
+        if not np.isfinite(array).all():
+            raise ValueError(f"'{name}' holds NaN or infinite numbers")

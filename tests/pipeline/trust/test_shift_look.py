@@ -1,0 +1,98 @@
+"""What is noted of a scan: little, the same each time, and of the patient's axes."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from looked_scans import phantoms, recipe
+
+from data_prep.geometry import reorient
+from data_prep.volume import Volume
+from pipeline.trust.shift_look import LEVELS, MAX_VOXELS, LookAtScan, ScanLook, look_at
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_a_child_that_looks_does_not_pay_for_torch() -> None:
+    code = "import sys, pipeline.trust.shift_look; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_look_survives_the_way_to_the_parent_and_is_small() -> None:
+    volume = phantoms(1)[0]
+    look = pickle.loads(pickle.dumps(LookAtScan(recipe())))(volume)
+    sent = pickle.dumps(look)
+    assert len(sent) < 4000
+    assert np.array_equal(pickle.loads(sent).raw, look.raw)
+    again = look_at(volume, recipe().apply(volume))
+    assert np.array_equal(again.small, look.small)
+    assert np.array_equal(again.prepared, look.prepared)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)),
+    st.floats(0.2, 5),
+    st.floats(-100, 100),
+)
+def test_raw_quantiles_keep_gain_and_offset(
+    shape: tuple[int, int, int], gain: float, offset: float
+) -> None:
+    array = noise(shape).astype(np.float64)
+    prepared = noise((1, 9, 9))
+    plain, changed = (
+        look_at(Volume(values, np.eye(4), has_geometry=False), prepared)
+        for values in (array, array * gain + offset)
+    )
+    assert np.allclose(changed.raw, plain.raw * gain + offset)
+    assert (np.diff(plain.raw) >= 0).all()
+
+
+def test_of_many_voxels_some_stand_for_all() -> None:
+    array = noise((1, 60, 50, 40))
+    assert array.size > MAX_VOXELS
+    look = look_at(Volume(array, np.eye(4)), array)
+    within = [np.mean(array <= value) for value in look.raw]
+    assert np.allclose(within, LEVELS, atol=0.01)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 3), st.lists(st.integers(1, 29), min_size=2, max_size=3))
+def test_the_small_scan_keeps_the_mean(channels: int, edges: list[int]) -> None:
+    array = noise((channels, *edges))
+    volume = Volume(array, np.eye(4))
+    small = look_at(volume, array).small
+    cells = 12 if len(edges) == 2 else 6
+    assert len(small) == channels * np.prod([min(edge, cells) for edge in edges])
+    assert small.dtype == np.float32
+    constant = look_at(volume, np.full_like(array, 7)).small
+    assert np.allclose(constant, 7)
+    if all(edge % min(edge, cells) == 0 for edge in edges):
+        assert np.isclose(small.mean(), array.mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPS", "SAR", "PIL"])
+def test_lengths_are_along_the_patients_axes(code: str) -> None:
+    volume = Volume(noise((1, 4, 6, 8)), np.diag([1.0, 2.0, 3.0, 1.0]))
+    turned = reorient(volume, code)
+    look = look_at(turned, turned.array.astype(np.float32))
+    assert look.orientation == code
+    assert np.allclose(np.exp(look.lengths), [1, 2, 3, 4, 6, 8])
+
+
+def test_without_geometry_lengths_are_as_stored() -> None:
+    volume = Volume(noise((1, 4, 6)), np.eye(4), has_geometry=False)
+    look = look_at(replace(volume, flags=("lossy", "inverted")), noise((1, 4, 6)))
+    assert np.allclose(np.exp(look.lengths), [1, 1, 4, 6])
+    assert look.kinds["flags"] == "inverted lossy"
+    assert look.kinds["channels"] == "1"
+    assert isinstance(look, ScanLook)
