@@ -57,6 +57,21 @@ NEUTRAL: Final[dict[Kind, float]] = {
 }
 KINDS: Final[tuple[Kind, ...]] = tuple(NEUTRAL)
 
+# What an amount is, for axes of figures.
+AMOUNTS: Final[dict[Kind, str]] = {
+    "gain": "factor",
+    "bias": "share of the intensity range",
+    "field": "factor at the far corner",
+    "gamma": "exponent",
+    "noise": "share of the intensity range",
+    "blur": "voxels",
+    "rotation": "degrees",
+    "flip": "0 or 1",
+    "shift": "voxels",
+    "scale": "factor",
+    "orientation": "number of the mistake",
+}
+
 # What a wrong header, or a reader with another convention, does to the axes; ``amount`` counts
 # from 1. DICOM's axes grow to the Left and Posterior, NIfTI's to the Right and Anterior; arrays
 # are stored rows first or columns first; slices from either end; photographs on their side.

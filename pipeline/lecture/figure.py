@@ -1,133 +1,262 @@
-"""What a claim's study found, drawn: scores with intervals, one panel for each cohort."""
+"""What a claim's study found, drawn: panels of its scores, and of what probes measured."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
-from pipeline.page import MARKERS, PALETTE, STYLE
-from pipeline.study.claim import Claim
+from pipeline.lecture.panels import (
+    Series,
+    draw_families,
+    draw_lines,
+    draw_names,
+    draw_ranks,
+    from_zero,
+)
+from pipeline.page import STYLE
+from pipeline.probes import PROBES
+from pipeline.shifts import AMOUNTS, NEUTRAL, Kind
+from pipeline.study.claim import Ranking
+from pipeline.study.condition import Condition
 from pipeline.study.config import METRIC_WORDS
-from pipeline.study.expectation import StudyOutcome
+from pipeline.study.expectation import StudyOutcome, judge
 from pipeline.study.learning_curve import Point
 
 _PANEL: Final = (4.2, 3.4)  # inches
 _BESIDE: Final = 3  # panels in a row
 _PLAIN: Final = "as they are"
+_SAME: Final = 1e-6  # relative to the larger, or to 1: what differs by less is alike
+_FACTORS: Final = frozenset({"gain", "field", "gamma", "scale"})  # 1/2 is as far from 1 as 2 is
+_AT: Final = re.compile(r"(.+) at ([0-9.e-]+)")  # a quantity that is measured at some amount
 
 
-def draw_claim(run: ClaimRun) -> Figure:
-    """Test score of every family on every cohort: against size, where there are several; else
-    under each condition, where there are any; else family by family. Then what probes measured on
-    several families, where the claim says anything of it.
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    y: str
+    draw: Callable[[Axes], None]
+    is_score: bool = False
+
+
+def draw_claim(run: ClaimRun) -> Figure | None:
+    """Test scores on every cohort: against size, where there are several; else against the amount
+    of each shift, where there are any; else family by family. Then scores that are to foretell the
+    rank of others, and what probes measured, where the claim says anything of it. None where there
+    is nothing to compare.
     """
-    cohorts = {**run.outcomes, **run.real}
-    panels = [(name, list(scored(outcome)), outcome) for name, outcome in cohorts.items()]
-    probes = list(_quantities(run.outcomes, run.claim))
-    count = len(panels) + len(probes)
-    columns = min(count, _BESIDE)
-    rows = -(-count // columns)
+    panels = list(_panels(run))
+    if not panels:
+        return None
+    columns = min(len(panels), _BESIDE)
+    rows = -(-len(panels) // columns)
     with mpl.rc_context({**STYLE, "font.size": 9}):
         size = (max(columns, 1.6) * _PANEL[0], rows * _PANEL[1] + 0.6)
         figure = Figure(figsize=size, layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for (name, points, outcome), panel in zip(panels, axes, strict=False):
-            _draw_scores(panel, points, list(run.families), outcome)
-            panel.set_title(name.removeprefix("lecture/"), fontsize=10)
-        for (cohort, quantity, found), panel in zip(probes, axes[len(panels) :], strict=False):
-            _draw_by_family(panel, found, list(run.families))
-            where = f" on {cohort.removeprefix('lecture/')}" if len(run.outcomes) > 1 else ""
-            panel.set_title(quantity.replace("/", ": ") + where, fontsize=10)
-        for panel in axes[count:]:
-            panel.axis("off")
-        handles, labels = axes[0].get_legend_handles_labels()
-        if handles:
-            figure.legend(
-                handles, labels, loc="outside lower center", ncols=min(len(labels), 4), fontsize=9
-            )
+        places = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for panel, axes in zip(panels, places, strict=False):
+            panel.draw(axes)
+            axes.set_title(panel.title, fontsize=10)
+            axes.set_ylabel(panel.y)
+        _share_range([a for panel, a in zip(panels, places, strict=False) if panel.is_score])
+        for axes in places[len(panels) :]:
+            axes.axis("off")
+        _add_legend(figure, [axes for axes in places if axes.get_legend() is None])
     return figure
 
 
-def _quantities(
-    outcomes: Mapping[str, StudyOutcome], claim: Claim
-) -> Iterable[tuple[str, str, Sequence[Point]]]:
-    first = next(iter(outcomes))
-    claimed = {(quantity.cohort or first, quantity.measured) for quantity in claim.quantities()}
-    for cohort, outcome in outcomes.items():
-        by_name = defaultdict(list)
-        for point in measured(outcome):
-            here = point.size == outcome.sizes[-1] and point.cells
-            if here and (cohort, point.metric) in claimed:
-                by_name[point.metric].append(point)
-        for name, points in by_name.items():
-            if len(points) > 1:  # a number by itself is no picture
-                yield cohort, name, points
+def _share_range(places: Sequence[Axes]) -> None:
+    """One range for all scores: what looks higher is higher."""
+    for axes in places:
+        axes.set_ylim(
+            min(one.get_ylim()[0] for one in places), max(one.get_ylim()[1] for one in places)
+        )
 
 
-def _draw_scores(
-    axes: Axes, points: Sequence[Point], families: Sequence[str], outcome: StudyOutcome
-) -> None:
-    plain = [point for point in points if not condition(point)]
-    shifted = [point for point in points if point.size == outcome.sizes[-1]]
+def _add_legend(figure: Figure, places: Sequence[Axes]) -> None:
+    handles: dict[str, Artist] = {}
+    for axes in places:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(
+            handles=list(handles.values()),
+            labels=list(handles),
+            loc="outside lower center",
+            ncols=min(len(handles), 4),
+            fontsize=9,
+        )
+
+
+def _panels(run: ClaimRun) -> Iterator[_Panel]:
+    rankings = [one for one in (*run.claim.expect, *run.claim.report) if isinstance(one, Ranking)]
+    rankings = [one for one in rankings if {q.family for q in one.quantities} <= set(run.families)]
+    ranked = {quantity.family for one in rankings for quantity in one.quantities}
+    numbers = [one for one in run.claim.expect if not isinstance(one, Ranking)]
+    named = {quantity.family for one in numbers for quantity in one.quantities}
+    families = [name for name in run.families if name in named or name not in ranked]
+    for cohort, outcome in {**run.outcomes, **run.real}.items():
+        yield from _score_panels(_short(cohort), outcome, families)
+    for ranking in rankings:
+        yield from _rank_panels(run, ranking)
+    yield from _probe_panels(run)
+
+
+def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -> Iterator[_Panel]:
+    metric, conditions = outcome.config.metric, outcome.config.conditions
+    y = f"test {METRIC_WORDS[metric]}"
+    points = [point for point in scored(outcome) if point.family in families]
+
+    def panel(title: str, draw: Callable[[Axes], None]) -> _Panel:
+        def drawn(axes: Axes) -> None:
+            draw(axes)
+            if metric == "auc":
+                axes.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":")
+
+        return _Panel(title, y, drawn, is_score=True)
+
     if len(outcome.sizes) > 1:
-        by_family = {name: [p for p in plain if p.family == name] for name in families}
-        places = {size: float(size) for size in outcome.sizes}
-        for name, own in by_family.items():
-            _line(axes, [places[p.size] for p in own], own, families.index(name))
-        axes.set_xscale("log")
-        axes.set_xticks(list(outcome.sizes), [str(size) for size in outcome.sizes])
-        axes.minorticks_off()
-        axes.set_xlabel("training patients")
-    elif outcome.config.conditions:
-        order = ["", *(str(shift) for shift in outcome.config.conditions)]
-        for number, name in enumerate(families):
-            own = [p for p in shifted if p.family == name]
-            offset = 0.06 * (number - (len(families) - 1) / 2)
-            _line(axes, [order.index(condition(p)) + offset for p in own], own, number)
-        axes.set_xticks(range(len(order)), [word or _PLAIN for word in order])
-        axes.tick_params(axis="x", rotation=40)
-        for label in axes.get_xticklabels():
-            label.set_horizontalalignment("right")
-    else:
-        _draw_by_family(axes, plain, families)
-    axes.set_ylabel(f"test {METRIC_WORDS[outcome.config.metric]}")
-    if outcome.config.metric == "auc":
-        axes.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":")
+        plain = [point for point in points if not condition(point)]
+        lines = [
+            Series(name, number, [(float(p.size), p) for p in plain if p.family == name])
+            for number, name in enumerate(families)
+        ]
+        yield panel(cohort, partial(draw_lines, series=lines, x="training patients", scale="log"))
+    elif conditions:
+        by_kind: dict[Kind, list[Condition]] = defaultdict(list)
+        for one in conditions:
+            by_kind[one.kind].append(one)
+        single = [one for one in conditions if len({c.amount for c in by_kind[one.kind]}) == 1]
+        for kind, own in by_kind.items():
+            if own[0] not in single:
+                lines = _curves(points, families, own)
+                scale: Literal["log", "linear"] = "log" if kind in _FACTORS else "linear"
+                draw = partial(draw_lines, series=lines, x=f"{kind}, {AMOUNTS[kind]}", scale=scale)
+                yield panel(f"{cohort}: {kind}", draw)
+        if single:
+            names = [_PLAIN, *map(str, single)]
+            named = [(condition(point) or _PLAIN, point) for point in points]
+            shown = [(name, point) for name, point in named if name in names]
+            yield panel(cohort, partial(draw_names, points=shown, names=names, families=families))
+    elif len(families) > 1:
+        yield panel(cohort, partial(draw_families, points=points, families=families))
 
 
-def _draw_by_family(axes: Axes, points: Sequence[Point], families: Sequence[str]) -> None:
-    own = [point for point in points if point.family in families]
-    for point in own:
-        number = families.index(point.family)
-        _line(axes, [float(number)], [point], number, name="")
-    shown = sorted({families.index(point.family) for point in own})
-    axes.set_xticks(shown, [families[number] for number in shown], rotation=30, ha="right")
-    axes.set_xlim(min(shown, default=0) - 0.6, max(shown, default=0) + 0.6)
+def _curves(
+    points: Sequence[Point], families: Sequence[str], conditions: Sequence[Condition]
+) -> list[Series]:
+    """A line for each family, and for what is done about the shift, over its amounts."""
+    found = {(point.family, condition(point)): point for point in points}
+    remedies = list(dict.fromkeys(one.then.kind if one.then else "" for one in conditions))
+    lines = []
+    for number, (family, remedy) in enumerate((f, r) for f in families for r in remedies):
+        own = [one for one in conditions if (one.then.kind if one.then else "") == remedy]
+        placed = [(one.amount, found[family, str(one)]) for one in own]
+        if not remedy:
+            placed.append((NEUTRAL[conditions[0].kind], found[family, ""]))
+        label = f"{family}, then {remedy}" if remedy else family
+        lines.append(Series(label, number, sorted(placed, key=lambda pair: pair[0])))
+    return lines
 
 
-def _line(
-    axes: Axes, x: Sequence[float], points: Sequence[Point], number: int, name: str | None = None
-) -> None:
-    means = [point.mean for point in points]
-    ends = [
-        [max(point.mean - point.low, 0) for point in points],
-        [max(point.high - point.mean, 0) for point in points],
-    ]
-    axes.errorbar(
-        x,
-        means,
-        yerr=ends,
-        color=PALETTE[number % len(PALETTE)],
-        marker=MARKERS[number % len(MARKERS)],
-        markersize=5,
-        linewidth=1.4,
-        elinewidth=1,
-        capsize=2,
-        label=(points[0].family if points else "") if name is None else name or "_nolegend_",
-    )
+def _rank_panels(run: ClaimRun, ranking: Ranking) -> Iterator[_Panel]:
+    everywhere = {**run.outcomes, **run.real}
+    for cohort in (ranking.cohort or next(iter(run.outcomes)), *run.real):
+        outcome = everywhere[cohort]
+        found = judge(ranking.model_copy(update={"cohort": cohort}), everywhere)
+        points = {
+            point.family: point
+            for point in scored(outcome)
+            if point.size == outcome.sizes[-1] and not condition(point)
+        }
+        score = f"test {METRIC_WORDS[outcome.config.metric]}"
+        told = f"rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+        first, second = next(iter(ranking.ranks.items()))
+        yield _Panel(
+            _short(cohort),
+            f"{score} of {second}, ...",
+            partial(
+                draw_ranks,
+                points=points,
+                pairs=ranking.ranks,
+                x=f"{score} of {first}, ...",
+                told=told,
+            ),
+        )
+
+
+def _probe_panels(run: ClaimRun) -> Iterator[_Panel]:
+    """Of every quantity that the claim speaks of: at all amounts, where it has any."""
+    first = next(iter(run.outcomes))
+    claimed = [(one.cohort or first, _plain(one.measured)) for one in run.claim.quantities()]
+    for cohort, name in dict.fromkeys(pair for pair in claimed if pair[1]):
+        outcome = run.outcomes[cohort]
+        where = f" on {_short(cohort)}" if len(run.outcomes) > 1 else ""
+        own = [
+            point
+            for point in measured(outcome)
+            if point.cells and point.size == outcome.sizes[-1] and _plain(point.metric) == name
+        ]
+        probe, _, quantity = name.partition("/")
+        unit = PROBES[probe].units.get(quantity, "")
+        title = f"{probe}: {quantity}{where}"
+        lines = _sweeps(own, list(run.families), name)
+        if lines:
+            x = PROBES[probe].amount
+            yield _Panel(title, unit, partial(_draw_sweep, series=lines, x=x))
+        elif _differ([point.mean for point in own]):
+            yield _Panel(
+                title, unit, partial(_draw_quantity, points=own, families=list(run.families))
+            )
+
+
+def _plain(name: str) -> str:
+    """``probe/pgd accuracy at 0.02`` -> ``probe/accuracy``: what is measured, not where or how."""
+    probe, _, quantity = name.partition("/")
+    at = _AT.fullmatch(quantity)
+    return f"{probe}/{at[1].split()[-1]}" if at else name
+
+
+def _sweeps(points: Sequence[Point], families: Sequence[str], name: str) -> list[Series]:
+    """A line for each family, and each way to do it; at 0 the quantity by its mere name."""
+    lines: dict[str, list[tuple[float, Point]]] = defaultdict(list)
+    begin = {point.family: point for point in points if point.metric == name}
+    several = len({point.family for point in points}) > 1
+    for point in sorted(points, key=lambda point: families.index(point.family)):
+        if at := _AT.fullmatch(point.metric.partition("/")[2]):
+            way = " ".join(at[1].split()[:-1])
+            words = ([point.family] if several or not way else []) + ([way] if way else [])
+            line = lines[", ".join(words)]
+            if not line and point.family in begin:
+                line.append((0.0, begin[point.family]))
+            line.append((float(at[2]), point))
+    return [Series(label, number, line) for number, (label, line) in enumerate(lines.items())]
+
+
+def _draw_sweep(axes: Axes, series: Sequence[Series], x: str) -> None:
+    draw_lines(axes, series, x, "linear")
+    from_zero(axes, [point for one in series for _, point in one.points])
+
+
+def _draw_quantity(axes: Axes, points: Sequence[Point], families: Sequence[str]) -> None:
+    draw_families(axes, points, families)
+    from_zero(axes, points)
+
+
+def _differ(means: Sequence[float]) -> bool:
+    least = _SAME * max(1.0, max(map(abs, means), default=0.0))
+    return len(means) > 1 and not math.isclose(min(means), max(means), abs_tol=least)
+
+
+def _short(cohort: str) -> str:
+    return cohort.removeprefix("lecture/")

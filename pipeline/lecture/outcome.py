@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.config import is_path
 from pipeline.families import FamilyConfig
+from pipeline.lecture.pictures import Drawn
 from pipeline.study.claim import MEASURED, Claim
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import Judgement, StudyOutcome
@@ -27,6 +28,7 @@ class ClaimRun:
         real: Likewise of public cohorts, about which nothing is asserted.
         judgements: One for each expectation.
         reported: Likewise of what the claim only reports.
+        pictures: What probes draw of it, by cohort; of the real ones too.
         quick: Whether it was run small.
         flipped: Whether its mechanism was undone, so that it must fail.
     """
@@ -39,6 +41,7 @@ class ClaimRun:
     real: Mapping[str, StudyOutcome]
     judgements: Sequence[Judgement]
     reported: Sequence[Judgement]
+    pictures: Mapping[str, Sequence[Drawn]]
     quick: bool
     flipped: bool = False
 

@@ -14,6 +14,7 @@ from data_prep.files import write_bytes
 from pipeline.families import FAMILIES
 from pipeline.lecture.figure import draw_claim
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
+from pipeline.lecture.pictures import Drawn
 from pipeline.page import STYLE, markdown_table, svg
 from pipeline.study.claim import Claim
 from pipeline.study.config import METRIC_WORDS
@@ -21,6 +22,7 @@ from pipeline.study.expectation import Judgement, StudyOutcome
 from pipeline.study.learning_curve import Point
 
 _COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
+_MOST_COLUMNS: Final = 6
 _INDEX: Final = """\
 # The lecture's claims
 
@@ -31,14 +33,31 @@ rests on, and it must fail. The pages are written by the run (`--docs docs/lectu
 """
 
 
-def write_page(run: ClaimRun, folder: Path) -> Path:
-    """Write ``<claim>.md`` and the figure ``<claim>.svg`` that it shows."""
+def write_page(run: ClaimRun, folder: Path, *, patients: bool = True) -> Path:
+    """Write ``<claim>.md`` with the figure ``<claim>.svg`` and the pictures that it shows.
+
+    Args:
+        run: The claim, put to the test.
+        folder: Where.
+        patients: Whether pictures may show real scans: not where pages are made public.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    picture = folder / f"{run.short_name}.svg"
-    with mpl.rc_context(STYLE):
-        write_bytes(picture, svg(draw_claim(run), run.short_name).encode())
+    figure = draw_claim(run)
+    if figure is not None:
+        with mpl.rc_context(STYLE):
+            drawn = svg(figure, run.short_name).encode()
+        write_bytes(folder / f"{run.short_name}.svg", drawn)
+    shown = {
+        f"{run.short_name}-{Path(cohort).stem}-{one.name}.png": (cohort, one)
+        for cohort, pictures in run.pictures.items()
+        for one in pictures
+        if patients or cohort in run.outcomes
+    }
+    for name, (_, one) in shown.items():
+        write_bytes(folder / name, one.png)
     page = folder / f"{run.short_name}.md"
-    write_bytes(page, ("\n".join(_lines(run, picture.name)) + "\n").encode())
+    lines = _lines(run, shown, has_figure=figure is not None)
+    write_bytes(page, ("\n".join(lines) + "\n").encode())
     return page
 
 
@@ -55,7 +74,9 @@ def write_index(claims: Mapping[str, Claim], folder: Path) -> Path:
     return path
 
 
-def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
+def _lines(
+    run: ClaimRun, pictures: Mapping[str, tuple[str, Drawn]], *, has_figure: bool
+) -> Iterator[str]:
     claim, config = run.claim, run.config
     yield f"# {claim.number}. {claim.title}"
     yield ""
@@ -74,8 +95,14 @@ def _lines(run: ClaimRun, picture: str) -> Iterator[str]:
     yield ""
     yield from markdown_table(("family", "what it is"), _families(run))
     yield ""
-    yield f"![{claim.title}]({picture})"
-    yield ""
+    if has_figure:
+        yield f"![{claim.title}]({run.short_name}.svg)"
+        yield ""
+    for name, (cohort, one) in pictures.items():
+        yield f"`{one.of.probe}` of `{one.of.family}`, fitted on `{cohort}`:"
+        yield ""
+        yield f"![{one.of.probe} of {one.of.family} on {cohort}]({name})"
+        yield ""
     verdict = "It came out as expected." if run.holds else "**It did not come out as expected.**"
     yield f"**What came out.** {verdict} Intervals are of {100 * config.level:g} %."
     yield ""
@@ -141,8 +168,7 @@ def _scores(title: str, outcomes: Mapping[str, StudyOutcome]) -> Iterator[str]:
         words = METRIC_WORDS[outcome.config.metric]
         yield f"**{title}**, test {words}, `{cohort}`:"
         yield ""
-        columns = _columns(points)
-        yield from markdown_table(("family", *columns.values()), _rows(points, list(columns)))
+        yield from _table(points)
         yield ""
         yield from _measured(cohort, outcome)
 
@@ -181,10 +207,20 @@ def _columns(points: Sequence[Point]) -> dict[tuple[int, str], str]:
     }
 
 
-def _rows(points: Sequence[Point], columns: Sequence[tuple[int, str]]) -> Iterator[tuple[str, ...]]:
-    by_place = {(p.family, p.size, condition(p)): p for p in points}
-    for family in dict.fromkeys(point.family for point in points):
-        yield family, *(_estimate(by_place[(family, *column)]) for column in columns)
+def _table(points: Sequence[Point]) -> Iterator[str]:
+    """A row for each family; turned, where there are too many columns to read them."""
+    columns = _columns(points)
+    families = list(dict.fromkeys(point.family for point in points))
+    cells = {(p.family, p.size, condition(p)): _estimate(p) for p in points}
+    if len(columns) <= _MOST_COLUMNS:
+        rows = [(name, *(cells[name, *column] for column in columns)) for name in families]
+        yield from markdown_table(("family", *columns.values()), rows)
+    else:
+        turned = [
+            (words, *(cells[name, *column] for name in families))
+            for column, words in columns.items()
+        ]
+        yield from markdown_table(("test scans", *families), turned)
 
 
 def _estimate(point: Point) -> str:

@@ -8,7 +8,7 @@ has learnt something.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,11 @@ from data_prep.config import CONFIG_ROOT, Config, is_path
 from data_prep.errors import ConfigError, MedcurveError
 from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
-from pipeline.families import choice_name, varied
+from pipeline.families import FamilyConfig, choice_name, varied
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import number, write_index, write_page
-from pipeline.study.claim import Claim, Expected, Flip, Quick
+from pipeline.lecture.pictures import Drawn, draw_pictures, keep_pictures
+from pipeline.study.claim import Claim, Expected, Flip, Quantity, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import Judgement, StudyOutcome, judge
 from pipeline.study.findings import Findings
@@ -93,7 +94,7 @@ def run_lecture(
         _tell(run, mode)
         say(f"page: {write_page(run, runs / FOLDER)}")
         if docs is not None:
-            write_page(run, docs)
+            write_page(run, docs, patients=False)
         if run.holds is mode.flip:
             unexpected.append(f"{claim.number} {claim.title}")
     if docs is not None:
@@ -127,21 +128,32 @@ def run_claim(
     """Run a claim's study on each of its cohorts and hold the outcome against what it expects."""
     claim = claim_of(name, config)
     config = flipped(config, claim.flip) if mode.flip else config
-    config = quickened(config, claim.quick) if mode.quick else config
+    shown = [] if mode.quick or mode.flip else [claim.cohorts[0], *claim.real]
+    pictures: dict[str, Sequence[Drawn]] = {}
     count = engines.workers(workers)
 
-    def outcome(cohort: str) -> StudyOutcome:
+    def outcome(cohort: str, study: StudyConfig) -> StudyOutcome:
         workspace = open_workspace(runs, cohort)
         if mode.quick:
             cohort_config = smaller(workspace.cohort, claim.quick.patients)
             workspace = Workspace(workspace.runs, cohort_config, workspace.prep)
         stages.scans_to_store(workspace, count)
-        result = study_stages.run_config(workspace, config, name, count, tracking_uri)
+        result = study_stages.run_config(workspace, study, name, count, tracking_uri)
         assert result.found is not None  # all families were asked for: no cell is pending
-        return outcome_of(config, result.found)
+        if cohort in shown and claim.pictures:
+            pictures[cohort] = draw_pictures(study, workspace, name)
+        if cohort in pictures and cohort in claim.cohorts:  # MLflow shows no patient's scan
+            keep_pictures(pictures[cohort], workspace.study(name))
+            study_stages.sync_stage(workspace, name, tracking_uri)
+        return outcome_of(study, result.found)
+
+    def study_on(cohort: str) -> StudyConfig:
+        return quickened(config, claim.quick, claim.expected_on(cohort)) if mode.quick else config
 
     instead = claim.flip.cohorts if mode.flip else {}
-    outcomes = {cohort: outcome(instead.get(cohort, cohort)) for cohort in claim.cohorts}
+    outcomes = {
+        cohort: outcome(instead.get(cohort, cohort), study_on(cohort)) for cohort in claim.cohorts
+    }
     slack = claim.quick.slack if mode.quick else 0.0
 
     def judged(expected: Sequence[Expected]) -> list[Judgement]:
@@ -150,12 +162,13 @@ def run_claim(
     return ClaimRun(
         name=name,
         claim=claim,
-        config=config,
-        families=read_families(config.families),
+        config=next(iter(outcomes.values())).config,
+        families=_families(config, outcomes.values()),
         outcomes=outcomes,
-        real={cohort: outcome(cohort) for cohort in claim.real} if mode.real else {},
+        real={one: outcome(one, study_on(one)) for one in claim.real} if mode.real else {},
         judgements=judged(claim.expect),
         reported=[] if mode.quick else judged(claim.report),
+        pictures=pictures,
         quick=mode.quick,
         flipped=mode.flip,
     )
@@ -168,20 +181,37 @@ def outcome_of(config: StudyConfig, found: Findings) -> StudyOutcome:
     return StudyOutcome(config, sizes, found.curves, terms)
 
 
-def quickened(config: StudyConfig, quick: Quick) -> StudyConfig:
-    """The study with fewer families, fewer cells and fewer steps."""
-    brief = {"train": {"epochs": _QUICK_EPOCHS, "min_steps": quick.steps}}
+def _families(config: StudyConfig, outcomes: Iterable[StudyOutcome]) -> dict[str, FamilyConfig]:
+    """Those of any cohort, in the claim's order."""
+    run: dict[str, FamilyConfig] = {}
+    for outcome in outcomes:
+        run |= read_families(outcome.config.families)
+    return {name: run[name] for name in map(choice_name, config.families) if name in run}
+
+
+def quickened(
+    config: StudyConfig, quick: Quick, looked_at: Collection[Quantity] = ()
+) -> StudyConfig:
+    """The study with fewer cells and fewer steps, and no more than is needed to say these numbers;
+    with none, of all its families under all its conditions.
+    """
+    needed = {one.family for one in looked_at} or set(map(choice_name, config.families))
+    asked = {one.under for one in looked_at} or set(map(str, config.conditions))
+    changed = {"batch_size": quick.batch_size, "learning_rate": quick.learning_rate}
+    train = {key: value for key, value in changed.items() if value is not None}
+    brief = {"train": {"epochs": _QUICK_EPOCHS, "min_steps": quick.steps, **train}}
     families = [
         varied(chosen, brief) if quick.steps and family.params.training else chosen
         for chosen, family in zip(
             config.families, read_families(config.families).values(), strict=True
         )
-        if choice_name(chosen) in quick.families or not quick.families
+        if choice_name(chosen) in needed
     ]
     kept = [choice_name(one) for one in families]
     return config.model_copy(
         update={
             "families": tuple(families),
+            "conditions": tuple(one for one in config.conditions if str(one) in asked),
             "probes": {name: probes for name, probes in config.probes.items() if name in kept},
             "sizes": quick.sizes,
             "subsets": quick.subsets,

@@ -8,7 +8,8 @@ learning models resistant to adversarial attacks" (PGD).
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,6 +44,12 @@ class Adversarial(Probe):
         steps: Of PGD.
         scans: How many.
     """
+
+    units: ClassVar[Mapping[str, str]] = {
+        "accuracy": "share of scans that are answered right",
+        "flip": "share of the intensity range",
+    }
+    amount: ClassVar[str] = "largest change of a pixel (epsilon), share of the intensity range"
 
     probe: Literal["adversarial"] = "adversarial"
     epsilons: tuple[float, ...] = Field(default=(0.005, 0.01, 0.02, 0.05, 0.1), min_length=1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,7 +47,14 @@ class Probe(Config, ABC):
     ``measure`` and ``draw`` take a fitted family and raw (not prepared) scans, leave the family as
     it was, work on the processor with norms in evaluation mode, and draw all that is random from
     ``seed``: the same arguments give the same bits.
+
+    Attributes:
+        units: What an axis of each quantity says beside its name.
+        amount: What N is in quantities that are called ``... at N``.
     """
+
+    units: ClassVar[Mapping[str, str]] = {}
+    amount: ClassVar[str] = ""
 
     def check(self, family: Family[Any]) -> None:
         """Refuse a family, fitted or not, that it could not look at; cheap.

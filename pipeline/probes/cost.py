@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal
 
 from matplotlib.figure import Figure
 
@@ -23,6 +24,12 @@ class Cost(Probe):
     used in a multiply-add at each of them. Quantities: ``parameters``, ``multiply_adds`` and
     ``activation_bytes`` (of the outputs of all layers, in float32). Any family with a network.
     """
+
+    units: ClassVar[Mapping[str, str]] = {
+        "parameters": "weights",
+        "multiply_adds": "for one scan",
+        "activation_bytes": "bytes for one scan",
+    }
 
     probe: Literal["cost"] = "cost"
 

@@ -8,8 +8,9 @@ no border at all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,6 +44,12 @@ class Equivariance(Probe):
             next (the network's total stride): between places there is nothing to compare with.
         scans: How many.
     """
+
+    units: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("inside_error", "inside_mean", "border_error", "border_mean"),
+        "share of the map's root mean square",
+    )
+    amount: ClassVar[str] = "shift, places of the map"
 
     probe: Literal["equivariance"] = "equivariance"
     where: Where = "first_resolution"

@@ -9,7 +9,8 @@ convolution arithmetic for deep learning", sections 2.2 and 2.3).
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -45,6 +46,8 @@ class Influence(Probe):
         depth: How many there are.
         images: Grey images, and scans at most.
     """
+
+    units: ClassVar[Mapping[str, str]] = {"border_share": "of the weight of the middle"}
 
     probe: Literal["influence"] = "influence"
     where: Where = "last"

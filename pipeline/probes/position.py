@@ -7,8 +7,9 @@ map are equal unless padding, or windows beyond the border, make them differ.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ class Position(Probe):
         images: Of grey levels drawn within the scans' intensities; the regression is fitted on half
             of them and scored on the others.
     """
+
+    units: ClassVar[Mapping[str, str]] = {"position": "R² of the place, read off the map"}
 
     probe: Literal["position"] = "position"
     where: Where = "last"

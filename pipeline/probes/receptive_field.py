@@ -8,8 +8,9 @@ output reaches: for convolutions it must be the field, for max pooling at most.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -42,6 +43,10 @@ class ReceptiveField(Probe):
         where: Which convolution.
         images: Of noise: a rectifier that is shut on one may be open on the next.
     """
+
+    units: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("field", "support", "measured_field"), "voxels along an axis"
+    )
 
     probe: Literal["receptive_field"] = "receptive_field"
     where: Where = "last"

@@ -7,8 +7,9 @@ measured.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,6 +37,12 @@ class Steadiness(Probe):
         up_to: Voxels.
         scans: How many.
     """
+
+    units: ClassVar[Mapping[str, str]] = {
+        "flips": "share of scans with another answer",
+        "change": "mean change of a probability",
+    }
+    amount: ClassVar[str] = "shift, voxels"
 
     probe: Literal["steadiness"] = "steadiness"
     up_to: PositiveInt = 2

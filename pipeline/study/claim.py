@@ -164,24 +164,40 @@ Expected = Annotated[
 ]
 
 
+class Picture(Config):
+    """What a probe draws of a fitted family, for the claim's page.
+
+    Attributes:
+        family: Of the study.
+        probe: One of those that the study measures on it.
+    """
+
+    family: str
+    probe: str
+
+
 class Quick(Config):
     """The same claim, small: for a first look, and for tests.
 
+    On each cohort it has only the families and conditions that ``expect`` looks at there.
+
     Attributes:
         patients: Of each cohort that is generated.
-        families: Those that are run; none named: all. Every one that ``expect`` looks at must be.
         sizes, subsets, seeds: In place of the study's.
         steps: Optimiser steps of every family that is trained by them; 0 leaves them as they are.
+        batch_size, learning_rate: Of those steps; left out: each family's own. Small batches at a
+            high rate come farthest in little time.
         slack: By so much every expectation is eased; significance is not asked for, since there
             are too few patients and seeds for it.
     """
 
     patients: Annotated[int, Field(ge=20)] = 160
-    families: tuple[str, ...] = ()
     sizes: tuple[Annotated[int, Field(ge=4)] | Literal["all"], ...] = (ALL,)
     subsets: Annotated[int, Field(ge=1)] = 1
     seeds: Annotated[int, Field(ge=1)] = 1
     steps: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
     slack: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -219,6 +235,8 @@ class Claim(Config):
         expect: What must come out.
         report: What is looked at in the same way and told on the page, whatever comes out;
             not when it is run small.
+        pictures: What probes draw of the cell of the first subset and seed, on the first cohort
+            and on the public ones; not when it is run small.
         flip: What makes it fail.
         quick: How it is run small.
     """
@@ -233,6 +251,7 @@ class Claim(Config):
     real: tuple[Annotated[str, config_name("data")], ...] = ()
     expect: Annotated[tuple[Expected, ...], Field(min_length=1)]
     report: tuple[Expected, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     flip: Flip
     quick: Quick = Quick()
 
@@ -240,3 +259,8 @@ class Claim(Config):
         """Every number that it looks at."""
         for expectation in (*self.expect, *self.report):
             yield from expectation.quantities
+
+    def expected_on(self, cohort: str) -> list[Quantity]:
+        """Every number of a cohort that something is asserted of."""
+        every = [quantity for one in self.expect for quantity in one.quantities]
+        return [one for one in every if (one.cohort or self.cohorts[0]) == cohort]

@@ -138,21 +138,15 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _quick_fits(self) -> StudyConfig:
-        """A claim's small version has families of the study, and all that the claim looks at."""
-        chosen = self.claim.quick.families if self.claim else ()
-        families = [choice_name(one) for one in self.families]
-        for name in chosen:
-            if name not in families:
+    def _pictures_fit(self) -> StudyConfig:
+        """What a claim's page is to show is drawn by a probe of the study."""
+        known = [f"{name}: {one.probe}" for name, probes in self.probes.items() for one in probes]
+        for picture in self.claim.pictures if self.claim else ():
+            asked = f"{picture.family}: {picture.probe}"
+            if asked not in known:
                 raise ValueError(
-                    f"claim.quick.families: the study has no '{name}'{nearest(name, families)}; it "
-                    f"has {', '.join(families)}"
-                )
-        expected = self.claim.expect if self.claim and chosen else ()
-        for asked in (quantity for one in expected for quantity in one.quantities):
-            if asked.family not in chosen:
-                raise ValueError(
-                    f"claim.quick.families lacks '{asked.family}', which claim.expect looks at"
+                    f"claim.pictures: the study does not measure '{asked}'{nearest(asked, known)}; "
+                    f"its probes are {', '.join(known) or 'none'}"
                 )
         return self
 

@@ -58,7 +58,8 @@ ARTIFACTS: Final = (
     *("decomposition.csv", "verdicts.csv", "comparisons.csv", "forecast.csv"),
     *("reliability.csv", "confusion.csv", "difficulty.csv"),
 )
-FIGURES: Final = "figures"  # folder of SVG files
+FIGURES: Final = "figures"  # folder of files that end in:
+DRAWN: Final = (".svg", ".png")
 TERMS: Final = ("noise", "bias2", "variance_data", "variance_seed", "variance", "total")
 _SAMPLES_SHOWN: Final = 500  # each for itself, the later ones as means:
 _SAMPLES_A_MEAN: Final = 12  # of a minute

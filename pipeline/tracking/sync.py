@@ -17,6 +17,7 @@ from pipeline.tracking.client import answering, connect, experiment
 from pipeline.tracking.records import (
     ARTIFACTS,
     CONTENT,
+    DRAWN,
     FIGURES,
     KEY,
     NOTE,
@@ -243,7 +244,7 @@ def _log_dataset(client: MlflowClient, run_id: str, results: Mapping[str, Any]) 
 def _log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
     """Log report, results, tables and figures, unless these very files stand there already."""
     files = [folder / name for name in ARTIFACTS if (folder / name).is_file()]
-    files += sorted((folder / FIGURES).glob("*.svg"))
+    files += sorted(path for path in (folder / FIGURES).glob("*") if path.suffix in DRAWN)
     stand = digest({path.name: sha256_file(path) for path in files})
     if client.get_run(run_id).data.tags.get(REPORTED) == stand:
         return

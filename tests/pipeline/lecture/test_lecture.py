@@ -24,7 +24,7 @@ from pipeline.lecture.run import (
     run_lecture,
     smaller,
 )
-from pipeline.study.claim import Flip, Quick
+from pipeline.study.claim import Claim, Flip, Quantity, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import judge
 from pipeline.study.plan import read_families
@@ -226,24 +226,31 @@ def test_quick_shortens_training_and_nothing_else() -> None:
     assert quickened(config, Quick()).families == config.families
 
 
-def test_quick_leaves_out_families_that_it_does_not_name() -> None:
-    brief = quickened(StudyConfig.model_validate(STUDY), Quick(families=("prior", "linear")))
+def test_quick_leaves_out_what_nothing_is_expected_of() -> None:
+    config = StudyConfig.model_validate(STUDY)
+    looked_at = [Quantity(family="linear"), Quantity(family="prior")]
+    brief = quickened(config, Quick(), looked_at)
     assert list(read_families(brief.families)) == ["prior", "linear"]
-    assert brief.probes == {}
+    assert (brief.probes, brief.conditions) == ({}, ())
+    under = Quantity(family="linear", under="shift 4 px")
+    assert quickened(config, Quick(), [under]).conditions == config.conditions
 
 
-@pytest.mark.parametrize(
-    ("families", "said"),
-    [
-        (["prior", "liner"], "claim.quick.families: the study has no 'liner'.*mean 'linear'"),
-        (["prior", "linear"], "claim.quick.families lacks 'cnn', which claim.expect looks at"),
-    ],
-)
-def test_a_quick_version_without_what_the_claim_looks_at_is_refused(
-    tmp_path: Path, families: list[str], said: str
-) -> None:
-    with pytest.raises(ConfigError, match=said):
-        read_study(written(tmp_path, quick={"families": families}))
+def test_small_batches_at_a_high_rate_make_a_quick_version_quicker() -> None:
+    config = StudyConfig.model_validate(STUDY)
+    brief = quickened(config, Quick(steps=7, batch_size=3, learning_rate=0.02))
+    training = read_families(brief.families)["cnn"].params.training
+    assert training is not None
+    assert (training.batch_size, training.learning_rate, training.min_steps) == (3, 0.02, 7)
+
+
+def test_a_claim_expects_numbers_of_the_cohort_that_they_name() -> None:
+    one = {"value": "a", "is": "above", "of": {"family": "b", "cohort": "phantom2d"}}
+    claim = Claim.model_validate(
+        STUDY["claim"] | {"cohorts": ["lecture/presence", "phantom2d"], "expect": [one]}
+    )
+    assert [q.family for q in claim.expected_on("lecture/presence")] == ["a"]
+    assert [q.family for q in claim.expected_on("phantom2d")] == ["b"]
 
 
 def test_only_cohorts_that_are_generated_become_smaller() -> None:
