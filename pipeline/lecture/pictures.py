@@ -61,7 +61,7 @@ def draw_pictures(config: StudyConfig, workspace: Workspace, name: str) -> list[
 
 
 def keep_pictures(pictures: Sequence[Drawn], out: Path) -> None:
-    """Put them among the figures of the study in ``out``, which MLflow shows: of synthetic scans."""
+    """Put pictures of synthetic scans among a study's figures, which MLflow has too."""
     for one in pictures:
         write_bytes(out / FIGURES / f"{one.name}.png", one.png)
 

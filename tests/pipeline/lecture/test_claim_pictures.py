@@ -98,15 +98,21 @@ def test_a_page_without_anything_to_compare_has_no_figure(shown: Path) -> None:
 def test_mlflow_has_the_picture_of_made_up_scans_alone(shown: Path) -> None:
     client = tracking.client.connect(tracking.default_uri(shown / "runs"))
     (experiment,) = (one for one in client.search_experiments() if one.name != "Default")
-    studies = client.search_runs([experiment.experiment_id], "tags.`medcurve.kind` = 'study'")
-    found = {
-        run.data.tags["medcurve.cohort"]: [
-            one.path for one in client.list_artifacts(run.info.run_id, "figures")
-        ]
-        for run in studies
+    runs = client.search_runs([experiment.experiment_id])
+    studies = {
+        run.data.tags["medcurve.arm"]: run.data.tags["mlflow.parentRunId"]
+        for run in runs
+        if run.data.tags.get("medcurve.kind") == "family"
     }
-    assert "figures/receptive_field-cnn.png" in found.pop("made_up")
-    assert not any(path.endswith(".png") for path in found.pop("patients"))
+    assert studies.keys() == {"cnn on made_up", "cnn on patients"}
+    figures = {
+        arm: [one.path for one in client.list_artifacts(study, "figures") if "png" in one.path]
+        for arm, study in studies.items()
+    }
+    assert figures == {
+        "cnn on made_up": ["figures/receptive_field-cnn.png"],
+        "cnn on patients": [],
+    }
 
 
 def test_the_same_network_is_drawn_in_the_same_bytes(shown: Path) -> None:
