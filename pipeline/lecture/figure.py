@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,28 +15,25 @@ from matplotlib.figure import Figure
 
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.panels import (
-    Series,
     draw_families,
     draw_lines,
     draw_names,
     draw_ranks,
     from_zero,
 )
+from pipeline.lecture.series import Series, by_kind, quantity_of, singly, sweeps
 from pipeline.page import STYLE
 from pipeline.probes import PROBES
-from pipeline.shifts import AMOUNTS, NEUTRAL, Kind
+from pipeline.shifts import AMOUNTS
 from pipeline.study.claim import Ranking
-from pipeline.study.condition import Condition
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import StudyOutcome, judge
 from pipeline.study.learning_curve import Point
 
 _PANEL: Final = (4.2, 3.4)  # inches
 _BESIDE: Final = 3  # panels in a row
-_PLAIN: Final = "as they are"
 _SAME: Final = 1e-6  # relative to the larger, or to 1: what differs by less is alike
 _FACTORS: Final = frozenset({"gain", "field", "gamma", "scale"})  # 1/2 is as far from 1 as 2 is
-_AT: Final = re.compile(r"(.+) at ([0-9.e-]+)")  # a quantity that is measured at some amount
 
 
 @dataclass(frozen=True)
@@ -55,24 +50,37 @@ def draw_claim(run: ClaimRun) -> Figure | None:
     rank of others, and what probes measured, where the claim says anything of it. None where there
     is nothing to compare.
     """
-    panels = list(_panels(run))
+    panels = _laid_out([list(group) for group in _groups(run)])
     if not panels:
         return None
-    columns = min(len(panels), _BESIDE)
-    rows = -(-len(panels) // columns)
+    rows, columns = len(panels), max(map(len, panels))
     with mpl.rc_context({**STYLE, "font.size": 9}):
         size = (max(columns, 1.6) * _PANEL[0], rows * _PANEL[1] + 0.6)
         figure = Figure(figsize=size, layout="constrained")
-        places = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for panel, axes in zip(panels, places, strict=False):
+        grid = figure.subplots(rows, columns, squeeze=False)
+        places = {grid[i, j]: panel for i, row in enumerate(panels) for j, panel in enumerate(row)}
+        for axes, panel in places.items():
             panel.draw(axes)
             axes.set_title(panel.title, fontsize=10)
             axes.set_ylabel(panel.y)
-        _share_range([a for panel, a in zip(panels, places, strict=False) if panel.is_score])
-        for axes in places[len(panels) :]:
+        _share_range([axes for axes, panel in places.items() if panel.is_score])
+        for axes in set(grid.flat) - places.keys():
             axes.axis("off")
         _add_legend(figure, [axes for axes in places if axes.get_legend() is None])
     return figure
+
+
+def _laid_out(groups: Sequence[Sequence[_Panel]]) -> list[list[_Panel]]:
+    """Rows of panels; a group that fills more than one begins with a row of its own."""
+    rows: list[list[_Panel]] = []
+    many = max(map(len, groups), default=0) > _BESIDE
+    for group in groups:
+        left = list(group)
+        if rows and not many:
+            left = rows.pop() + left
+        width = _BESIDE + many
+        rows += [left[n : n + width] for n in range(0, len(left), width)]
+    return rows
 
 
 def _share_range(places: Sequence[Axes]) -> None:
@@ -98,7 +106,8 @@ def _add_legend(figure: Figure, places: Sequence[Axes]) -> None:
         )
 
 
-def _panels(run: ClaimRun) -> Iterator[_Panel]:
+def _groups(run: ClaimRun) -> Iterator[Iterator[_Panel]]:
+    """The scores on each cohort; ranks; what probes measured."""
     rankings = [one for one in (*run.claim.expect, *run.claim.report) if isinstance(one, Ranking)]
     rankings = [one for one in rankings if {q.family for q in one.quantities} <= set(run.families)]
     ranked = {quantity.family for one in rankings for quantity in one.quantities}
@@ -106,10 +115,10 @@ def _panels(run: ClaimRun) -> Iterator[_Panel]:
     named = {quantity.family for one in numbers for quantity in one.quantities}
     families = [name for name in run.families if name in named or name not in ranked]
     for cohort, outcome in {**run.outcomes, **run.real}.items():
-        yield from _score_panels(_short(cohort), outcome, families)
+        yield _score_panels(_short(cohort), outcome, families)
     for ranking in rankings:
-        yield from _rank_panels(run, ranking)
-    yield from _probe_panels(run)
+        yield _rank_panels(run, ranking)
+    yield _probe_panels(run)
 
 
 def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -> Iterator[_Panel]:
@@ -133,40 +142,15 @@ def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -
         ]
         yield panel(cohort, partial(draw_lines, series=lines, x="training patients", scale="log"))
     elif conditions:
-        by_kind: dict[Kind, list[Condition]] = defaultdict(list)
-        for one in conditions:
-            by_kind[one.kind].append(one)
-        single = [one for one in conditions if len({c.amount for c in by_kind[one.kind]}) == 1]
-        for kind, own in by_kind.items():
-            if own[0] not in single:
-                lines = _curves(points, families, own)
-                scale: Literal["log", "linear"] = "log" if kind in _FACTORS else "linear"
-                draw = partial(draw_lines, series=lines, x=f"{kind}, {AMOUNTS[kind]}", scale=scale)
-                yield panel(f"{cohort}: {kind}", draw)
-        if single:
-            names = [_PLAIN, *map(str, single)]
-            named = [(condition(point) or _PLAIN, point) for point in points]
-            shown = [(name, point) for name, point in named if name in names]
-            yield panel(cohort, partial(draw_names, points=shown, names=names, families=families))
+        for kind, lines in by_kind(points, families, conditions).items():
+            scale: Literal["log", "linear"] = "log" if kind in _FACTORS else "linear"
+            draw = partial(draw_lines, series=lines, x=f"{kind}, {AMOUNTS[kind]}", scale=scale)
+            yield panel(f"{cohort}: {kind}", draw)
+        names, lines = singly(points, families, conditions)
+        if len(names) > 1:
+            yield panel(cohort, partial(draw_names, series=lines, names=names))
     elif len(families) > 1:
         yield panel(cohort, partial(draw_families, points=points, families=families))
-
-
-def _curves(
-    points: Sequence[Point], families: Sequence[str], conditions: Sequence[Condition]
-) -> list[Series]:
-    """A line for each family, and for what is done about the shift, over its amounts."""
-    found = {(point.family, condition(point)): point for point in points}
-    remedies = list(dict.fromkeys(one.then.kind if one.then else "" for one in conditions))
-    lines = []
-    for number, (family, remedy) in enumerate((f, r) for f in families for r in remedies):
-        own = [one for one in conditions if (one.then.kind if one.then else "") == remedy]
-        placed = [(one.amount, found[family, str(one)]) for one in own]
-        if not remedy:
-            placed.append((NEUTRAL[conditions[0].kind], found[family, ""]))
-        label = f"{family}, then {remedy}" if remedy else family
-        lines.append(Series(label, number, sorted(placed, key=lambda pair: pair[0])))
-    return lines
 
 
 def _rank_panels(run: ClaimRun, ranking: Ranking) -> Iterator[_Panel]:
@@ -198,19 +182,19 @@ def _rank_panels(run: ClaimRun, ranking: Ranking) -> Iterator[_Panel]:
 def _probe_panels(run: ClaimRun) -> Iterator[_Panel]:
     """Of every quantity that the claim speaks of: at all amounts, where it has any."""
     first = next(iter(run.outcomes))
-    claimed = [(one.cohort or first, _plain(one.measured)) for one in run.claim.quantities()]
+    claimed = [(one.cohort or first, quantity_of(one.measured)) for one in run.claim.quantities()]
     for cohort, name in dict.fromkeys(pair for pair in claimed if pair[1]):
         outcome = run.outcomes[cohort]
         where = f" on {_short(cohort)}" if len(run.outcomes) > 1 else ""
         own = [
             point
             for point in measured(outcome)
-            if point.cells and point.size == outcome.sizes[-1] and _plain(point.metric) == name
+            if point.cells and point.size == outcome.sizes[-1] and quantity_of(point.metric) == name
         ]
         probe, _, quantity = name.partition("/")
         unit = PROBES[probe].units.get(quantity, "")
         title = f"{probe}: {quantity}{where}"
-        lines = _sweeps(own, list(run.families), name)
+        lines = sweeps(own, list(run.families), name)
         if lines:
             x = PROBES[probe].amount
             yield _Panel(title, unit, partial(_draw_sweep, series=lines, x=x))
@@ -218,29 +202,6 @@ def _probe_panels(run: ClaimRun) -> Iterator[_Panel]:
             yield _Panel(
                 title, unit, partial(_draw_quantity, points=own, families=list(run.families))
             )
-
-
-def _plain(name: str) -> str:
-    """``probe/pgd accuracy at 0.02`` -> ``probe/accuracy``: what is measured, not where or how."""
-    probe, _, quantity = name.partition("/")
-    at = _AT.fullmatch(quantity)
-    return f"{probe}/{at[1].split()[-1]}" if at else name
-
-
-def _sweeps(points: Sequence[Point], families: Sequence[str], name: str) -> list[Series]:
-    """A line for each family, and each way to do it; at 0 the quantity by its mere name."""
-    lines: dict[str, list[tuple[float, Point]]] = defaultdict(list)
-    begin = {point.family: point for point in points if point.metric == name}
-    several = len({point.family for point in points}) > 1
-    for point in sorted(points, key=lambda point: families.index(point.family)):
-        if at := _AT.fullmatch(point.metric.partition("/")[2]):
-            way = " ".join(at[1].split()[:-1])
-            words = ([point.family] if several or not way else []) + ([way] if way else [])
-            line = lines[", ".join(words)]
-            if not line and point.family in begin:
-                line.append((0.0, begin[point.family]))
-            line.append((float(at[2]), point))
-    return [Series(label, number, line) for number, (label, line) in enumerate(lines.items())]
 
 
 def _draw_sweep(axes: Axes, series: Sequence[Series], x: str) -> None:

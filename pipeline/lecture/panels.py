@@ -7,32 +7,17 @@ drawn as bars.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
+from pipeline.lecture.series import Series
 from pipeline.page import MARKERS, PALETTE
 from pipeline.study.learning_curve import Point
 
 _MANY: Final = 10_000  # where numbers on an axis get a letter for their thousands
-_BESIDE: Final = 0.06  # between points of families at one name
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line of a panel.
-
-    Attributes:
-        label: In the legend.
-        number: Of its colour and marker.
-        points: (place, point) of each, by rising place.
-    """
-
-    label: str
-    number: int
-    points: Sequence[tuple[float, Point]]
+_BESIDE: Final = 0.08  # between points at one name
 
 
 def draw_lines(
@@ -48,15 +33,12 @@ def draw_lines(
     axes.set_xlabel(x)
 
 
-def draw_names(
-    axes: Axes, points: Sequence[tuple[str, Point]], names: Sequence[str], families: Sequence[str]
-) -> None:
-    """Points (name, point) side by side at each name; every family beside the others."""
-    middle = (len(families) - 1) / 2
-    for number, family in enumerate(families):
-        own = [(name, point) for name, point in points if point.family == family]
-        placed = [(names.index(name) + _BESIDE * (number - middle), point) for name, point in own]
-        _line(axes, Series(family, number, placed), joined=False)
+def draw_names(axes: Axes, series: Sequence[Series], names: Sequence[str]) -> None:
+    """Series at names, whose places are their numbers; every series beside the others."""
+    for number, one in enumerate(series):
+        aside = _BESIDE * (number - (len(series) - 1) / 2)
+        placed = [(place + aside, point) for place, point in one.points]
+        _line(axes, Series(one.label, one.number, placed), joined=False)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_xlim(-0.6, len(names) - 0.4)
 

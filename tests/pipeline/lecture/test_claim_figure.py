@@ -100,7 +100,8 @@ def test_a_shift_of_several_amounts_is_a_curve_with_and_without_what_is_done_abo
     gains = [{"kind": "gain", "amount": amount} for amount in (0.5, 2)]
     then = [{**gain, "then": {"kind": "z_score"}} for gain in gains]
     turn = {"kind": "orientation", "amount": 4}
-    shifts = [*gains, *then, turn]
+    unshifted = {"kind": "bias", "amount": 0, "then": {"kind": "z_score"}}
+    shifts = [*gains, *then, unshifted, turn]
     expect = {"expect": [{"value": "linear", "is": "above", "of": 0.5}]}
     study = {"families": ["linear"], "conditions": shifts, "claim": expect}
     splits = ["test", *(Condition.model_validate(shift).split for shift in shifts)]
@@ -109,6 +110,11 @@ def test_a_shift_of_several_amounts_is_a_curve_with_and_without_what_is_done_abo
     assert (labels(curve), curve.get_xlabel()) == (["0.5", "1", "2"], "gain, factor")
     assert curve.get_legend_handles_labels()[1] == ["linear", "linear, then z_score"]
     assert labels(names) == ["as they are", "orientation: quarter turn"]
+    lines = [line for line in curve.lines if line.get_linewidth() == 1.4]
+    assert [list(line.get_xdata()) for line in lines if line.get_linestyle() == "-"] == [
+        [0.5, 1, 2],
+        [0.5, 1, 2],
+    ]
     assert curve.get_ylim() == names.get_ylim()
 
 
