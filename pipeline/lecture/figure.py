@@ -167,7 +167,7 @@ def _rank_panels(run: ClaimRun, ranking: Ranking) -> Iterator[_Panel]:
         told = f"rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
         first, second = next(iter(ranking.ranks.items()))
         yield _Panel(
-            _short(cohort),
+            f"{_short(cohort)}: does one score foretell another?",
             f"{score} of {second}, ...",
             partial(
                 draw_ranks,
