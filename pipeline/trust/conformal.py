@@ -24,7 +24,7 @@ open which it is. Either way the classifier does not answer (``answered``).
 
 Calibration may be fitted on the same validation scans. Between two classes it is monotone: it moves
 scores and keeps their order, so the sets of each class are those of uncalibrated probabilities,
-exactly. Between five classes, simulated coverage differs by 0.1 percentage points (150 patients;
+exactly. Between five classes, simulated coverage is equal to 0.1 percentage points (150 patients;
 ``docs/calibration.md``). Out-of-fold probabilities would be no better: each fold's calibration
 differs a little from the one that new scans get, and a classifier that says the same of all its
 scans can then lose a class from every set.
