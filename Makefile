@@ -10,6 +10,7 @@ OUT    ?= $(RUNS)/$(DATA)/predictions
 PYTHON ?= python3
 PREP   ?=
 CLAIM  ?=
+METHOD ?=
 QUICK  ?=
 FLIP   ?=
 
@@ -19,7 +20,7 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary plan split prep train study leaderboard lecture report release predict audit sync ui demo check test bench clean
+.PHONY: help setup data ingest summary plan split prep train study leaderboard lecture report release predict explain audit sync ui demo check test bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
@@ -74,6 +75,9 @@ release: $(READY) ## choose a model by the study's rule and package it
 
 predict: $(READY) ## run MODEL over the folder SCANS, results in OUT
 	$(MEDCURVE) predict $(MODEL) $(SCANS) --out $(OUT) --runs $(RUNS)
+
+explain: $(READY) ## show where in the scans of SCANS the answers of MODEL come from
+	$(MEDCURVE) explain $(MODEL) $(SCANS) --out $(RUNS)/$(DATA)/explanations $(if $(METHOD),--method $(METHOD)) --runs $(RUNS)
 
 audit: $(READY) ## shift the test scans of DATA in every way; name what is most dangerous to MODEL
 	$(MEDCURVE) audit $(MODEL) --data $(DATA) --runs $(RUNS)

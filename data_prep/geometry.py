@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep.errors import ScanError
 from data_prep.sampling import Sampling, Window, apply_along_axes, weights
-from data_prep.volume import Affine, Volume
+from data_prep.volume import Affine, Array, Volume
 
 Order = Literal["linear", "nearest"]
 FitMode = Literal["resize", "crop_or_pad"]
@@ -59,31 +59,38 @@ def reorient(volume: Volume, target: str) -> Volume:
     check_orientation(target)
     if not volume.has_geometry:
         return volume
-    _check_length(volume, target, f"orientation {target}")
-    now = volume.orientation
-    sources, flipped = [], []
-    for letter in target:
-        pair = next(pair for pair in _AXES if letter in pair)
-        source = next((axis for axis, found in enumerate(now) if found in pair), None)
-        if source is None:
-            raise ScanError(
-                "volume.wrong_plane",
-                f"the image plane is {now} (directions of its rows and columns); "
-                f"the recipe asks for the plane of {target}",
-                fix="use a recipe for this plane, or leave these images out",
-            )
-        sources.append(source)
-        flipped.append(now[source] != letter)
-
+    moves = _axis_moves(volume, target)
     affine = volume.affine.copy()
-    for axis, (source, flip) in enumerate(zip(sources, flipped, strict=True)):
+    for axis, (source, flip) in enumerate(moves):
         column = volume.affine[:3, source]
         affine[:3, axis] = -column if flip else column
         if flip:
             affine[:3, 3] += column * (volume.array.shape[1 + source] - 1)
-    array = volume.array.transpose(0, *(1 + source for source in sources))
-    steps = [slice(None, None, -1 if flip else 1) for flip in flipped]
+    array = volume.array.transpose(0, *(1 + source for source, _ in moves))
+    steps = [slice(None, None, -1 if flip else 1) for _, flip in moves]
     return replace(volume, array=array[(slice(None), *steps)], affine=affine)
+
+
+def orient_back(array: Array, volume: Volume, target: str) -> Array:
+    """Undo ``reorient(volume, target)`` on an array of its result's axes; a view.
+
+    Args:
+        array: (I', J'[, K']), axes as ``target`` names them.
+        volume: The scan before it was reoriented.
+        target: As ``reorient`` took it.
+
+    Returns:
+        (I, J[, K]), axes as those of ``volume``.
+
+    Raises:
+        As ``reorient``.
+    """
+    check_orientation(target)
+    if not volume.has_geometry:
+        return array
+    moves = _axis_moves(volume, target)
+    unflipped = array[tuple(slice(None, None, -1 if flip else 1) for _, flip in moves)]
+    return unflipped.transpose(np.argsort([source for source, _ in moves]))
 
 
 def resample(volume: Volume, spacing_mm: Sequence[float], order: Order = "linear") -> Volume:
@@ -159,11 +166,7 @@ def to_grid(
         ScanError: ``volume.wrong_ndim`` or ``volume.bad_shape``.
     """
     _check_length(volume, shape, f"shape {tuple(shape)}")
-    first = (
-        [Sampling(n, n, 0.0, 1.0) for n in volume.array.shape[1:]]
-        if spacing_mm is None
-        else _resampling(volume, spacing_mm)
-    )
+    first = _first_sampling(volume, spacing_mm)
     if mode == "crop_or_pad":
         windows = [Window.centred(s.n_out, m) for s, m in zip(first, shape, strict=True)]
         kept = [s.cut(w) for s, w in zip(first, windows, strict=True)]
@@ -174,6 +177,59 @@ def to_grid(
     step = [a.step * b.step for a, b in zip(first, second, strict=True)]
     array = apply_along_axes(volume.array, matrices)
     return replace(volume, array=array, affine=_moved(volume.affine, start, step))
+
+
+def lattice(
+    volume: Volume, spacing_mm: Sequence[float] | None, shape: Sequence[int], mode: FitMode
+) -> list[Sampling]:
+    """Where the voxels of ``to_grid``'s result lie along each axis of ``volume``.
+
+    Along padded ends they lie outside: positions are to be read as ``start + o * step``.
+
+    Raises:
+        ScanError: As ``to_grid``.
+    """
+    _check_length(volume, shape, f"shape {tuple(shape)}")
+    first = _first_sampling(volume, spacing_mm)
+    if mode == "resize":
+        steps = [s.n_out / m for s, m in zip(first, shape, strict=True)]
+        starts = [
+            Sampling.centred(s.n_out, m, step).start
+            for s, m, step in zip(first, shape, steps, strict=True)
+        ]
+    else:
+        steps = [1.0] * len(first)
+        windows = [Window.centred(s.n_out, m) for s, m in zip(first, shape, strict=True)]
+        starts = [float(w.start - w.before) for w in windows]
+    return [
+        Sampling(s.n_in, m, s.start + start * s.step, s.step * step)
+        for s, m, start, step in zip(first, shape, starts, steps, strict=True)
+    ]
+
+
+def _first_sampling(volume: Volume, spacing_mm: Sequence[float] | None) -> list[Sampling]:
+    if spacing_mm is not None:
+        return _resampling(volume, spacing_mm)
+    return [Sampling(n, n, 0.0, 1.0) for n in volume.array.shape[1:]]
+
+
+def _axis_moves(volume: Volume, target: str) -> list[tuple[int, bool]]:
+    """For each letter of ``target``: the axis of ``volume`` that it names, and whether it flips."""
+    _check_length(volume, target, f"orientation {target}")
+    now = volume.orientation
+    moves = []
+    for letter in target:
+        pair = next(pair for pair in _AXES if letter in pair)
+        source = next((axis for axis, found in enumerate(now) if found in pair), None)
+        if source is None:
+            raise ScanError(
+                "volume.wrong_plane",
+                f"the image plane is {now} (directions of its rows and columns); "
+                f"the recipe asks for the plane of {target}",
+                fix="use a recipe for this plane, or leave these images out",
+            )
+        moves.append((source, now[source] != letter))
+    return moves
 
 
 def _check_length(volume: Volume, given: Sequence[object], what: str) -> None:

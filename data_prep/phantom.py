@@ -19,7 +19,7 @@ from data_prep.config import Config
 from data_prep.files import digest
 from data_prep.geometry import reorient
 from data_prep.phantom_law import LesionLaw, Range, check_range
-from data_prep.phantom_render import Anatomy, Variation, draw_anatomy, render
+from data_prep.phantom_render import Anatomy, Ball, Variation, draw_anatomy, inside_ball, render
 from data_prep.phantom_write import (
     ScanHeader,
     refuse_full,
@@ -116,12 +116,22 @@ class PhantomPatient:
         label: The class that was drawn.
         bayes: True probability of each class of ``law.class_names``.
         scans: One to three.
+        lesion: Where it is, in the patient's frame (RAS+ millimetres).
     """
 
     patient_id: str
     label: str
     bayes: tuple[float, ...]
     scans: tuple[PhantomScan, ...]
+    lesion: Ball
+
+    def lesion_mask(self, volume: Volume) -> NDArray[np.bool_]:
+        """(I, J[, K]): the voxels of the lesion in a scan of this patient, as it is read.
+
+        A PNG states no geometry: give the phantom's own ``PhantomScan.volume``, whose voxels are
+        the same.
+        """
+        return inside_ball(self.lesion, volume)
 
 
 def draw_patient(config: PhantomConfig, number: int, stream: int = _COHORT) -> PhantomPatient:
@@ -141,7 +151,7 @@ def draw_patient(config: PhantomConfig, number: int, stream: int = _COHORT) -> P
     for scan in range(1, count + 1):
         own = np.random.default_rng([config.seed, stream, number, scan])
         scans.append(_draw_scan(config, anatomy, patient_id, scan, own))
-    return PhantomPatient(patient_id, label, bayes, tuple(scans))
+    return PhantomPatient(patient_id, label, bayes, tuple(scans), anatomy.balls[-1])
 
 
 def write_phantom(config: PhantomConfig, root: Path, progress: Progress = silent) -> None:

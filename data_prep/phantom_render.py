@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.phantom_law import Lesion
+from data_prep.volume import Volume
 
 Point = tuple[float, float, float]
 Image = NDArray[np.float64]
@@ -52,7 +53,7 @@ class Anatomy:
 
     Attributes:
         organs: In the order in which they are painted.
-        balls: Lesion and vessels.
+        balls: Vessels, then the lesion.
         waves: (M, 4) texture: wave vector (radians per mm) and phase of each cosine.
         texture: Standard deviation of the texture, as a fraction of soft tissue.
     """
@@ -132,6 +133,28 @@ def render(anatomy: Anatomy, axes_mm: Sequence[NDArray[np.float64]]) -> Image:
         image[box] += cover * ball.contrast
     image += anatomy.texture * body * _texture(anatomy.waves, (x, y, z))
     return image if len(axes_mm) == 3 else image[:, :, 0]
+
+
+def inside_ball(ball: Ball, volume: Volume) -> NDArray[np.bool_]:
+    """Which voxels of a scan lie in a ball: those whose centres do, and always the nearest one.
+
+    Of an image, the distance within its plane counts: the phantoms' balls are centred on it.
+
+    Args:
+        ball: In the patient's frame.
+        volume: A scan of the patient, oriented and spaced as it may be.
+
+    Returns:
+        (I, J[, K]).
+    """
+    shape = volume.array.shape[1:]
+    columns = volume.affine[:3, : len(shape)]
+    # The ball's centre in voxels: least squares, so that in 2D the height above the plane is lost.
+    offset = np.array(ball.center_mm) - volume.affine[:3, 3]
+    middle = np.linalg.lstsq(columns, offset, rcond=None)[0]
+    steps = np.indices(shape).reshape(len(shape), -1) - middle[:, None]
+    distance = np.linalg.norm(columns @ steps, axis=0).reshape(shape)
+    return np.asarray(distance <= max(ball.diameter_mm / 2, distance.min()))
 
 
 def _scaled(shape: tuple[Point, Point], scale: NDArray[np.float64]) -> tuple[Point, Point]:

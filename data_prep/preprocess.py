@@ -28,6 +28,7 @@ from data_prep.intensity_rules import (
     n_statistics,
     rescale,
 )
+from data_prep.projection import project_back
 from data_prep.volume import Volume
 
 AS_STORED: Final = "as stored"
@@ -155,6 +156,25 @@ class PrepRecipe(Config):
         """
         array = self._to_grid(volume)
         return np.ascontiguousarray(rescale(self.config.intensity, array, self.statistics))
+
+    def project_back(self, prepared: NDArray[np.float32], volume: Volume) -> NDArray[np.float32]:
+        """Bring a map of a prepared scan back to the voxels of the scan itself.
+
+        Args:
+            prepared: (I', J'[, K']), one number for each voxel of what ``apply(volume)`` returns.
+            volume: The scan as it was read.
+
+        Returns:
+            (I, J[, K]) float32 on the voxels of ``volume.array``; 0 where the recipe cut the scan
+            off. See ``data_prep.projection``.
+
+        Raises:
+            ScanError: As ``apply``.
+        """
+        config = self.config
+        orientation = None if config.orientation == AS_STORED else config.orientation
+        spacing = None if config.spacing_mm is None else self._per_axis(config.spacing_mm)
+        return project_back(prepared, volume, orientation, spacing, config.fit)
 
     def without_intensity(self) -> PrepRecipe:
         """The recipe less its intensity step: voxels keep the values that they were read with.

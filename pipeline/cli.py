@@ -45,6 +45,7 @@ for _command in (
     studies.report,
     models.release,
     models.predict,
+    models.explain,
     models.audit,
     studies.sync,
     studies.rerun,

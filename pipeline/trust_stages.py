@@ -1,8 +1,9 @@
-"""Judging a finished model: ``audit``."""
+"""Judging a finished model and its answers: ``audit``, ``explain``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.config import find_config
@@ -73,6 +74,51 @@ def audit_stage(
     for sentence in sentences(audit, seen):
         say(f"• {sentence}")
     return out
+
+
+def explain_stage(
+    model: str,
+    inputs: Sequence[Path],
+    out: Path,
+    method: str | None,
+    target_class: str | None,
+    processes: int,
+    runs: Path,
+    uri: str | None,
+) -> None:
+    """Write where in each scan a model's answer comes from: maps in the scans' own space, pictures.
+
+    Args:
+        model: Model package, by folder or MLflow address.
+        inputs: Files and folders of scans.
+        out: Folder for the results.
+        method: One of ``METHODS``, ``all`` that the model has, or None: its default.
+        target_class: For which class; None: the most probable one of each scan.
+        processes: That read scans.
+        runs: Where the MLflow store is.
+        uri: MLflow store, for a model that is named by its address.
+    """
+    from pipeline.serving.explained import TABLE, explain_scans
+    from pipeline.trust.explain_scan import parse_method
+
+    methods = () if method == "all" else None if method is None else (parse_method(method),)
+    package = open_package(model, runs, uri)
+    with progress("explain", "scans") as report:
+        found = explain_scans(
+            package,
+            inputs,
+            out,
+            methods=methods,
+            target_class=target_class,
+            workers=processes,
+            progress=report,
+        )
+    say(
+        f"explain: {found.explained} scans by {', '.join(found.methods)}, {found.quarantined} "
+        f"quarantined, {found.skipped} skipped → {out / TABLE}"
+    )
+    if found.empty:
+        say(f"  note: in {found.empty} maps nothing speaks for the class; their pictures say so")
 
 
 def _cohort(runs: Path, asked: str | None, trained_on: str) -> Workspace:

@@ -186,6 +186,37 @@ def audit(
     audit_stage(model, data, out, metric, engines.workers(workers), runs, tracking_uri)
 
 
+def explain(
+    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Files and folders of scans.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for maps and pictures.")],
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="grad_cam, occlusion, integrated_gradients or all; default: the first of these "
+            "that the model has.",
+        ),
+    ] = None,
+    target_class: Annotated[
+        str | None,
+        typer.Option("--class", help="Evidence for which class; default: the most probable one."),
+    ] = None,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Show where in each scan an answer comes from: maps in the scan's own space, and pictures.
+
+    Example: medcurve explain runs/phantom3d/model-demo scans/ --out explanations
+    """
+    from pipeline import engines
+    from pipeline.trust_stages import explain_stage
+
+    count = engines.workers(workers)
+    explain_stage(model, inputs, out, method, target_class, count, runs, tracking_uri)
+
+
 def verify(
     model: Annotated[Path, typer.Argument(help="Model package that a release wrote.")],
 ) -> None:

@@ -169,6 +169,15 @@ class Family(ABC, Generic[P]):
         """The network that it trains or draws features from, raw scans in; None: there is none."""
         return None
 
+    def scorer(self) -> nn.Module | None:
+        """What its answer can be differentiated through; None: nothing of the kind.
+
+        Returns:
+            (N, C, I, J[, K]) raw scans -> (N, columns) logits: one a class, or for a binary task
+            the second class's alone. Not to be changed: it may be the family's own.
+        """
+        return None
+
     def inspect(self) -> Inspection:
         """Layers of its network, if it has one, and the arrays that it stores."""
         net = self.network()

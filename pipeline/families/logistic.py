@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logsumexp, softmax
+from torch import nn
 
 from data_prep.task import Task
 from pipeline.balance import balanced_weights, prior_shift
@@ -134,6 +136,14 @@ class Weights:
     def logits(self, inputs: Inputs) -> Floats:
         """(N, D) inputs -> (N, columns)."""
         return product(inputs, self.weight) + self.bias
+
+    def layer(self) -> nn.Linear:
+        """The same as a layer, in float32."""
+        layer = nn.Linear(*self.weight.shape)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(self.weight.T))
+            layer.bias.copy_(torch.from_numpy(self.bias))
+        return layer
 
     def shifted(self, shift: Floats) -> Weights:
         """The same model with ``shift`` (columns,) added to its logits."""

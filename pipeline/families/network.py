@@ -92,6 +92,9 @@ class TrainedNetwork(Family[N]):
     def network(self) -> nn.Module:
         return self.net
 
+    def scorer(self) -> nn.Module:
+        return self.net
+
     def state(self) -> State:
         return state_of(self.net)
 

@@ -218,6 +218,13 @@ class Pretrained(Family[PretrainedParams]):
         """The network that was trained on ImageNet, images (not scans) in."""
         return self._features.net
 
+    def scorer(self) -> nn.Module:
+        """As of every family, without the mirrored looks of ``reading.flip_axes``."""
+        if not self._probes:
+            return self._net
+        self._read_weights()
+        return nn.Sequential(self._features, self._weights.layer())
+
     def inspect(self) -> Inspection:
         layers = inspect_network(self.network().cpu(), self._features.image_shape)
         reading = read_scan(

@@ -7,6 +7,7 @@ convolutional network does, its architecture does before any training. Coates an
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import ClassVar, Final, Literal
 
@@ -186,6 +187,15 @@ class RandomFeatures(Family[RandomFeaturesParams]):
 
     def network(self) -> nn.Module | None:
         return self._net
+
+    def scorer(self) -> nn.Module | None:
+        """Its drawn network under the fitted classifier; a bank of filters is no network."""
+        if self._net is None:
+            return None
+        net = copy.deepcopy(self._net)
+        layer, last = self._weights.layer(), classifier_of(net)
+        last.weight, last.bias, last.out_features = layer.weight, layer.bias, layer.out_features
+        return net
 
     @property
     def _ndim(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal, cast
 
 import torch
@@ -73,6 +74,21 @@ class ReadingConfig(Config):
         return self.stages
 
 
+@dataclass(frozen=True)
+class PooledMap:
+    """A map that features are pooled from, and where to look at it.
+
+    Attributes:
+        layer: Name of the submodule of ``ScanFeatures`` that it passes through once a scan.
+        axis: Across which the images are slabs; None: the scan is one image.
+        stage: Of the network, from 1.
+    """
+
+    layer: str
+    axis: int | None
+    stage: int
+
+
 class ScanFeatures(nn.Module):
     """(N, C, I, J[, K]) scans -> (N, D) features.
 
@@ -95,6 +111,8 @@ class ScanFeatures(nn.Module):
         n_features: D.
         chunk: Scans that go through at a time where no gradients are needed.
         attention: One for each axis, where slices are weighted.
+        seen: The identity, by a name for each map; explanations look there.
+        maps: All of them, a network's later stages last.
     """
 
     def __init__(
@@ -124,6 +142,13 @@ class ScanFeatures(nn.Module):
         self.chunk = min(_CHUNK, max(1, _CHUNK_PIXELS // pixels))
         learned = self._in_slices and config.slice_pooling == "attention"
         self.attention = nn.ModuleList(SliceAttention(width) for _ in range(axes * learned))
+        self.maps = tuple(
+            PooledMap(f"seen.{_map_name(axis, size, stage)}", axis, stage)
+            for stage in self._wanted
+            for axis in (range(3) if self._in_slices else (None,))
+            for size in config.sizes
+        )
+        self.seen = nn.ModuleDict({m.layer.removeprefix("seen."): nn.Identity() for m in self.maps})
 
     def forward(self, x: Tensor) -> Tensor:
         """Features; without gradients in chunks of one size, the last filled up with zeros.
@@ -148,25 +173,25 @@ class ScanFeatures(nn.Module):
             black, white = x.new_tensor(self._config.intensity)
         shown = (x - black) / (white - black)
         if not self._in_slices:
-            return self._of_images(shown)
+            return self._of_images(shown, None)
         return torch.cat([self._of_slices(shown, axis) for axis in range(3)], dim=1)
 
     def _of_slices(self, x: Tensor, axis: int) -> Tensor:
         """(N, C, I, J, K), black 0 and white 1 -> (N, width) from slices across ``axis``."""
         flat = slabs(x, axis, self._config.slices).movedim(2 + axis, 1)
-        features = self._of_images(flat.flatten(0, 1)).reshape(*flat.shape[:2], -1)
+        features = self._of_images(flat.flatten(0, 1), axis).reshape(*flat.shape[:2], -1)
         if not len(self.attention):
             return features.mean(dim=1)
         pooled: Tensor = self.attention[axis](features)
         return pooled
 
-    def _of_images(self, x: Tensor) -> Tensor:
+    def _of_images(self, x: Tensor, axis: int | None) -> Tensor:
         """(B, C, I, J[, K]), black 0 and white 1 -> (B, width)."""
         images = x if self._channels == 1 else x.flatten(0, 1).unsqueeze(1)
-        found = [self._at(size, images).reshape(len(x), -1) for size in self._config.sizes]
+        found = [self._at(size, images, axis).reshape(len(x), -1) for size in self._config.sizes]
         return torch.cat(found, dim=1)
 
-    def _at(self, size: int, images: Tensor) -> Tensor:
+    def _at(self, size: int, images: Tensor, axis: int | None) -> Tensor:
         """(B, 1 or 3, I, J[, K]) -> what is pooled of the maps of images of that size."""
         edges = tuple(images.shape[2:])
         images = _resized(images, _scaled(edges, size))
@@ -175,9 +200,10 @@ class ScanFeatures(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
         maps = cast("Backbone", self.net).stages(images)
         pooled = [
-            _POOL[kind](found.flatten(2).float())
+            _POOL[kind](seen.flatten(2).float())
             for number, found in enumerate(itertools.islice(maps, self._wanted[-1]), start=1)
             if number in self._wanted
+            for seen in (self.seen[_map_name(axis, size, number)](found),)
             for kind in self._config.pooling
         ]
         return torch.cat(pooled, dim=1)
@@ -255,6 +281,10 @@ def _refuse_small(
             fix="choose larger params.reading.sizes, fewer params.reading.stages, another "
             "params.network, or scans that are less narrow in the prep config",
         )
+
+
+def _map_name(axis: int | None, size: int, stage: int) -> str:
+    return f"{'whole' if axis is None else f'across{axis}'}_{size}_{stage}"
 
 
 def _scaled(edges: tuple[int, ...], size: int) -> tuple[int, ...]:

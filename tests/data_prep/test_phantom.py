@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,26 @@ def test_ct_is_in_hounsfield_units() -> None:
     assert volume.array.min() == pytest.approx(-1000, abs=1)
     tissue = np.median(volume.array[volume.array > -200])
     assert tissue == pytest.approx(40, abs=60)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_lesion_is_where_a_brighter_one_is_brighter(ndim: Any) -> None:
+    """Two cohorts that differ in the lesion's contrast only, in every orientation."""
+    faint, bright = (
+        PhantomConfig(ndim=ndim, noise=0, modality="CT", law=LesionLaw(contrast=(c, c)))
+        for c in (0.3, 0.8)
+    )
+    for number in range(8):
+        one, other = draw_patient(faint, number), draw_patient(bright, number)
+        for scan, same in zip(one.scans, other.scans, strict=True):
+            more = (same.volume.array - scan.volume.array)[0] / (1040 * 0.5)  # share covered
+            mask = one.lesion_mask(scan.volume)
+            assert mask.shape == more.shape and mask.any()
+            assert ((more >= 0.5 - 1e-6) == mask).mean() == 1
+
+
+def test_a_lesion_between_voxels_is_the_nearest_one() -> None:
+    patient = draw_patient(PhantomConfig(), 0)
+    scan = patient.scans[0].volume
+    coarse = replace(scan, affine=scan.affine @ np.diag([30, 30, 30, 1.0]))
+    assert patient.lesion_mask(coarse).sum() >= 1
