@@ -42,11 +42,13 @@ def write_page(run: ClaimRun, folder: Path, *, patients: bool = True) -> Path:
         patients: Whether pictures may show real scans: not where pages are made public.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figure = draw_claim(run)
-    if figure is not None:
+    figure, file = draw_claim(run), folder / f"{run.short_name}.svg"
+    if figure is None:
+        file.unlink(missing_ok=True)  # of an earlier run
+    else:
         with mpl.rc_context(STYLE):
             drawn = svg(figure, run.short_name).encode()
-        write_bytes(folder / f"{run.short_name}.svg", drawn)
+        write_bytes(file, drawn)
     shown = {
         f"{run.short_name}-{Path(cohort).stem}-{one.name}.png": (cohort, one)
         for cohort, pictures in run.pictures.items()
