@@ -21,7 +21,7 @@ WeightedMetric = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
-class _Ratios:
+class Ratios:
     """Mean over terms of (weighted sum of ``part`` / weighted sum of ``whole``).
 
     Attributes:
@@ -44,7 +44,7 @@ class _Ratios:
 
 
 @dataclass(frozen=True)
-class _Auc:
+class Auc:
     """Weighted area under the ROC curve as the Mann-Whitney statistic, ties counted one half.
 
     Attributes:
@@ -60,7 +60,8 @@ class _Auc:
     up_to: Labels
 
     @classmethod
-    def of(cls, truth: NDArray[np.bool_], scores: Floats, groups: Labels) -> _Auc:
+    def of(cls, truth: NDArray[np.bool_], scores: Floats, groups: Labels) -> Auc:
+        """Of (N,) scores, with each scan's truth and group."""
         order = np.argsort(scores, kind="stable")
         truth, scores, groups = truth[order], scores[order], groups[order]
         negative, positive = scores[~truth], scores[truth]
@@ -87,7 +88,7 @@ class _Auc:
 class _Mean:
     """Mean of metrics; NaN where one of them is."""
 
-    parts: tuple[_Auc | _Ratios, ...]
+    parts: tuple[Auc | Ratios, ...]
 
     def __call__(self, weights: Floats) -> Floats:
         total: Floats = np.sum([part(weights) for part in self.parts], axis=0)
@@ -116,7 +117,7 @@ def weighted(
     if name == "auc":
         return _Mean(
             tuple(
-                _Auc.of(truth, scores, groups)
+                Auc.of(truth, scores, groups)
                 for truth, scores in questions(task, target, probability)
             )
         )
@@ -128,9 +129,9 @@ def weighted(
             )
         )
     per_scan = _PER_SCAN[name](task, target, probability)
-    return _Ratios(
-        part=_sums(groups, per_scan, n_groups)[None],
-        whole=_sums(groups, np.ones(len(groups)), n_groups)[None],
+    return Ratios(
+        part=sums(groups, per_scan, n_groups)[None],
+        whole=sums(groups, np.ones(len(groups)), n_groups)[None],
         needed=1,
     )
 
@@ -167,16 +168,17 @@ def _decisions(
 
 def _recalls(
     truth: Labels, decided: Labels, n_classes: int, groups: Labels, n_groups: int
-) -> _Ratios:
+) -> Ratios:
     cell = truth * n_groups + groups
     cells = n_classes * n_groups
-    hits = _sums(cell, (truth == decided).astype(np.float64), cells)
-    counts = _sums(cell, np.ones(len(cell)), cells)
+    hits = sums(cell, (truth == decided).astype(np.float64), cells)
+    counts = sums(cell, np.ones(len(cell)), cells)
     shape = (n_classes, n_groups)
-    return _Ratios(part=hits.reshape(shape), whole=counts.reshape(shape), needed=2)
+    return Ratios(part=hits.reshape(shape), whole=counts.reshape(shape), needed=2)
 
 
-def _sums(groups: Labels, values: Floats, n_groups: int) -> Floats:
+def sums(groups: Labels, values: Floats, n_groups: int) -> Floats:
+    """(n_groups,) sum of (N,) values over each group's scans."""
     return np.bincount(groups, weights=values, minlength=n_groups).astype(np.float64)
 
 
@@ -186,12 +188,14 @@ def _hits(task: Task, target: Labels, probability: Floats) -> Floats:
     return hits
 
 
-def _squared_distance(task: Task, target: Labels, probability: Floats) -> Floats:
+def squared_distance(task: Task, target: Labels, probability: Floats) -> Floats:
+    """(N,) Brier score of each scan; see ``pipeline.metrics``."""
     distance: Floats = ((task.one_hot(target) - probability) ** 2).sum(axis=1)
     return distance
 
 
-def _negative_log_likelihood(task: Task, target: Labels, probability: Floats) -> Floats:
+def negative_log_likelihood(task: Task, target: Labels, probability: Floats) -> Floats:
+    """(N,) log loss of each scan; see ``pipeline.metrics``."""
     epsilon = np.finfo(probability.dtype).eps
     clipped = np.clip(probability, epsilon, 1 - epsilon)
     truth = task.one_hot(target)
@@ -203,6 +207,6 @@ def _negative_log_likelihood(task: Task, target: Labels, probability: Floats) ->
 
 _PER_SCAN: Final = {
     "accuracy": _hits,
-    "brier": _squared_distance,
-    "log_loss": _negative_log_likelihood,
+    "brier": squared_distance,
+    "log_loss": negative_log_likelihood,
 }

@@ -1,0 +1,143 @@
+"""The evaluation of a classifier on test scans: every metric, each with its interval.
+
+Metrics are defined in ``counted``, ``ranked``, ``calibration_error`` and ``pipeline.metrics``; how
+often their intervals hold the truth is measured by ``benchmarks/interval_coverage.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.task import Task
+from pipeline.delong import auc_parts
+from pipeline.evaluation.decision import Decision
+from pipeline.evaluation.measures import Scans
+from pipeline.evaluation.resampled import Plan, Told, resampled
+from pipeline.evaluation.results import ClassScores, Evaluation, Score, SubgroupScores
+from pipeline.evaluation.subgroups import FEWEST_PATIENTS, groups_of
+from pipeline.weighted_metrics import Floats, Labels
+
+_ONE: Final = Task(kind="binary", class_names=("the rest", "it"))
+
+
+def evaluate(
+    task: Task,
+    target: Labels,
+    probability: Floats,
+    patient_ids: NDArray[np.str_],
+    decision: Decision,
+    *,
+    subgroups: Mapping[str, NDArray[np.str_]] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+    at: float = 0.9,
+) -> Evaluation:
+    """Score a classifier on scans that it has never seen.
+
+    Args:
+        task: What was predicted.
+        target: (N,) class indices, or (N, L) 0/1 for multi-label; N at least 1.
+        probability: (N, n_classes), as a user would be given them.
+        patient_ids: (N,) patient of each scan.
+        decision: From probabilities to decisions.
+        subgroups: Attribute -> (N,) text, "" where unknown; numbers of many values are divided at
+            their quartiles.
+        resamples: How many times the patients are drawn.
+        seed: Decides the draws.
+        level: Coverage that intervals aim at.
+        at: Specificity that is held fixed for ``sensitivity_at_specificity``, and the reverse.
+
+    Raises:
+        ValueError: If the shapes do not fit, or a probability is NaN or infinite.
+    """
+    _check(task, target, probability, patient_ids)
+    scans = Scans(
+        task,
+        target,
+        probability,
+        decision.decide(task, probability),
+        np.unique(patient_ids, return_inverse=True)[1],
+    )
+    plan = Plan(resamples, seed, level, at)
+    whole, classes = resampled(scans, plan)
+    groups = [
+        _subgroup(name, group, scans.of(chosen), plan)
+        for name, values in (subgroups or {}).items()
+        for group, chosen in groups_of(values)
+    ]
+    return Evaluation(
+        patients=scans.n_patients,
+        scans=len(target),
+        metrics=whole.metrics,
+        untold=whole.untold,
+        delong=_delong(task, target, probability, scans.patient, level),
+        resamples=resamples,
+        level=level,
+        seed=seed,
+        at=at,
+        decision=decision,
+        classes=tuple(_classes(scans, classes, level)),
+        subgroups=tuple(groups),
+    )
+
+
+def _classes(scans: Scans, told: Mapping[str, Told], level: float) -> Iterator[ClassScores]:
+    for name, truth, score, _ in scans.questions():
+        against = np.stack([1 - score, score], axis=1)
+        yield ClassScores(
+            name=name,
+            with_it=len(np.unique(scans.patient[truth])),
+            patients=scans.n_patients,
+            scans=len(truth),
+            metrics=told[name].metrics,
+            untold=told[name].untold,
+            delong=_delong(_ONE, truth.astype(np.int64), against, scans.patient, level),
+        )
+
+
+def _subgroup(attribute: str, group: str, scans: Scans, plan: Plan) -> SubgroupScores:
+    found = SubgroupScores(
+        attribute=attribute,
+        group=group,
+        too_few=scans.n_patients < FEWEST_PATIENTS,
+        patients=scans.n_patients,
+        scans=len(scans.patient),
+        metrics={},
+    )
+    if found.too_few:
+        return found
+    whole, _ = resampled(scans, plan)
+    delong = _delong(scans.task, scans.target, scans.probability, scans.patient, plan.level)
+    changes = {"metrics": whole.metrics, "untold": whole.untold, "delong": delong}
+    return found.model_copy(update=changes)
+
+
+def _delong(
+    task: Task, target: Labels, probability: Floats, patient: Labels, level: float
+) -> Score | None:
+    """None where a class is missing, or is of one patient, or the AUC is 0 or 1."""
+    parts = auc_parts(task, target, probability, patient.astype(np.str_))
+    if not math.isfinite(parts.variance) or not parts.variance > 0:
+        return None
+    low, high = parts.interval(level)
+    return Score(value=parts.value, low=low, high=high, method="delong")
+
+
+def _check(task: Task, target: Labels, probability: Floats, patient_ids: NDArray[np.str_]) -> None:
+    rows = (len(target), task.n_classes)
+    expected = rows if task.is_multi_label else rows[:1]
+    if probability.shape != rows or target.shape != expected or patient_ids.shape != rows[:1]:
+        raise ValueError(
+            f"target {target.shape}, probability {probability.shape} and patients "
+            f"{patient_ids.shape} do not fit a {task.kind} task of {task.n_classes} classes"
+        )
+    if not len(target):
+        raise ValueError("there is no scan to score")
+    if not np.isfinite(probability).all():
+        raise ValueError("a probability is NaN or infinite")
