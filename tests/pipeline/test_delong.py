@@ -150,3 +150,26 @@ def test_an_interval_stays_within_0_and_1_around_the_value(
     low, high = AucParts(value, np.array([error])).interval(level)
     assert 0 <= low <= value + 1e-12 and value - 1e-12 <= high <= 1
     assert AucParts(1.0, np.array([0.0])).interval(level) == (1.0, 1.0)
+
+
+# albumin, total protein, K-G score and outcome of 43 patients with ovarian cancer: DeLong et al.
+# (1988), as reprinted in the SAS/STAT user's guide, PROC LOGISTIC, example "Comparing Receiver
+# Operating Characteristic Curves"
+OVARIAN = """
+3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0 2.5 5.7 8 0 1.6 5.6 5 1
+3.8 5.7 5 1 3.7 6.7 6 1 3.2 5.4 4 1 3.8 6.6 6 1 4.1 6.6 5 1 3.6 5.7 5 1 4.3 7.0 4 1 3.6 6.7 4 0
+2.3 4.4 6 1 4.2 7.6 4 0 4.0 6.6 6 0 3.5 5.8 6 1 3.8 6.8 7 1 3.0 4.7 8 0 4.5 7.4 5 1 3.7 7.4 5 1
+3.1 6.6 6 1 4.1 8.2 6 1 4.3 7.0 5 1 4.3 6.5 4 1 3.2 5.1 5 1 2.6 4.7 6 1 3.3 6.8 6 0 1.7 4.0 7 0
+3.7 6.1 5 1 3.3 6.3 7 1 4.2 7.7 6 1 3.5 6.2 5 1 2.9 5.7 9 0 2.1 4.8 7 1 2.8 6.2 8 0 4.0 7.0 7 1
+3.3 5.7 6 1 3.7 6.9 5 1 3.6 6.6 5 1
+"""
+
+
+def test_on_the_data_of_delongs_paper() -> None:
+    table = np.array(OVARIAN.split(), dtype=np.float64).reshape(-1, 4)
+    target, scores = table[:, 3].astype(np.int64), (table[:, 0], table[:, 1], 10 - table[:, 2])
+    parts = [auc_parts(BINARY, target, rows(each), one_each(43)) for each in scores]
+    aucs, covariance = direct(target == 1, *scores)
+    assert [part.value for part in parts] == pytest.approx(aucs)
+    found = np.array([[a.patients @ b.patients for a in parts] for b in parts])
+    assert found == pytest.approx(covariance, abs=1e-12)
