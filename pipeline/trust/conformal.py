@@ -23,11 +23,11 @@ A set can be empty: no class looks like its scans of validation. A set with seve
 open which it is. Either way the classifier does not answer (``answered``).
 
 Calibration may be fitted on the same validation scans. Between two classes it is monotone: it moves
-scores and keeps their order, so the sets of each class are those of uncalibrated probabilities,
-exactly. Between five classes, simulated coverage is equal to 0.1 percentage points (150 patients;
-``docs/calibration.md``). Out-of-fold probabilities would be no better: each fold's calibration
-differs a little from the one that new scans get, and a classifier that says the same of all its
-scans can then lose a class from every set.
+scores and keeps their order, so where each class has its own quantile the sets are those of
+uncalibrated probabilities, exactly. Between five classes, simulated coverage is equal to 0.1
+percentage points (150 patients; ``docs/calibration.md``). Out-of-fold probabilities would be no
+better: each fold's calibration differs a little from the one that new scans get, and a classifier
+that says the same of all its scans can then lose a class from every set.
 
 Coverage holds on average over validation splits and scans; of one validation split of n patients it
 is spread as Beta(n + 1 - l, l) is, l = floor((n + 1)(1 - coverage)) (Vovk 2012): with 80 patients

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from pipeline.page import STYLE, svg
 from pipeline.study.report.panels import Draw, look
+from pipeline.trust.figures import draw_reliability
 
 AGREEMENT: Final = (
     ("right", "every fit is right", "#0072B2"),
@@ -32,18 +33,8 @@ def reliability(bins: Rows, families: Sequence[str]) -> Draw:
     def draw(axes: Axes, family: str) -> None:
         mine = [row for row in bins if row["family"] == family]
         colour, marker = look(list(families).index(family))
-        axes.plot([0, 1], [0, 1], color="#8a8a8a", linewidth=1, linestyle=(0, (4, 3)))
-        for row in mine:
-            axes.plot([row["predicted"]] * 2, [row["low"], row["high"]], color=colour, alpha=0.6)
-        at, seen = [row["predicted"] for row in mine], [row["observed"] for row in mine]
-        axes.plot(
-            at, seen, color=colour, marker=marker, markersize=4.5, linewidth=0.8, clip_on=False
-        )
-        axes.set_xlim(-0.03, 1.03)
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-        axes.set_aspect("equal")
+        points = [(r["predicted"], r["observed"], r["low"], r["high"]) for r in mine]
+        draw_reliability(axes, points, colour, marker)
 
     return draw
 
