@@ -11,6 +11,8 @@ PYTHON ?= python3
 PREP   ?=
 CLAIM  ?=
 METHOD ?=
+A      ?= $(DATA)
+B      ?=
 QUICK  ?=
 FLIP   ?=
 
@@ -20,7 +22,7 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary plan split prep train study leaderboard lecture report release predict explain audit sync ui demo check test bench clean
+.PHONY: help setup data ingest summary compare plan split prep train study leaderboard lecture report release predict explain audit sync ui demo check test bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
@@ -45,6 +47,9 @@ ingest: $(READY) ## read the scans of DATA once: manifest and quarantine
 
 summary: $(READY) ## show what the scans of DATA are like: a table and a page with pictures
 	$(MEDCURVE) summary $(DATA) --runs $(RUNS)
+
+compare: $(READY) ## show whether the scans of the cohorts A and B look alike: a table and a page
+	$(MEDCURVE) compare-cohorts $(A) $(B) --runs $(RUNS)
 
 plan: $(READY) ## propose a prep config for DATA, with a reason for each choice
 	$(MEDCURVE) plan $(DATA) --runs $(RUNS)

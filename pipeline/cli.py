@@ -32,6 +32,7 @@ for _command in (
     cohort.data,
     cohort.ingest,
     cohort.summary,
+    cohort.compare_cohorts,
     cohort.plan,
     cohort.split,
     cohort.prep,

@@ -11,7 +11,7 @@ from pathlib import Path
 from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneSource
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
-from data_prep.files import read_json
+from data_prep.files import read_json, write_json
 from data_prep.fingerprint import CohortFingerprint
 from data_prep.ingest import ingest, make_phantom, raw_root
 from data_prep.leaks import Leaks
@@ -110,6 +110,29 @@ def summary_stage(workspace: Workspace, processes: int) -> Path:
         seen, workspace.manifest, workspace.survey, workspace.folder / "cohort.html"
     )
     say(f"summary: {page}")
+    return page
+
+
+def compare_stage(first: Workspace, second: Workspace, out: Path | None, processes: int) -> Path:
+    """Show whether two cohorts' scans look alike: sentences and a table here, a page, numbers."""
+    from pipeline.cohort_comparison.compare import compare_cohorts, load_side
+    from pipeline.cohort_comparison.page import aspect_rows, sentences, to_json, write_comparison
+
+    if first.cohort.name == second.cohort.name:
+        raise ConfigError(
+            "compare.same_cohort",
+            f"both cohorts are '{first.cohort.name}'",
+            fix="give two different cohorts; each needs a name of its own",
+        )
+    one, other = (load_side(_survey(w, processes), w.manifest, w.survey) for w in (first, second))
+    found = compare_cohorts(one, other)
+    for sentence in sentences((one, other), found):
+        say(sentence)
+    table(("aspect", "verdict", "p", "AUROC", "scans of patients"), aspect_rows(found))
+    out = out or first.runs / f"compare-{one.name}-{other.name}.html"
+    page = write_comparison((one, other), found, out)
+    write_json(out.with_suffix(".json"), to_json((one, other), found))
+    say(f"comparison: {page}")
     return page
 
 

@@ -61,6 +61,27 @@ def summary(name: Data, runs: Runs = RUNS, workers: Workers = None) -> None:
     stages.summary_stage(open_workspace(runs, name), engines.workers(workers))
 
 
+def compare_cohorts(
+    first: Annotated[str, typer.Argument(help="Cohort: a name in configs/data, or a YAML file.")],
+    second: Annotated[str, typer.Argument(help="The cohort to compare it with.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="HTML file; default: RUNS/compare-FIRST-SECOND.html."),
+    ] = None,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+) -> None:
+    """Do the scans of two ingested cohorts look alike? A table, and a page with pictures.
+
+    Example: medcurve compare-cohorts breastmnist pneumoniamnist_rebuilt
+    """
+    from pipeline import engines, stages
+    from pipeline.workspace import open_workspace
+
+    one, other = open_workspace(runs, first), open_workspace(runs, second)
+    stages.compare_stage(one, other, out, engines.workers(workers))
+
+
 def plan(
     name: Data,
     out: Annotated[
