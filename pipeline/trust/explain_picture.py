@@ -40,6 +40,11 @@ _SIGNED: Final = "PuOr_r"
 _SHOWN: Final = (0.5, 99.5)
 _FULL: Final = 99.8
 _OPAQUE: Final = 0.75  # the strongest evidence still lets the scan through
+# Inches that all columns may have, and each row; and what a title needs.
+_WIDTH: Final = 9.0
+_HEIGHT: Final = 5.5
+_LEAST_WIDTH: Final = 6.5
+_LETTERS: Final = 80  # of a name in the title
 _OPPOSITE: Final = dict(zip("RLAPSI", "LRPAIS", strict=True))
 # Panels of a volume: (name, axis that it lies across, axis to its right, axis down).
 _PLANES: Final = (("axial", 2, 0, 1), ("coronal", 1, 0, 2), ("sagittal", 0, 1, 2))
@@ -143,8 +148,9 @@ def _drawn(explanation: Explanation, panels: Sequence[Panel], scan: str) -> Figu
     rows, columns = (2, len(panels)) if volume else (1, 2)
     widths = [_width_mm(p) for p in panels] if volume else [_width_mm(panels[0])] * 2
     height = max(_height_mm(p) for p in panels)
-    inches = 9.0 / sum(widths)
-    figure = Figure(figsize=(10.6, rows * min(height * inches, 5.5) + 1.0), layout="constrained")
+    inches = min(_WIDTH / sum(widths), _HEIGHT / height)  # per mm
+    size = (max(inches * sum(widths), _LEAST_WIDTH) + 1.6, rows * inches * height + 1.2)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
     colours = _colours(explanation)
     for panel, (plain, mapped) in zip(panels, axes.T if volume else axes, strict=True):
@@ -156,7 +162,7 @@ def _drawn(explanation: Explanation, panels: Sequence[Panel], scan: str) -> Figu
     bar = figure.colorbar(colours, ax=axes, fraction=0.025, pad=0.02)
     bar.set_label(_UNITS[explanation.method], fontsize=9)
     bar.outline.set_visible(False)
-    figure.suptitle(_title(explanation, scan), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(_title(explanation, scan), fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -168,10 +174,19 @@ _UNITS: Final[dict[Method, str]] = {
 
 
 def _title(explanation: Explanation, scan: str) -> str:
-    shown = scan if len(scan) <= 60 else f"…{scan[-59:]}"
-    text = f"{TITLES[explanation.method]} · {explanation.class_name}, "
-    text += f"probability {explanation.probability:.3f} · {shown}"
-    return text if explanation.peak() else f"{text}\nnothing in this scan speaks for this class"
+    """Three lines at most; of a long scan's name the end, where scans of a folder differ."""
+    name = _shortened(explanation.class_name)
+    lines = [
+        f"{TITLES[explanation.method]} · {name} · probability {explanation.probability:.3f}",
+        _shortened(scan[::-1])[::-1],
+    ]
+    if explanation.peak() is None:
+        lines.append("nothing in this scan speaks for this class")
+    return "\n".join(lines)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
 def _colours(explanation: Explanation) -> ScalarMappable:
