@@ -5,6 +5,7 @@ The page is the operator's own: it shows scans in miniature, but no patient ids 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -116,7 +117,15 @@ def fact_rows(sides: Sequence[CohortSide]) -> list[tuple[str, str, str, bool]]:
     """Name, the fact of both cohorts, and whether they differ."""
     first, second = (dict(facts(side.seen, side.counts)) for side in sides)
     names = [name for name in first if name in second and name != "classes"]
-    return [(name, first[name], second[name], first[name] != second[name]) for name in names]
+    return [
+        (name, first[name], second[name], _kinds(first[name]) != _kinds(second[name]))
+        for name in names
+    ]
+
+
+def _kinds(fact: str) -> str:
+    """A fact without the numbers of scans: cohorts of different sizes do not differ by them."""
+    return re.sub(r": [\d,]+", "", fact)
 
 
 def _class_rows(sides: Sequence[CohortSide]) -> list[tuple[str, str, str]]:

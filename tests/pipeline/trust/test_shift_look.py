@@ -62,7 +62,7 @@ def test_of_many_voxels_some_stand_for_all() -> None:
     assert array.size > MAX_VOXELS
     look = look_at(Volume(array, np.eye(4)), array)
     within = [np.mean(array <= value) for value in look.raw]
-    assert np.allclose(within, LEVELS, atol=0.01)
+    assert np.allclose(within, LEVELS, atol=0.02)
 
 
 @settings(deadline=None, max_examples=30)
