@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.miniature import Planes, miniature, perceptual_hash, pixel_digest
+from data_prep.scan_look import intensity_quantiles
 from data_prep.volume import Volume
 
 
@@ -22,6 +23,7 @@ class ScanFacts:
     minimum: float
     maximum: float
     mean: float
+    quantiles: tuple[float, ...]
     pixel_sha256: str
     perceptual_hash: str
     planes: Planes
@@ -41,6 +43,7 @@ def describe(volume: Volume) -> ScanFacts:
         minimum=float(array.min()),
         maximum=float(array.max()),
         mean=float(array.mean(dtype=np.float64)),
+        quantiles=tuple(intensity_quantiles(array).tolist()),
         pixel_sha256=pixel_digest(volume),
         perceptual_hash=perceptual_hash(planes),
         planes=planes,

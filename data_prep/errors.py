@@ -116,6 +116,7 @@ SCAN_CODES: Final[dict[str, str]] = {
     # npz
     "npz.malformed": "not a MedMNIST npz: an array is missing, of objects or of the wrong shape",
     # the model
+    "model.unlike_training": "the scan does not look like the training scans",
     "model.not_finite": "the model's answer for this scan is NaN or infinite",
     # labels
     "label.missing": "the scan has no row in the label table",

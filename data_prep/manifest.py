@@ -38,6 +38,7 @@ class ScanRecord:
         format, paths, item: Where it lies (see ``readers.source.ScanSource``).
         modality, shape, spacing_mm, orientation, dtype: Read off the volume; shape is (C, I, J..).
         minimum, maximum, mean: Of the intensities as read.
+        quantiles: Of the same, at ``scan_look.LEVELS``.
         sha256: Of the source files.
         pixel_sha256: Of shape, type and voxels: equal for identical images.
         flags: Accepted oddities.
@@ -61,6 +62,7 @@ class ScanRecord:
     minimum: float
     maximum: float
     mean: float
+    quantiles: tuple[float, ...]
     sha256: str
     pixel_sha256: str
     flags: tuple[str, ...]

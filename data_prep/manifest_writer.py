@@ -81,6 +81,7 @@ def _record(scan: LabelledScan, facts: ScanFacts, sha256: str) -> ScanRecord:
         minimum=facts.minimum,
         maximum=facts.maximum,
         mean=facts.mean,
+        quantiles=facts.quantiles,
         sha256=sha256,
         pixel_sha256=facts.pixel_sha256,
         flags=tuple(dict.fromkeys((*source.flags, *facts.flags))),

@@ -29,6 +29,7 @@ from data_prep.manifest import ScanReader, ScanRecord, load_manifest
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.progress import Progress, silent
 from data_prep.readers.policy import ReadPolicy
+from data_prep.scan_look import AsRead
 from data_prep.splits import SPLIT_TABLE, SPLITS, SplitRow, check_leaks
 from data_prep.stage import (
     check_inputs,
@@ -44,7 +45,7 @@ from data_prep.volume import Volume
 
 RECIPE = "recipe.json"
 POLICY = "policy.json"
-PIXELS = "pixels.parquet"
+AS_READ = "as_read.parquet"
 _PLAN = "plan.json"
 
 
@@ -55,14 +56,6 @@ class PrepSummary:
     scans: int
     quarantined: int
     kept_shards: int
-
-
-@dataclass(frozen=True)
-class PixelDigest:
-    """Digest of one scan's pixels as they were read (the manifest's ``pixel_sha256``)."""
-
-    scan_id: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -142,14 +135,28 @@ def prepare_store(
         ("path", "code", "reason"),
         [(path, code, why) for at, code, why in refused for path in records[at].paths],
     )
-    pixels = {record.scan_id: record.pixel_sha256 for record in records}
-    digests = [PixelDigest(row.scan_id, pixels[row.scan_id]) for row in index]
-    write_table(folder / PIXELS, PixelDigest, digests)
+    by_id = {record.scan_id: record for record in records}
+    write_table(folder / AS_READ, AsRead, [as_read(by_id[row.scan_id]) for row in index])
     write_json(folder / POLICY, reader.policy.model_dump(mode="json"))
     write_json(folder / "prep.json", {"scans": len(index), "quarantined": len(refused)})
     write_provenance(folder, "prep", inputs, settings)
     replace_folder(folder, out)
     return PrepSummary(len(index), len(refused), len(kept))
+
+
+def as_read(record: ScanRecord) -> AsRead:
+    """What a store keeps of a scan as the manifest has it."""
+    return AsRead(
+        scan_id=record.scan_id,
+        pixel_sha256=record.pixel_sha256,
+        shape=record.shape,
+        spacing_mm=record.spacing_mm,
+        orientation=record.orientation,
+        modality=record.modality,
+        dtype=record.dtype,
+        flags=record.flags,
+        quantiles=record.quantiles,
+    )
 
 
 def prep_settings(config: PrepConfig, policy: ReadPolicy) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from data_prep.splits import SPLIT_TABLE, SplitRow
 from data_prep.stage import check_inputs, stage_digest
 from pipeline.audit.shifted import ShiftScan
 from pipeline.audit.sweep import Step
-from pipeline.serving.inference import probabilities
+from pipeline.serving.answers import probabilities
 from pipeline.serving.package import ModelPackage
 
 # Shifting a large volume in sixty ways takes longer than reading it.

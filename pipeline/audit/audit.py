@@ -26,7 +26,7 @@ from pipeline.audit.answers import Answers
 from pipeline.audit.sweep import Step
 from pipeline.dataset import targets
 from pipeline.metrics import higher_is_better, patient_draws, resample, score
-from pipeline.serving.predictions import PROBABILITY_DECIMALS
+from pipeline.serving.answers import PROBABILITY_DECIMALS
 from pipeline.study.mean_gain import holm
 
 Arm = Literal["with", "without", "no normalisation"]

@@ -12,9 +12,10 @@ from data_prep.readers.policy import ReadPolicy
 from data_prep.task import Task
 from pipeline.families import FamilyConfig
 from pipeline.serving.seen import SeenScans
+from pipeline.trust.trusted import Trusted
 
 FORMAT: Final = "medcurve-model"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 class MetricInterval(Config):
@@ -71,7 +72,7 @@ class ModelCard(Config):
     """Content of ``model.json``, but for its own seal."""
 
     format: Literal["medcurve-model"] = FORMAT
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     family: FamilyConfig
     task: Task
     read: ReadPolicy
@@ -79,10 +80,12 @@ class ModelCard(Config):
     scan_shape: tuple[int, ...]
     seed: int
     training: TrainingRecord
+    trust: Trusted
     test: Evaluation
     self_test: tuple[tuple[float, ...], ...]
     versions: dict[str, str]
     weights_sha256: str
+    reference_sha256: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> ModelCard:
@@ -91,4 +94,6 @@ class ModelCard(Config):
                 f"the recipe gives scans of shape {self.recipe.scan_shape}, "
                 f"the model takes {self.scan_shape}"
             )
+        if bool(self.reference_sha256) != bool(self.trust.shift):
+            raise ValueError("reference_sha256 and trust.shift: one is there without the other")
         return self

@@ -10,22 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Final
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from data_prep.errors import ScanError
 from data_prep.progress import Progress, silent
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.stage import new_stage
+from pipeline.serving.answers import Answer, answers, block_scans
 from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import (
+    UNLIKE_TRAINING,
     Prediction,
     PredictionSummary,
     scored,
@@ -33,10 +29,7 @@ from pipeline.serving.predictions import (
     write_predictions,
 )
 from pipeline.serving.prepared import PreparedScan, PrepareScan
-
-# A block is what the model sees at once: at most 16 scans and about a million voxels.
-MAX_BLOCK_SCANS: Final = 16
-MAX_BLOCK_VOXELS: Final = 1 << 20
+from pipeline.trust.shift_policy import OnShift
 
 
 def predict(
@@ -48,6 +41,7 @@ def predict(
     workers: int = 1,
     new_child: NewChild = ChildProcess,
     pseudonym: Callable[[str], str] | None = None,
+    on_shift: OnShift | None = None,
     progress: Progress = silent,
 ) -> PredictionSummary:
     """Score every scan under ``inputs`` and write the tables into ``out``.
@@ -66,6 +60,8 @@ def predict(
         new_child: Starts one.
         pseudonym: From a DICOM PatientID to the name under the site's key, by which scans of a
             patient whom the model has seen are flagged; None where there is no key.
+        on_shift: What to do with scans that do not look like the training scans; None: as the
+            model was released.
         progress: Told (scans done, scans in all).
 
     Raises:
@@ -73,14 +69,15 @@ def predict(
         StageError: ``stage.not_ours`` if ``out`` holds something else.
     """
     started = time.monotonic()
+    on_shift = on_shift or package.card.trust.on_shift
     folders = find_inputs(inputs, out, package.card.read)
-    with new_stage(out, "predict", {"model": package.digest}, {}) as partial:
+    with new_stage(out, "predict", {"model": package.digest}, {"on_shift": on_shift}) as partial:
         partial.chmod(0o700)
         rows = [_rejected_row(folder, n) for folder in folders for n in range(len(folder.rejected))]
         total = len(rows) + sum(len(folder.scans) for folder in folders)
         read = _read(folders, package, workers, new_child)
         for batch in _batches(read, _batch_scans(package, batch_size)):
-            rows += _score(package, batch, pseudonym)
+            rows += _score(package, batch, pseudonym, on_shift)
             progress(len(rows), total)
         rows.sort(key=lambda row: (row.scan, row.files))
         skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
@@ -114,13 +111,8 @@ def _read(
                 yield _Read(folder, scan, result)
 
 
-def _block_scans(package: ModelPackage) -> int:
-    voxels = int(np.prod(package.card.scan_shape))
-    return max(1, min(MAX_BLOCK_SCANS, MAX_BLOCK_VOXELS // voxels))
-
-
 def _batch_scans(package: ModelPackage, batch_size: int) -> int:
-    block = _block_scans(package)
+    block = block_scans(package)
     return -(-max(1, batch_size) // block) * block
 
 
@@ -139,11 +131,14 @@ def _batches(scans: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
 
 
 def _score(
-    package: ModelPackage, batch: Sequence[_Read], pseudonym: Callable[[str], str] | None
+    package: ModelPackage,
+    batch: Sequence[_Read],
+    pseudonym: Callable[[str], str] | None,
+    on_shift: OnShift,
 ) -> list[Prediction]:
     """A row for each scan of a batch."""
-    arrays = [read.result.array for read in batch if isinstance(read.result, PreparedScan)]
-    answers = iter(probabilities(package, arrays))
+    prepared = [read.result for read in batch if isinstance(read.result, PreparedScan)]
+    found = answers(package, [one.array for one in prepared], [one.look for one in prepared])
     rows = []
     for read in batch:
         name, files = read.scan.name, read.files()
@@ -153,30 +148,27 @@ def _score(
         key = read.scan.source.patient_key
         patient = pseudonym(key) if key and pseudonym else ""
         seen = package.card.training.seen.flags(read.result.pixel_sha256, patient)
-        flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen)))
-        probability = next(answers)
-        if np.isfinite(probability).all():
-            rows.append(scored(name, files, flags, package.task, probability))
-        else:
-            error = ScanError("model.not_finite", "the model's answer is NaN or infinite")
+        answer = next(found)
+        odd = (UNLIKE_TRAINING,) if answer.shift and answer.shift.flagged else ()
+        flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen, *odd)))
+        if error := _refusal(answer, on_shift):
             rows.append(_quarantined(name, files, flags, error))
+        else:
+            rows.append(scored(name, files, flags, answer, on_shift == "abstain"))
     return rows
 
 
-def probabilities(
-    package: ModelPackage, arrays: Sequence[NDArray[np.float32]]
-) -> Iterator[NDArray[np.float64]]:
-    """One row of probabilities a scan, as ``predict`` computes them.
-
-    Libraries choose another kernel, and so other last bits, for another number of rows. The model
-    therefore always sees blocks of the same shape, the last one filled up with zeros.
-    """
-    size = _block_scans(package)
-    remaining = iter(arrays)
-    while chosen := list(islice(remaining, size)):
-        block = np.zeros((size, *package.card.scan_shape), dtype=np.float32)
-        block[: len(chosen)] = chosen
-        yield from package.predict(torch.from_numpy(block))[: len(chosen)]
+def _refusal(answer: Answer, on_shift: OnShift) -> ScanError | None:
+    """Why a scan is not scored, if it is not."""
+    if not answer.finite:
+        return ScanError("model.not_finite", "the model's answer is NaN or infinite")
+    if on_shift == "refuse" and answer.shift and answer.shift.flagged:
+        return ScanError(
+            "model.unlike_training",
+            f"the scan does not look like the training scans (by its {answer.shift.raised_by}, "
+            f"score {answer.shift.score:.1f}, p {answer.shift.p_value:.2g})",
+        )
+    return None
 
 
 def _rejected_row(folder: InputFolder, number: int) -> Prediction:

@@ -1,7 +1,8 @@
 """The model package: a trained family on disk, with all that is needed to use and judge it.
 
-A package is a folder with ``weights.safetensors`` and ``model.json``. Nothing pickled is ever
-written or read. Both files are sealed by a SHA-256: safetensors itself has no checksum, and a
+A package is a folder with ``model.json``, ``weights.safetensors`` and, where there were scans
+enough to learn what they look like, ``reference.safetensors``. Nothing pickled is ever written or
+read. Every file is sealed by a SHA-256: safetensors itself has no checksum, and a
 flipped bit would load as another model. The seal finds damage; it does not prove who wrote the
 package.
 """
@@ -33,8 +34,11 @@ from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, State
 from pipeline.serving.card import FORMAT, FORMAT_VERSION, Evaluation, ModelCard, TrainingRecord
 from pipeline.serving.self_test import self_test
+from pipeline.trust.shift_reference import ShiftReference
+from pipeline.trust.trusted import Trusted
 
 WEIGHTS: Final = "weights.safetensors"
+REFERENCE: Final = "reference.safetensors"
 MODEL: Final = "model.json"
 
 MAX_MODEL_JSON_BYTES = 16 << 20
@@ -54,12 +58,14 @@ class ModelPackage:
     Attributes:
         card: What ``model.json`` says.
         family: The fitted family.
+        reference: What the training scans look like; None where there were too few of them.
         digest: SHA-256 of ``model.json``'s content, which seals the weights as well: the name of
             exactly this model.
     """
 
     card: ModelCard
     family: Family[Any]
+    reference: ShiftReference | None
     digest: str
 
     @property
@@ -73,7 +79,7 @@ class ModelPackage:
         return self.card.task
 
     def predict(self, x: Tensor) -> NDArray[np.float64]:
-        """Scans as ``recipe.apply`` gives them -> probabilities.
+        """Scans as ``recipe.apply`` gives them -> calibrated probabilities.
 
         Args:
             x: (N, C, I, J[, K]) float32.
@@ -81,7 +87,26 @@ class ModelPackage:
         Returns:
             (N, n_classes) float64; rows sum to 1, but for a multi-label task.
         """
-        return self.family.predict_proba(self.family.prepare(x))
+        return self.calibrate(self.look(x)[0])
+
+    def look(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """What the family says of scans, not calibrated, and what it sees of them.
+
+        Args:
+            x: (N, C, I, J[, K]) float32, as ``recipe.apply`` gives them.
+
+        Returns:
+            Probabilities (N, n_classes) and features (N, D) (``Family.features``).
+        """
+        prepared = self.family.prepare(x)
+        return self.family.predict_proba(prepared), self.family.features(prepared)
+
+    def calibrate(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, n_classes) as the family gives them -> as they are to be read; NaN stays NaN."""
+        whole = np.isfinite(probability).all(axis=1)
+        calibrated = np.full(probability.shape, np.nan)
+        calibrated[whole] = self.card.trust.calibration.apply(self.task, probability[whole])
+        return calibrated
 
 
 def save_package(
@@ -91,6 +116,8 @@ def save_package(
     policy: ReadPolicy,
     recipe: PrepRecipe,
     training: TrainingRecord,
+    trust: Trusted,
+    reference: ShiftReference | None,
     test: Evaluation,
 ) -> ModelPackage:
     """Write a fitted family as a package, whole or not at all, and load it back.
@@ -102,12 +129,17 @@ def save_package(
         policy: How its training scans were read.
         recipe: What its training scans were prepared with.
         training: What it was trained on.
+        trust: How its probabilities become an answer.
+        reference: What its training scans look like; ``trust.shift`` is filled in from it.
         test: How it did on the test split.
 
     Raises:
         StageError: ``stage.not_ours`` if ``folder`` holds something else.
     """
-    weights = _encode_state(family.state())
+    files = {WEIGHTS: _encode_state(family.state())}
+    if reference:
+        files[REFERENCE] = _encode_state(reference.state())
+        trust = trust.model_copy(update={"shift": reference.facts})
     card = ModelCard(
         family=config,
         task=family.task,
@@ -116,15 +148,18 @@ def save_package(
         scan_shape=family.scan_shape,
         seed=family.seed,
         training=training,
+        trust=trust,
         test=test,
         self_test=self_test(recipe, family),
         versions=_versions(),
-        weights_sha256=sha256_bytes(weights),
+        weights_sha256=sha256_bytes(files[WEIGHTS]),
+        reference_sha256=sha256_bytes(files[REFERENCE]) if reference else "",
     )
     content = card.model_dump(mode="json")
     inputs = {"store": training.store, "study": training.study}
     with new_stage(folder, "release", inputs, {"model": digest(content)}) as partial:
-        write_bytes(partial / WEIGHTS, weights)
+        for name, data in files.items():
+            write_bytes(partial / name, data)
         write_bytes(partial / MODEL, _encode_json(content | {"sha256": digest(content)}))
     return load_package(folder)
 
@@ -134,27 +169,40 @@ def load_package(folder: Path) -> ModelPackage:
 
     Raises:
         PackageError: ``package.not_found``, ``package.missing_file``, ``package.pickled``,
-            ``package.foreign``, ``package.newer_format``, ``package.damaged`` or
-            ``package.invalid``, naming the file.
+            ``package.foreign``, ``package.newer_format``, ``package.older_format``,
+            ``package.damaged`` or ``package.invalid``, naming the file.
     """
     _check_files(folder)
     content, seal = _read_model_json(folder / MODEL)
     card = _parse_card(folder / MODEL, content)
-    path = folder / WEIGHTS
-    weights = path.read_bytes()
-    if (found := sha256_bytes(weights)) != card.weights_sha256:
-        raise _damaged(path, f"sha256 is {found}, {MODEL} says {card.weights_sha256}")
+    weights = _sealed(folder / WEIGHTS, card.weights_sha256)
+    reference = None
     try:
         family = build_family(card.family, card.task, card.scan_shape, card.seed)
         family.load_state(_decode_state(weights))
+        if card.trust.shift:
+            state = _decode_state(_sealed(folder / REFERENCE, card.reference_sha256))
+            reference = ShiftReference.from_state(card.trust.shift, state)
+    except PackageError:
+        raise
     except (MedcurveError, SafetensorError) as error:
         raise PackageError(
             "package.invalid",
-            f"{path}: does not fit family '{card.family.family}' ({error})",
+            f"{folder}: does not fit family '{card.family.family}' ({error})",
             fix="use the medcurve version that wrote it: "
             f"{card.versions.get('medcurve', 'not stated')}",
         ) from error
-    return ModelPackage(card=card, family=family, digest=seal)
+    return ModelPackage(card=card, family=family, reference=reference, digest=seal)
+
+
+def _sealed(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    if (found := sha256_bytes(data)) != sha256:
+        raise _damaged(path, f"sha256 is {found}, {MODEL} says {sha256}")
+    return data
 
 
 def _packages_beside(folder: Path) -> list[str]:
@@ -176,16 +224,20 @@ def _check_files(folder: Path) -> None:
                 "package.pickled",
                 f"{path}: files of this kind can run code when they are read; medcurve never "
                 "opens one",
-                fix=f"a model package holds {WEIGHTS} and {MODEL} only; train or release the "
+                fix=f"a model package holds {MODEL} and .safetensors only; train or release the "
                 "model with medcurve",
             )
     for name in (MODEL, WEIGHTS):
         if not (folder / name).is_file():
-            raise PackageError(
-                "package.missing_file",
-                f"{folder} is not a whole model package: {name} is missing",
-                fix="give the folder that `medcurve release` wrote, or copy it again",
-            )
+            raise _missing(folder / name)
+
+
+def _missing(path: Path) -> PackageError:
+    return PackageError(
+        "package.missing_file",
+        f"{path.parent} is not a whole model package: {path.name} is missing",
+        fix="give the folder that `medcurve release` wrote, or copy it again",
+    )
 
 
 def _read_model_json(path: Path) -> tuple[dict[str, Any], str]:
@@ -206,6 +258,13 @@ def _read_model_json(path: Path) -> tuple[dict[str, Any], str]:
             "package.newer_format",
             f"{path}: format_version is {version}; this medcurve reads up to {FORMAT_VERSION}",
             fix=f"upgrade medcurve (this is {medcurve_version()})",
+        )
+    if isinstance(version, int) and version < FORMAT_VERSION:
+        raise PackageError(
+            "package.older_format",
+            f"{path}: format_version is {version}, without calibration, thresholds and what the "
+            f"training scans look like; this medcurve reads {FORMAT_VERSION}",
+            fix="release the model again: `medcurve release STUDY --data COHORT`",
         )
     seal = content.pop("sha256", "")
     # The bytes must be the ones that writing this content gives: then every bit is under the seal.

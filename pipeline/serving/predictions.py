@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from data_prep.files import write_bytes, write_csv, write_json
 from data_prep.task import Task
+from pipeline.serving.answers import PROBABILITY_DECIMALS, Answer
 
-# Six decimals are finer than any model's probability can be trusted, and coarser than the last
-# bits of float32, in which machines and thread counts differ.
-PROBABILITY_DECIMALS: Final = 6
+# Three decimals of a score that counts spreads of the held-out scans.
+SHIFT_DECIMALS: Final = 3
+# Flags of a scan that does not look like the training scans.
+UNLIKE_TRAINING: Final = "unlike_training"
+ABSTAINED: Final = "abstained"
 
 Status = Literal["ok", "quarantined"]
 
@@ -31,9 +32,11 @@ class Prediction:
         scan: Path of the file or of the series' folder, relative to the input folder.
         files: The scan's files, relative to the input folder.
         status: ``ok`` or ``quarantined``.
-        predicted: The most probable class; for a multi-label task the labels above one half; ()
-            where the scan was not scored.
-        probability: One per class, rounded; () where the scan was not scored.
+        predicted: The class that the model decides for; for a multi-label task the labels; ()
+            where the scan was not scored, or the model abstains.
+        probability: One per class, calibrated and rounded; () where the scan was not scored.
+        within: The prediction set; () where it is empty, or the scan was not scored.
+        shift: How foreign the scan is to the training scans; None where that is not known.
         flags: Oddities that were accepted.
         code: Stable code of ``errors.SCAN_CODES`` where the scan was not scored.
         reason: The same in words.
@@ -44,6 +47,8 @@ class Prediction:
     status: Status
     predicted: tuple[str, ...] = ()
     probability: tuple[float, ...] = ()
+    within: tuple[str, ...] = ()
+    shift: float | None = None
     flags: tuple[str, ...] = ()
     code: str = ""
     reason: str = ""
@@ -104,20 +109,23 @@ class PredictionSummary:
 
 
 def scored(
-    scan: str,
-    files: tuple[str, ...],
-    flags: tuple[str, ...],
-    task: Task,
-    probability: NDArray[np.float64],
+    scan: str, files: tuple[str, ...], flags: tuple[str, ...], answer: Answer, abstain: bool
 ) -> Prediction:
-    """The row of a scored scan; the class is read off the rounded probabilities that are shown."""
-    rounded = tuple(float(p) for p in np.round(probability, PROBABILITY_DECIMALS))
-    if task.is_multi_label:
-        pairs = zip(task.class_names, rounded, strict=True)
-        predicted = tuple(name for name, p in pairs if p > 0.5)
-    else:
-        predicted = (task.class_names[int(np.argmax(rounded))],)
-    return Prediction(scan, files, "ok", predicted, rounded, flags)
+    """The row of a scored scan.
+
+    ``abstain``: no class where the scan does not look like the training scans.
+    """
+    silent = abstain and answer.shift is not None and answer.shift.flagged
+    return Prediction(
+        scan=scan,
+        files=files,
+        status="ok",
+        predicted=() if silent else answer.predicted,
+        probability=tuple(float(p) for p in answer.probability),
+        within=answer.within,
+        shift=round(answer.shift.score, SHIFT_DECIMALS) if answer.shift else None,
+        flags=(*flags, ABSTAINED) if silent else flags,
+    )
 
 
 def summarise(
@@ -162,7 +170,8 @@ def write_predictions(
         summary: Of the same rows.
     """
     classes = [f"p_{name}" for name in task.class_names]
-    header = ["scan", "status", "predicted_class", *classes, "flags", "code", "reason"]
+    columns = ("prediction_set", "shift_score", "flags", "code", "reason")
+    header = ["scan", "status", "predicted_class", *classes, *columns]
     write_csv(folder / "predictions.csv", header, (_cells(row, len(classes)) for row in rows))
     _write_parquet(folder / "predictions.parquet", classes, rows)
     refused = sorted((f, row.code, row.reason) for row in rows if row.code for f in row.files)
@@ -176,7 +185,9 @@ def write_predictions(
 def _cells(row: Prediction, n_classes: int) -> list[object]:
     shown = [f"{p:.{PROBABILITY_DECIMALS}f}" for p in row.probability] or [""] * n_classes
     text = [row.scan, row.status, ";".join(row.predicted)]
-    return [*text, *shown, " ".join(row.flags), row.code, row.reason]
+    shift = "" if row.shift is None else f"{row.shift:.{SHIFT_DECIMALS}f}"
+    enclosed = [";".join(row.within), shift]
+    return [*text, *shown, *enclosed, " ".join(row.flags), row.code, row.reason]
 
 
 def _write_parquet(path: Path, classes: Sequence[str], rows: Sequence[Prediction]) -> None:
@@ -188,6 +199,10 @@ def _write_parquet(path: Path, classes: Sequence[str], rows: Sequence[Prediction
     for position, name in enumerate(classes):
         values = [row.probability[position] if row.probability else None for row in rows]
         columns[name] = pa.array(values, pa.float64())
+    columns["prediction_set"] = pa.array(
+        [list(row.within) if row.probability else None for row in rows], pa.list_(pa.string())
+    )
+    columns["shift_score"] = pa.array([row.shift for row in rows], pa.float64())
     columns["flags"] = pa.array([list(row.flags) for row in rows], pa.list_(pa.string()))
     columns["code"] = pa.array([row.code for row in rows], pa.string())
     columns["reason"] = pa.array([row.reason for row in rows], pa.string())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data_prep.miniature import pixel_digest
 from data_prep.preprocess import PrepRecipe
+from data_prep.scan_look import ScanLook, look_at
 from data_prep.volume import Volume
 
 
@@ -23,11 +24,13 @@ class PreparedScan:
         array: (C, I, J[, K]) float32.
         flags: What was accepted while reading.
         pixel_sha256: Digest of the scan as it was read.
+        look: By what it can be told from the training scans.
     """
 
     array: NDArray[np.float32]
     flags: tuple[str, ...]
     pixel_sha256: str
+    look: ScanLook
 
 
 @dataclass(frozen=True)
@@ -42,4 +45,5 @@ class PrepareScan:
         Raises:
             ScanError: As ``PrepRecipe.apply``.
         """
-        return PreparedScan(self.recipe.apply(volume), volume.flags, pixel_digest(volume))
+        array = self.recipe.apply(volume)
+        return PreparedScan(array, volume.flags, pixel_digest(volume), look_at(volume, array))

@@ -6,22 +6,26 @@ test split is looked at once, here, for the chosen cell only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from data_prep.errors import MedcurveError
 from data_prep.files import read_json, read_table
-from data_prep.prep import PIXELS, POLICY, RECIPE, PixelDigest
+from data_prep.prep import AS_READ, POLICY, RECIPE
 from data_prep.preprocess import PrepRecipe
 from data_prep.progress import Progress, silent
 from data_prep.readers.policy import ReadPolicy
+from data_prep.scan_look import AsRead, ScanLook, look_back
 from data_prep.stage import stage_digest
 from data_prep.store import IndexRow, Store
 from pipeline.dataset import targets
+from pipeline.families.base import Family
 from pipeline.metrics import METRICS, bootstrap
 from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
@@ -31,6 +35,11 @@ from pipeline.study.grid import PlannedCell, Positions
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit, recorded_study, refit
 from pipeline.study.results import read_results
+from pipeline.trust.calibration import Calibration
+from pipeline.trust.shift_reference import ShiftError, ShiftReference, fit_shift_reference
+from pipeline.trust.trusted import Trusted, fit_trusted
+
+_LOOKED_AT: Final = 256  # scans in memory at a time
 
 
 class ReleaseError(MedcurveError):
@@ -77,10 +86,13 @@ def release(
         chosen=choice["reason"],
         seen=_seen(opened, fitted.planned, pseudonym),
     )
-    test = _evaluate(opened, config, fitted.result.test)
+    trust, reference = _trust(opened, config, fitted)
+    test = _evaluate(opened, config, trust.calibration, fitted.result.test)
     policy = ReadPolicy.model_validate(read_json(store / POLICY))
     recipe = PrepRecipe.from_json(read_json(store / RECIPE))
-    return save_package(out, fitted.family, families[cell.family], policy, recipe, training, test)
+    return save_package(
+        out, fitted.family, families[cell.family], policy, recipe, training, trust, reference, test
+    )
 
 
 def _results(study: Path, store: Path) -> dict[str, Any]:
@@ -113,16 +125,12 @@ def _refuse_another_model(fitted: Refit) -> None:
 
 
 def _seen(store: Store, planned: PlannedCell, pseudonym: Callable[[str], str] | None) -> SeenScans:
-    digests = {row.scan_id: row.sha256 for row in read_table(store.folder / PIXELS, PixelDigest)}
-
-    def chosen(split: str, positions: Positions) -> list[IndexRow]:
-        rows = store.rows(split)
-        return [rows[position] for position in positions]
+    digests = {scan: read.pixel_sha256 for scan, read in _as_read(store).items()}
 
     def patients(rows: Sequence[IndexRow]) -> list[str]:
         return [pseudonym(name) for name in {row.patient_id for row in rows}] if pseudonym else []
 
-    train, val = chosen("train", planned.train), chosen("val", planned.val)
+    train, val = _chosen(store, "train", planned.train), _chosen(store, "val", planned.val)
     return SeenScans.of(
         [digests[row.scan_id] for row in train],
         [digests[row.scan_id] for row in val],
@@ -131,9 +139,61 @@ def _seen(store: Store, planned: PlannedCell, pseudonym: Callable[[str], str] | 
     )
 
 
-def _evaluate(store: Store, config: StudyConfig, probability: Floats) -> Evaluation:
+def _chosen(store: Store, split: str, positions: Positions) -> list[IndexRow]:
+    rows = store.rows(split)
+    return [rows[position] for position in positions]
+
+
+def _as_read(store: Store) -> dict[str, AsRead]:
+    return {row.scan_id: row for row in read_table(store.folder / AS_READ, AsRead)}
+
+
+def _trust(
+    store: Store, config: StudyConfig, fitted: Refit
+) -> tuple[Trusted, ShiftReference | None]:
+    """Fit on validation what makes probabilities into answers, and learn what scans look like."""
+    planned = fitted.planned
+    val = _chosen(store, "val", planned.val)
+    trust = fit_trusted(
+        config.trust,
+        store.task,
+        targets(store.task, [row.target for row in val]),
+        fitted.result.val[np.array(planned.val)],
+        np.array([row.patient_id for row in val], dtype=np.str_),
+        seed=config.seed,
+    )
+    kept = _as_read(store)
+    try:
+        reference = fit_shift_reference(
+            *_looks(store, fitted.family, kept, _chosen(store, "train", planned.train)),
+            *_looks(store, fitted.family, kept, val),
+            config.trust.shift.false_alarms,
+        )
+    except ShiftError as error:  # too few scans: the model answers, and says that it cannot tell
+        return trust.model_copy(update={"notes": (*trust.notes, error.message)}), None
+    return trust.model_copy(update={"notes": (*trust.notes, *reference.notes)}), reference
+
+
+def _looks(
+    store: Store, family: Family[Any], kept: Mapping[str, AsRead], rows: Sequence[IndexRow]
+) -> tuple[list[ScanLook], NDArray[np.float32]]:
+    """What was noted of scans, and what the family sees of them."""
+    looks: list[ScanLook] = []
+    features = []
+    for start in range(0, len(rows), _LOOKED_AT):
+        some = list(rows[start : start + _LOOKED_AT])
+        arrays = store.read(some)
+        looks += [look_back(kept[r.scan_id], a) for r, a in zip(some, arrays, strict=True)]
+        features.append(family.features(family.prepare(torch.from_numpy(arrays))))
+    return looks, np.concatenate(features)
+
+
+def _evaluate(
+    store: Store, config: StudyConfig, calibration: Calibration, raw: Floats
+) -> Evaluation:
     rows = store.rows("test")
     patients = [row.patient_id for row in rows]
+    probability = calibration.apply(store.task, raw)
     found = bootstrap(
         store.task,
         targets(store.task, [row.target for row in rows]),

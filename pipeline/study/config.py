@@ -13,6 +13,7 @@ from pipeline.metrics import within_range
 from pipeline.probes import ProbeConfig
 from pipeline.study.claim import Claim
 from pipeline.study.condition import Condition
+from pipeline.trust.config import TrustConfig
 
 MetricName = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
 METRIC_WORDS: Final[dict[str, str]] = {
@@ -64,6 +65,8 @@ class StudyConfig(Config):
             part of the cell's key and does not follow the machine.
         targets: Scores of ``metric`` whose first size is reported.
         release: How the family to release is chosen.
+        trust: What the released model carries besides its weights: calibration, threshold,
+            prediction sets, and what its training scans look like.
         conditions: Shifts of the test scans, under each of which every cell is scored once more, as
             a split of its own (``test/shift 4 px``); nothing is chosen by it.
         probes: Of a family by name: what is measured on each of its fitted cells, as
@@ -83,6 +86,7 @@ class StudyConfig(Config):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     targets: tuple[float, ...] = ()
     release: ReleaseRule = ReleaseRule()
+    trust: TrustConfig = TrustConfig()
     conditions: tuple[Condition, ...] = ()
     probes: dict[str, tuple[ProbeConfig, ...]] = Field(default_factory=dict)
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1000

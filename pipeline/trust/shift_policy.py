@@ -8,6 +8,8 @@ from pydantic import Field
 
 from data_prep.config import Config
 
+OnShift = Literal["flag", "abstain", "refuse"]
+
 
 class ShiftPolicy(Config):
     """``shift:`` of a study's ``trust:``.
@@ -19,4 +21,4 @@ class ShiftPolicy(Config):
     """
 
     false_alarms: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    then: Literal["flag", "abstain", "refuse"] = "flag"
+    then: OnShift = "flag"

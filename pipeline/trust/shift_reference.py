@@ -20,8 +20,8 @@ from scipy import stats
 
 from data_prep.config import Config
 from data_prep.errors import MedcurveError
+from data_prep.scan_look import LEVELS, ScanLook
 from pipeline.trust.shift_cloud import MAX_POINTS, MAX_WIDTH, Cloud, Rows, some
-from pipeline.trust.shift_look import LEVELS, ScanLook
 from pipeline.trust.shift_spaces import PARTS, Part, Spaces, kinds_of
 
 # Fewer scans than these say nothing of a cohort.

@@ -16,8 +16,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.scan_look import ScanLook
 from pipeline.trust.shift_cloud import Cloud, Rows, fold
-from pipeline.trust.shift_look import ScanLook
 
 Part = Literal["metadata", "histogram", "pixels", "features"]
 PARTS: Final[tuple[Part, ...]] = ("metadata", "histogram", "pixels", "features")

@@ -34,6 +34,7 @@ def scan(number: int, patient: str, label: str, pixels: int) -> ScanRecord:
         minimum=0.0,
         maximum=1.0,
         mean=0.5,
+        quantiles=(),
         sha256=f"{number:064x}",
         pixel_sha256=f"{pixels:064x}",
         flags=(),

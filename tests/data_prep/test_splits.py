@@ -44,6 +44,7 @@ def record(
         minimum=0.0,
         maximum=1.0,
         mean=0.5,
+        quantiles=(),
         sha256=f"{number:064x}",
         pixel_sha256=pixels or f"{number:064x}",
         flags=(),

@@ -23,6 +23,8 @@ from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.serving.card import Evaluation, TrainingRecord
 from pipeline.serving.package import ModelPackage, load_package, save_package
+from pipeline.trust.config import TrustConfig
+from pipeline.trust.trusted import fit_trusted
 from pipeline.workspace import Workspace, open_workspace
 
 TASK = Task(kind="binary", class_names=("left", "right"))
@@ -118,5 +120,7 @@ def save_model(folder: Path) -> ModelPackage:
     record = TrainingRecord(
         data="sides", store="a" * 64, study="", cell="", patients=40, scans=40, chosen="-"
     )
+    probability = fitted.predict_proba(prepared.x)
+    trust = fit_trusted(TrustConfig(), TASK, scans.target, probability, names, seed=0)
     none = Evaluation(patients=0, scans=0, resamples=0, level=0.95, metrics={})
-    return save_package(folder, fitted, config, DEFAULT_POLICY, recipe, record, none)
+    return save_package(folder, fitted, config, DEFAULT_POLICY, recipe, record, trust, None, none)

@@ -45,6 +45,7 @@ def record_of(number: int, labels: tuple[str, ...], patient: str) -> ScanRecord:
         minimum=0.0,
         maximum=1.0,
         mean=0.5,
+        quantiles=(),
         sha256="",
         pixel_sha256="",
         flags=(),

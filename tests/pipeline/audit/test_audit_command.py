@@ -152,15 +152,15 @@ class Broken(ModelPackage):
 
     broken: Callable[[np.ndarray], np.ndarray] = np.isnan
 
-    def predict(self, x: Any) -> np.ndarray:
-        said = super().predict(x)
+    def look(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
+        said, seen = super().look(x)
         said[self.broken(x.numpy())] = np.nan
-        return said
+        return said, seen
 
 
 def broken(place: Place, when: Callable[[np.ndarray], np.ndarray]) -> Broken:
     package = place.package
-    return Broken(package.card, package.family, package.digest, when)
+    return Broken(package.card, package.family, None, package.digest, when)
 
 
 def test_no_answer_to_a_shifted_scan_is_all_classes_alike(sides_once: Place) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,22 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers.policy import DEFAULT_POLICY
+from data_prep.scan_look import look_at
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
+from pipeline.families.base import Family
 from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
+from pipeline.trust.config import TrustConfig
+from pipeline.trust.shift_reference import ShiftReference, fit_shift_reference
+from pipeline.trust.trusted import fit_trusted
 
 BINARY = Task(kind="binary", class_names=("healthy", "lesion"))
 MULTI_LABEL = Task(kind="multi-label", class_names=("mass", "effusion", "nodule"))
+
+TRUST = TrustConfig()
 
 MakePackage = Callable[..., ModelPackage]
 
@@ -49,6 +56,18 @@ def random_volume(shape: tuple[int, ...], seed: int) -> Volume:
     return Volume(array, np.eye(4), has_geometry=False)
 
 
+def reference_of(
+    family: Family[Any], recipe: PrepRecipe, familiar: Sequence[Volume], config: TrustConfig
+) -> ShiftReference:
+    """What these scans look like; every other one is held out."""
+    arrays = [recipe.apply(volume) for volume in familiar]
+    looks = [look_at(volume, array) for volume, array in zip(familiar, arrays, strict=True)]
+    features = family.features(family.prepare(torch.from_numpy(np.stack(arrays))))
+    return fit_shift_reference(
+        looks[::2], features[::2], looks[1::2], features[1::2], config.shift.false_alarms
+    )
+
+
 @pytest.fixture
 def make_package(tmp_path: Path) -> MakePackage:
     """Fit a family on noise and save it as a package."""
@@ -59,6 +78,8 @@ def make_package(tmp_path: Path) -> MakePackage:
         name: str = "model",
         family: str = "linear",
         params: dict[str, Any] | None = None,
+        familiar: Sequence[Volume] = (),
+        config: TrustConfig = TRUST,
     ) -> ModelPackage:
         recipe = PrepRecipe.fit(prep_config(shape), [random_volume(shape, s) for s in range(4)])
         rng = np.random.default_rng(7)
@@ -70,19 +91,23 @@ def make_package(tmp_path: Path) -> MakePackage:
             target = np.argmax(signal, axis=1).astype(np.int64)
         names = np.array([f"s{n}" for n in range(24)])
         scans = Scans(x, target, names, names)
-        config = FamilyConfig.model_validate({"family": family, "params": params or {}})
-        fitted = build_family(config, task, (1, *shape), 3)
+        chosen = FamilyConfig.model_validate({"family": family, "params": params or {}})
+        fitted = build_family(chosen, task, (1, *shape), 3)
         prepared = scans.with_x(fitted.prepare(scans.x))
         fitted.fit(prepared, prepared)
+        probability = fitted.predict_proba(prepared.x)
+        trust = fit_trusted(config, task, target, probability, names, seed=0)
         return save_package(
             tmp_path / name,
             fitted,
-            config,
+            chosen,
             DEFAULT_POLICY,
             recipe,
             TrainingRecord(
                 data="noise", store="a" * 64, study="", cell="", patients=24, scans=24, chosen="-"
             ),
+            trust,
+            reference_of(fitted, recipe, familiar, config) if familiar else None,
             Evaluation(
                 patients=8,
                 scans=8,

@@ -62,13 +62,13 @@ class Recording(ModelPackage):
 
     seen: list[np.ndarray] = field(default_factory=list)
 
-    def predict(self, x):
+    def look(self, x):
         self.seen.append(x.numpy().copy())
-        return super().predict(x)
+        return super().look(x)
 
 
 def recording(package: ModelPackage) -> Recording:
-    return Recording(package.card, package.family, package.digest)
+    return Recording(package.card, package.family, None, package.digest)
 
 
 def test_every_scan_gets_a_row_and_the_damaged_ones_say_why(make_package, inbox, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import nibabel as nib
@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 
 from data_prep.cohort import CohortConfig, SplitConfig
-from data_prep.files import read_json
+from data_prep.files import read_json, read_table
 from data_prep.ingest import ingest
 from data_prep.manifest import ScanReader, load_manifest
-from data_prep.prep import prepare_store
+from data_prep.prep import AS_READ, prepare_store
 from data_prep.preprocess import PrepConfig, PrepRecipe
+from data_prep.scan_look import AsRead, look_back
 from data_prep.splits import split_cohort
 from data_prep.store import Store
 from pipeline.serving.inference import predict
 from pipeline.serving.package import ModelPackage
+from pipeline.serving.prepared import PrepareScan
 
 N = 24
 VOLUMES = {
@@ -40,9 +42,9 @@ class Recording(ModelPackage):
 
     seen: list[np.ndarray] = field(default_factory=list)
 
-    def predict(self, x):
+    def look(self, x):
         self.seen.extend(x.numpy())
-        return super().predict(x)
+        return super().look(x)
 
 
 def turn(path: Path, number: int) -> None:
@@ -110,7 +112,7 @@ def test_predict_makes_the_tensors_that_are_in_the_store(
     # through JSON, as a package on disk has it
     travelled = PrepRecipe.from_json(json.loads(json.dumps(recipe.to_json())))
     card = package.card.model_copy(update={"recipe": travelled})
-    model = Recording(card, package.family, package.digest)
+    model = Recording(card, package.family, None, package.digest)
     summary = predict(model, [tmp_path / "scans"], tmp_path / "out", workers=2)
     assert (summary.ok, summary.quarantined) == (N, 0)
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
@@ -119,6 +121,9 @@ def test_predict_makes_the_tensors_that_are_in_the_store(
 
     records, _ = load_manifest(tmp_path / "manifest")
     first_file = {record.scan_id: record.paths[0] for record in records}
+    prepared = ScanReader(tmp_path / "scans").read(records, PrepareScan(travelled))
+    read = {record.scan_id: scan for record, scan in zip(records, prepared, strict=True)}
+    by_id = {row.scan_id: row for row in read_table(store.folder / AS_READ, AsRead)}
     compared = 0
     for row in store.index:
         path = first_file[row.scan_id]
@@ -126,5 +131,10 @@ def test_predict_makes_the_tensors_that_are_in_the_store(
         stored = store.read([row])[0]
         assert stored.tobytes() == model.seen[at].tobytes()
         assert stored.std() > 0
+        then = look_back(by_id[row.scan_id], stored)
+        now = read[row.scan_id].look
+        assert {k: repr(v) for k, v in asdict(then).items()} == {
+            k: repr(v) for k, v in asdict(now).items()
+        }
         compared += 1
     assert compared == N

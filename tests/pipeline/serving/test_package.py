@@ -18,10 +18,12 @@ from data_prep.errors import StageError
 from data_prep.files import digest, sha256_bytes
 from data_prep.preprocess import Unchanged
 from data_prep.task import Task
+from data_prep.volume import Volume
 from pipeline.serving import package as module
 from pipeline.serving.package import (
     MAX_MODEL_JSON_BYTES,
     MODEL,
+    REFERENCE,
     WEIGHTS,
     PackageError,
     load_package,
@@ -29,6 +31,11 @@ from pipeline.serving.package import (
 from pipeline.serving.self_test import self_test
 
 MULTI_LABEL = Task(kind="multi-label", class_names=("mass", "effusion", "nodule"))
+
+
+FAMILIAR = [
+    Volume(np.random.default_rng(n).integers(0, 255, (1, 6, 5, 4)), np.eye(4)) for n in range(40)
+]
 
 
 class Canary:
@@ -90,9 +97,9 @@ def test_an_array_that_is_not_contiguous_is_stored_right(make_package, tmp_path,
     assert stored["weight"].flags.writeable
 
 
-@pytest.mark.parametrize("name", [MODEL, WEIGHTS])
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, REFERENCE])
 def test_every_flipped_bit_is_refused(make_package, tmp_path, name):
-    make_package()
+    make_package(familiar=FAMILIAR)
     path = tmp_path / "model" / name
     whole = path.read_bytes()
 
@@ -103,7 +110,12 @@ def test_every_flipped_bit_is_refused(make_package, tmp_path, name):
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         error = refusal(tmp_path / "model")
-        assert error.code in ("package.damaged", "package.foreign", "package.newer_format")
+        assert error.code in (
+            "package.damaged",
+            "package.foreign",
+            "package.newer_format",
+            "package.older_format",
+        )
         assert name in error.message
 
     flip()
@@ -111,9 +123,9 @@ def test_every_flipped_bit_is_refused(make_package, tmp_path, name):
     load_package(tmp_path / "model")
 
 
-@pytest.mark.parametrize("name", [MODEL, WEIGHTS])
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, REFERENCE])
 def test_every_truncation_is_refused(make_package, tmp_path, name):
-    make_package()
+    make_package(familiar=FAMILIAR)
     path = tmp_path / "model" / name
     whole = path.read_bytes()
     for length in np.linspace(0, len(whole) - 1, 40).astype(int):
@@ -182,10 +194,35 @@ def test_a_model_json_beyond_the_limit_is_not_read(make_package, tmp_path):
 
 def test_a_newer_format_asks_for_an_upgrade(make_package, tmp_path):
     make_package()
-    reseal(tmp_path / "model", format_version=2)
+    reseal(tmp_path / "model", format_version=3)
     error = refusal(tmp_path / "model")
     assert error.code == "package.newer_format"
     assert "upgrade" in error.fix
+
+
+def test_an_older_format_asks_for_another_release(make_package, tmp_path):
+    make_package()
+    reseal(tmp_path / "model", format_version=1)
+    error = refusal(tmp_path / "model")
+    assert error.code == "package.older_format"
+    assert "medcurve release" in error.fix
+
+
+def test_what_the_training_scans_look_like_travels_with_the_model(make_package, tmp_path):
+    saved = make_package(familiar=FAMILIAR)
+    loaded = load_package(tmp_path / "model")
+    assert saved.reference is not None and loaded.reference is not None
+    assert loaded.reference.facts == saved.reference.facts == loaded.card.trust.shift
+    found, kept = loaded.reference.state(), saved.reference.state()
+    assert {k: v.tobytes() for k, v in found.items()} == {k: v.tobytes() for k, v in kept.items()}
+    (tmp_path / "model" / REFERENCE).unlink()
+    assert refusal(tmp_path / "model").code == "package.missing_file"
+
+
+def test_a_reference_without_its_digest_is_refused(make_package, tmp_path):
+    make_package(familiar=FAMILIAR)
+    reseal(tmp_path / "model", reference_sha256="")
+    assert refusal(tmp_path / "model").code == "package.invalid"
 
 
 @pytest.mark.parametrize(

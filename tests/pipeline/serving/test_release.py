@@ -12,9 +12,10 @@ import torch
 
 from data_prep.errors import StageError
 from data_prep.files import read_json, write_json, write_table
-from data_prep.prep import PIXELS, PixelDigest
+from data_prep.prep import AS_READ
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers.policy import ReadPolicy
+from data_prep.scan_look import LEVELS, AsRead
 from data_prep.stage import PROVENANCE, write_provenance
 from data_prep.store import IndexRow, Store, write_index, write_shard
 from data_prep.task import Task
@@ -52,11 +53,24 @@ def write_store(folder: Path, seed: int) -> Path:
     config = PrepConfig.model_validate({"shape": (12, 11), "intensity": {"kind": "z_score"}})
     volume = Volume(rng.integers(0, 9, (1, 12, 11)), np.eye(4), has_geometry=False)
     write_json(folder / "recipe.json", PrepRecipe.fit(config, [volume]).to_json())
-    digests = [PixelDigest(row.scan_id, f"pixels of {row.scan_id}") for row in rows]
-    write_table(folder / PIXELS, PixelDigest, digests)
+    write_table(folder / AS_READ, AsRead, [as_read(row) for row in rows])
     write_json(folder / "policy.json", POLICY.model_dump(mode="json"))
     write_provenance(folder, "prep", {}, {})
     return folder
+
+
+def as_read(row: IndexRow) -> AsRead:
+    return AsRead(
+        scan_id=row.scan_id,
+        pixel_sha256=f"pixels of {row.scan_id}",
+        shape=(1, 12, 11),
+        spacing_mm=(1.0, 1.0),
+        orientation="",
+        modality="",
+        dtype="uint8",
+        flags=(),
+        quantiles=tuple(float(n) for n in range(len(LEVELS))),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +106,7 @@ def test_the_package_predicts_what_the_journal_holds(finished, released):
     assert entry is not None
     scans = load_split(Store.open(finished / "store"), "test")
     _, test = journal.probabilities(entry)
-    assert np.allclose(load_package(finished / "model").predict(scans.x), test, atol=1e-12)
+    assert np.allclose(load_package(finished / "model").look(scans.x)[0], test, atol=1e-12)
 
 
 def test_the_card_says_where_the_model_comes_from_and_how_good_it_is(finished, released):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.families import FAMILIES
-from pipeline.serving.inference import MAX_BLOCK_SCANS
+from pipeline.serving.answers import MAX_BLOCK_SCANS
 from pipeline.serving.package import load_package
 from pipeline.serving.verify import verify
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from data_prep.phantom import PhantomConfig, draw_patient
 from data_prep.preprocess import PrepConfig, PrepRecipe
+from data_prep.scan_look import LEVELS, ScanLook, look_at
 from data_prep.volume import Volume
 from pipeline.shifts import misread
-from pipeline.trust.shift_look import LEVELS, ScanLook, look_at
 
 Looked = tuple[list[ScanLook], NDArray[np.float32]]
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.preprocess import PrepRecipe
 from data_prep.volume import Volume
 
 # Levels of the quantiles that stand for a histogram; the extremes are left to chance voxels.
@@ -87,6 +86,44 @@ class ScanLook:
         }
 
 
+@dataclass(frozen=True)
+class AsRead:
+    """One scan of a store as it was read, before it was prepared: a row of ``as_read.parquet``.
+
+    Attributes:
+        scan_id: The manifest's id.
+        pixel_sha256: Digest of its pixels.
+        shape, spacing_mm, orientation, modality, dtype, flags: As ``ScanLook`` has them.
+        quantiles: ``intensity_quantiles`` of the scan.
+    """
+
+    scan_id: str
+    pixel_sha256: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    orientation: str
+    modality: str
+    dtype: str
+    flags: tuple[str, ...]
+    quantiles: tuple[float, ...]
+
+
+def look_back(read: AsRead, prepared: NDArray[np.float32]) -> ScanLook:
+    """The look that ``look_at`` took of a scan, from what a store keeps of it."""
+    return ScanLook(
+        shape=read.shape,
+        spacing_mm=read.spacing_mm,
+        orientation=read.orientation,
+        modality=read.modality,
+        dtype=read.dtype,
+        flags=read.flags,
+        raw=np.array(read.quantiles),
+        prepared=intensity_quantiles(prepared),
+        texture=_quantiles(_neighbour_steps(prepared)),
+        small=_small(prepared),
+    )
+
+
 def look_at(volume: Volume, prepared: NDArray[np.float32]) -> ScanLook:
     """Look at one scan; deterministic.
 
@@ -101,26 +138,16 @@ def look_at(volume: Volume, prepared: NDArray[np.float32]) -> ScanLook:
         modality=volume.modality,
         dtype=volume.array.dtype.name,
         flags=volume.flags,
-        raw=_quantiles(_some(volume.array)),
-        prepared=_quantiles(_some(prepared)),
+        raw=intensity_quantiles(volume.array),
+        prepared=intensity_quantiles(prepared),
         texture=_quantiles(_neighbour_steps(prepared)),
         small=_small(prepared),
     )
 
 
-@dataclass(frozen=True)
-class LookAtScan:
-    """``look_at`` with the recipe of a model; picklable, so that it can run in a child."""
-
-    recipe: PrepRecipe
-
-    def __call__(self, volume: Volume) -> ScanLook:
-        """Prepare one scan and look at it.
-
-        Raises:
-            ScanError: As ``PrepRecipe.apply``.
-        """
-        return look_at(volume, self.recipe.apply(volume))
+def intensity_quantiles(array: NDArray[Any]) -> NDArray[np.float64]:
+    """(15,) quantiles of intensities at ``LEVELS``, of at most 8,192 voxels; deterministic."""
+    return _quantiles(_some(array))
 
 
 def _quantiles(values: NDArray[Any]) -> NDArray[np.float64]:
