@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pipeline.trust.shift_look import ScanLook, look_at
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
@@ -36,7 +37,6 @@ from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
 from pipeline.shifts import misread
-from pipeline.trust.shift_look import ScanLook, look_at
 from pipeline.trust.shift_reference import ShiftReference, ShiftScore, fit_shift_reference
 
 FALSE_ALARMS: Final = 0.05

@@ -17,6 +17,7 @@ from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from pipeline.serving.package import ModelPackage
+    from pipeline.trust.shift_policy import OnShift
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
 
@@ -39,11 +40,18 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
     test = package.card.test
     scores = ", ".join(
         f"{metric} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-        for metric, found in test.metrics.items()
-        if metric in ("auc", "accuracy")
+        for metric in ("auc", "accuracy")
+        if (found := test.metrics.get(metric))
     )
+    trust = package.card.trust
     say(f"release: {package.card.training.chosen}")
     say(f"release: test {scores} → {out}")
+    say(
+        f"release: calibration {trust.calibration.method}, decision {trust.decision.rule}, "
+        f"prediction sets of {trust.conformal.coverage:.0%}"
+    )
+    for note in trust.notes:
+        say(f"  note: {note}")
     uri = uri or tracking.default_uri(workspace.runs)
     try:
         version = tracking.register_package(
@@ -77,13 +85,16 @@ def predict_stage(
     uri: str | None,
     *,
     ray: str | None = None,
+    on_shift: OnShift | None = None,
 ) -> None:
     """Run a model package, by folder or MLflow address, over files and folders of scans.
 
-    ``ray`` is the address of a Ray cluster; None: scans are read by processes here.
+    ``ray`` is the address of a Ray cluster; None: scans are read by processes here. ``on_shift`` is
+    what is done with scans unlike the training scans; None: as the model was released.
     """
     from pipeline import tracking
     from pipeline.serving.inference import predict
+    from pipeline.serving.predictions import SHIFT_FLAGS
     from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
 
     uri = uri or tracking.default_uri(runs)
@@ -98,6 +109,7 @@ def predict_stage(
             workers=count,
             new_child=new_child,
             pseudonym=partial(pseudonym, key=key) if key else None,
+            on_shift=on_shift,
             progress=report,
         )
     say(
@@ -108,7 +120,7 @@ def predict_stage(
         say("  note: no scan was scored; quarantine.csv says why for each")
     for code, count in found.quarantined_by_code.items():
         say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
-    for flag, meaning in (SEEN_FLAGS | PATIENT_FLAGS).items():
+    for flag, meaning in (SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS).items():
         if seen := found.flagged.get(flag):
             say(f"  flagged: {seen} × {flag} ({meaning})")
     try:

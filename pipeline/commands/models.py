@@ -16,6 +16,7 @@ from pipeline.commands.options import (
     Prep,
     RayWorkers,
     Runs,
+    ShiftAction,
     SplitName,
     StudyName,
     Uri,
@@ -140,6 +141,13 @@ def predict(
     address: Address = None,
     runs: Runs = RUNS,
     workers: RayWorkers = None,
+    on_shift: Annotated[
+        ShiftAction | None,
+        typer.Option(
+            "--on-shift",
+            help="What to do with scans unlike the training scans; default: as released.",
+        ),
+    ] = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a model over folders of scans: one row for each, a bad scan never stops it.
@@ -157,6 +165,7 @@ def predict(
         runs,
         tracking_uri,
         ray=ray_address(engine, address),
+        on_shift=on_shift.value if on_shift else None,
     )
 
 

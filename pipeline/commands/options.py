@@ -42,6 +42,14 @@ class SplitName(StrEnum):
     TEST = "test"
 
 
+class ShiftAction(StrEnum):
+    """What is done with a scan that does not look like the training scans."""
+
+    FLAG = "flag"
+    ABSTAIN = "abstain"
+    REFUSE = "refuse"
+
+
 class EngineName(StrEnum):
     """Where work is done."""
 

@@ -10,38 +10,13 @@ from data_prep.config import Config
 from data_prep.preprocess import PrepRecipe
 from data_prep.readers.policy import ReadPolicy
 from data_prep.task import Task
+from pipeline.evaluation.results import Evaluation
 from pipeline.families import FamilyConfig
 from pipeline.serving.seen import SeenScans
 from pipeline.trust.trusted import Trusted
 
 FORMAT: Final = "medcurve-model"
 FORMAT_VERSION: Final = 2
-
-
-class MetricInterval(Config):
-    """A metric on the test split with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Evaluation(Config):
-    """The one evaluation on the test split.
-
-    Attributes:
-        patients: Number of test patients.
-        scans: Number of test scans.
-        resamples: Bootstrap resamples of patients.
-        level: Confidence level of the intervals.
-        metrics: Metric -> value and interval; a metric that is not defined here is left out.
-    """
-
-    patients: int
-    scans: int
-    resamples: int
-    level: float
-    metrics: dict[str, MetricInterval]
 
 
 class TrainingRecord(Config):

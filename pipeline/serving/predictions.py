@@ -20,6 +20,10 @@ SHIFT_DECIMALS: Final = 3
 # Flags of a scan that does not look like the training scans.
 UNLIKE_TRAINING: Final = "unlike_training"
 ABSTAINED: Final = "abstained"
+SHIFT_FLAGS: Final = {
+    UNLIKE_TRAINING: "the scan does not look like the training scans: do not rely on the answer",
+    ABSTAINED: "the model gives no class, as it was told to for such scans",
+}
 
 Status = Literal["ok", "quarantined"]
 

@@ -7,7 +7,6 @@ test split is looked at once, here, for the chosen cell only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +24,10 @@ from data_prep.scan_look import AsRead, ScanLook, look_back
 from data_prep.stage import stage_digest
 from data_prep.store import IndexRow, Store
 from pipeline.dataset import targets
+from pipeline.evaluation.results import Evaluation
+from pipeline.evaluation.scores import evaluate
 from pipeline.families.base import Family
-from pipeline.metrics import METRICS, bootstrap
-from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
+from pipeline.serving.card import TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
 from pipeline.serving.seen import SeenScans
 from pipeline.study.config import StudyConfig
@@ -35,7 +35,6 @@ from pipeline.study.grid import PlannedCell, Positions
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit, recorded_study, refit
 from pipeline.study.results import read_results
-from pipeline.trust.calibration import Calibration
 from pipeline.trust.shift_reference import ShiftError, ShiftReference, fit_shift_reference
 from pipeline.trust.trusted import Trusted, fit_trusted
 
@@ -87,7 +86,7 @@ def release(
         seen=_seen(opened, fitted.planned, pseudonym),
     )
     trust, reference = _trust(opened, config, fitted)
-    test = _evaluate(opened, config, trust.calibration, fitted.result.test)
+    test = _evaluate(opened, config, trust, fitted.result.test)
     policy = ReadPolicy.model_validate(read_json(store / POLICY))
     recipe = PrepRecipe.from_json(read_json(store / RECIPE))
     return save_package(
@@ -188,30 +187,14 @@ def _looks(
     return looks, np.concatenate(features)
 
 
-def _evaluate(
-    store: Store, config: StudyConfig, calibration: Calibration, raw: Floats
-) -> Evaluation:
+def _evaluate(store: Store, config: StudyConfig, trust: Trusted, raw: Floats) -> Evaluation:
     rows = store.rows("test")
-    patients = [row.patient_id for row in rows]
-    probability = calibration.apply(store.task, raw)
-    found = bootstrap(
+    return evaluate(
         store.task,
         targets(store.task, [row.target for row in rows]),
-        probability,
-        np.array(patients, dtype=np.str_),
-        names=METRICS,
-        resamples=config.resamples,
+        trust.calibration.apply(store.task, raw),
+        np.array([row.patient_id for row in rows], dtype=np.str_),
+        trust.decision,
         seed=config.seed,
         level=config.level,
-    )
-    return Evaluation(
-        patients=len(set(patients)),
-        scans=len(rows),
-        resamples=config.resamples,
-        level=config.level,
-        metrics={
-            name: MetricInterval(value=i.value, low=i.low, high=i.high)
-            for name, i in found.items()
-            if all(isfinite(v) for v in (i.value, i.low, i.high))
-        },
     )

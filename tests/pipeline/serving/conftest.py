@@ -20,9 +20,10 @@ from data_prep.scan_look import look_at
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.dataset import Scans
+from pipeline.evaluation.results import Evaluation, Score
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
-from pipeline.serving.card import Evaluation, MetricInterval, TrainingRecord
+from pipeline.serving.card import TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
 from pipeline.trust.config import TrustConfig
 from pipeline.trust.shift_reference import ShiftReference, fit_shift_reference
@@ -113,7 +114,7 @@ def make_package(tmp_path: Path) -> MakePackage:
                 scans=8,
                 resamples=100,
                 level=0.95,
-                metrics={"auc": MetricInterval(value=0.75, low=0.5, high=0.9)},
+                metrics={"auc": Score(value=0.75, low=0.5, high=0.9)},
             ),
         )
 

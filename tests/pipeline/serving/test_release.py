@@ -114,11 +114,12 @@ def test_the_card_says_where_the_model_comes_from_and_how_good_it_is(finished, r
     scans = load_split(Store.open(finished / "store"), "test")
     probability = released.predict(scans.x)
     expected = score(TASK, scans.target, probability)
-    assert set(card.test.metrics) == set(expected)
+    assert set(card.test.metrics) > set(expected)
     for name, metric in card.test.metrics.items():
-        assert metric.value == pytest.approx(expected[name], abs=1e-9)
+        if name in expected:
+            assert metric.value == pytest.approx(expected[name], abs=1e-9)
         assert metric.low <= metric.value <= metric.high
-    assert (card.test.patients, card.test.scans, card.test.resamples) == (12, 24, 100)
+    assert (card.test.patients, card.test.scans, card.test.resamples) == (12, 24, 10_000)
     results = read_json(finished / "study" / "results.json")
     assert card.training.data == "toy"
     assert card.training.cell == results["release"]["key"]
