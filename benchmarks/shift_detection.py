@@ -21,7 +21,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pipeline.trust.shift_look import ScanLook, look_at
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
@@ -31,6 +30,7 @@ from data_prep.phantom import PhantomConfig, draw_patient
 from data_prep.phantom_render import Anatomy, Ellipsoid, render
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers.medmnist import find_npz, image_volume, open_npz
+from data_prep.scan_look import ScanLook, look_at
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.dataset import Scans

@@ -18,9 +18,9 @@ from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.stage import new_stage
 from data_prep.volume import Volume
+from pipeline.serving.answers import PROBABILITY_DECIMALS
 from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
-from pipeline.serving.predictions import PROBABILITY_DECIMALS
 from pipeline.trust.explain_files import file_stem, nifti_bytes
 from pipeline.trust.explain_picture import overlay_png
 from pipeline.trust.explain_scan import (

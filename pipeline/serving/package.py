@@ -30,9 +30,10 @@ from data_prep.preprocess import PrepRecipe
 from data_prep.readers.policy import ReadPolicy
 from data_prep.stage import medcurve_version, new_stage
 from data_prep.task import Task
+from pipeline.evaluation.results import Evaluation
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, State
-from pipeline.serving.card import FORMAT, FORMAT_VERSION, Evaluation, ModelCard, TrainingRecord
+from pipeline.serving.card import FORMAT, FORMAT_VERSION, ModelCard, TrainingRecord
 from pipeline.serving.self_test import self_test
 from pipeline.trust.shift_reference import ShiftReference
 from pipeline.trust.trusted import Trusted

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from data_prep.config import Config
 from data_prep.task import Task
 from pipeline.evaluation.decision import Decision, fit_decision
-from pipeline.trust.calibration import Calibration, cross_fitted, fit_calibration
+from pipeline.trust.calibration import Calibration, fit_calibration
 from pipeline.trust.config import TrustConfig
 from pipeline.trust.conformal import Conformal, fit_conformal
 from pipeline.trust.shift_policy import OnShift
@@ -58,11 +58,11 @@ def fit_trusted(
         TrustError, ConfigError, CohortError: As ``fit_calibration``, ``fit_decision`` and
             ``fit_conformal``.
     """
-    method = config.calibration
-    calibration = fit_calibration(task, target, probability, patient_ids, method=method, seed=seed)
-    others = cross_fitted(task, target, probability, patient_ids, method=method, seed=seed)
-    conformal = fit_conformal(task, target, others, patient_ids, config.coverage)
+    calibration = fit_calibration(
+        task, target, probability, patient_ids, method=config.calibration, seed=seed
+    )
     calibrated = calibration.apply(task, probability)
+    conformal = fit_conformal(task, target, calibrated, patient_ids, config.coverage)
     return Trusted(
         calibration=calibration,
         decision=fit_decision(config.decision, task, target, calibrated),

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from data_prep.scan_look import ScanLook
 from pipeline.trust.shift_cloud import Rows, some
-from pipeline.trust.shift_look import ScanLook
 from pipeline.trust.shift_reference import ShiftReference
 
 PERMUTATIONS: Final = 999
