@@ -173,3 +173,73 @@ def test_on_the_data_of_delongs_paper() -> None:
     assert [part.value for part in parts] == pytest.approx(aucs)
     found = np.array([[a.patients @ b.patients for a in parts] for b in parts])
     assert found == pytest.approx(covariance, abs=1e-12)
+
+
+# WFNS grade, S100B and NDKA of 113 patients with a ruptured aneurysm, by outcome after six months
+# (Turck et al. 2010, Intensive Care Medicine 36:107-115): the data aSAH of R's package pROC
+POOR = """
+3 0.13 17.4  2 0.1 12.75  4 0.16 13.2  5 0.12 15.96  5 0.44 5.18  5 0.71 8.9  5 0.49 11.6
+2 0.07 32.37  5 0.33 54.82  2 0.09 32.41  1 0.07 40.34  2 0.41 9.85  5 0.35 14.04
+4 0.48 21.93  4 0.96 7.42  2 0.25 8.38  5 0.86 13.56  5 0.52 3.87  5 2.07 419.19  2 0.07 21.22
+5 0.77 10.4  2 0.3 11.09  5 0.03 12.22  2 0.09 13.67  4 0.23 22.63  5 0.7 12.9  4 0.27 21.57
+4 0.71 8.23  1 0.08 72.57  4 0.26 15.54  4 0.13 5.19  2 0.1 9.63  2 0.11 21.48  5 0.22 5.37
+5 0.56 9.57  2 0.14 34.06  2 0.58 11.72  5 0.32 14.26  5 0.82 47.61  5 0.74 11.67
+5 0.44 15.89
+"""
+GOOD = """
+1 0.13 3.01  1 0.14 8.54  1 0.1 8.09  1 0.04 10.42  5 0.47 6  1 0.18 15.54  2 0.1 6.01
+2 0.1 17.86  1 0.04 13.41  2 0.08 20.75  2 0.04 16.11  1 0.09 49.94  1 0.11 9.47  1 0.07 6.29
+2 0.17 12.53  1 0.07 6.54  2 0.11 6.3  1 0.13 80.3  1 0.19 12.8  3 0.05 9.8  4 0.16 9.81
+1 0.14 18.21  4 0.34 5.03  1 0.09 8.02  5 0.5 6.59  5 0.46 9.63  1 0.16 13.12  1 0.07 7.96
+2 0.43 14.34  4 0.45 41.43  1 0.11 7.63  1 0.08 7.06  2 0.09 12.59  2 0.08 9.44  1 0.06 7.66
+2 0.13 12.98  1 0.1 27.19  2 0.14 22.27  2 0.15 9.95  1 0.06 11.73  1 0.05 58.83  1 0.09 6.39
+1 0.04 17.21  2 0.09 9.7  1 0.08 10.51  2 0.16 10.6  1 0.09 14.57  1 0.08 4.61  3 0.33 17.3
+2 0.11 12.71  4 0.28 9.44  2 0.07 11.07  1 0.1 19.46  4 0.32 10.83  1 0.07 11.97  1 0.05 7.75
+5 0.24 9.83  4 0.38 10.55  2 0.1 28.49  2 0.15 8.53  1 0.08 12.57  1 0.14 12.9  1 0.1 46.83
+3 0.07 11.68  1 0.04 12.67  2 0.19 9.01  2 0.15 24.58  4 0.47 10.33  4 0.17 13.87
+1 0.15 22.43  1 0.5 6.79  1 0.48 13.45
+"""
+
+
+def markers() -> tuple[NDArray[np.int64], dict[str, AucParts]]:
+    """Outcome, and what is found for each marker."""
+    poor, good = (np.array(text.split(), dtype=np.float64).reshape(-1, 3) for text in (POOR, GOOD))
+    target = np.repeat((1, 0), (len(poor), len(good)))
+    table = np.concatenate([poor, good])
+    return target, {
+        name: auc_parts(BINARY, target, rows(column), one_each(len(target)))
+        for name, column in zip(("wfns", "s100b", "ndka"), table.T, strict=True)
+    }
+
+
+def test_the_published_example_of_proc() -> None:
+    """What pROC prints (Robin et al. 2011, BMC Bioinformatics 12:77; its manual and its tests).
+
+    Its interval is on the scale of the AUC itself, ours on the logit's, so that the deviations
+    are held against each other.
+    """
+    target, found = markers()
+    assert (len(target), int(target.sum())) == (113, 41)
+    assert found["wfns"].value == pytest.approx(0.823678861788618, rel=1e-12)
+    assert found["ndka"].value == pytest.approx(0.611957994579946, rel=1e-12)
+    assert found["wfns"].variance == pytest.approx(0.00146991470882363, rel=1e-10)
+    assert found["ndka"].variance == pytest.approx(0.0031908105493913, rel=1e-10)
+    assert found["s100b"].variance == pytest.approx(0.00266868245717244, rel=1e-10)
+    value, deviation = found["s100b"].value, math.sqrt(found["s100b"].variance)
+    ends = [round(value + z * deviation, 4) for z in (-1.959964, 0, 1.959964)]
+    assert ends == [0.6301, 0.7314, 0.8326]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "z"),
+    [
+        ("wfns", "s100b", 2.20898359144091),
+        ("wfns", "ndka", 2.79777591868904),
+        ("ndka", "s100b", -1.39077002573558),
+    ],
+)
+def test_the_published_paired_tests_of_proc(first: str, second: str, z: float) -> None:
+    _, found = markers()
+    apart = found[first].patients - found[second].patients
+    difference = found[first].value - found[second].value
+    assert difference / math.sqrt(apart @ apart) == pytest.approx(z, rel=1e-10)
