@@ -95,6 +95,7 @@ class TableLabels(Config):
         task: What is to be predicted.
         classes: Class names in order; required for an ordinal task, else sorted as found.
         split: Column with an official split (train | val | test), if there is one.
+        attributes: Columns to tell scores apart by, such as sex, scanner, site or age.
     """
 
     kind: Literal["table"] = "table"
@@ -104,9 +105,19 @@ class TableLabels(Config):
     task: TaskKind = "binary"
     classes: tuple[str, ...] | None = None
     split: str | None = None
+    attributes: tuple[str, ...] = ()
+
+    @field_validator("attributes")
+    @classmethod
+    def _once(cls, attributes: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in attributes if attributes.count(name) > 1]:
+            raise ValueError(f"names '{twice[0]}' twice")
+        return attributes
 
     @model_validator(mode="after")
     def _check(self) -> TableLabels:
+        if self.scan in self.attributes:
+            raise ValueError(f"the attribute '{self.scan}' is the scan column: it names one scan")
         if self.task != "multi-label" and len(self.targets) != 1:
             raise ValueError(f"a {self.task} task has one target column, not {len(self.targets)}")
         if self.task == "ordinal" and self.classes is None:
@@ -176,4 +187,14 @@ class CohortConfig(Config):
                 "labels from folders have no patient column: set 'patient' to {kind: dicom} or "
                 "{kind: path, pattern: ...}"
             )
+        if isinstance(self.patient, PatientFromColumn) and self.patient.column in self.attributes:
+            raise ValueError(
+                f"labels.attributes names '{self.patient.column}', which identifies patients: "
+                "take it out"
+            )
         return self
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Columns of the label table to tell scores apart by."""
+        return self.labels.attributes if isinstance(self.labels, TableLabels) else ()

@@ -1,7 +1,8 @@
 """Ingest: from raw scans and labels to a manifest, with every input file accounted for.
 
 Writes ``manifest.parquet`` (one row a scan), ``miniatures.parquet``, ``quarantine.csv`` (path,
-code, reason), ``skipped.csv``, ``task.json`` and ``ingest.json`` (counts). Raw data is only read.
+code, reason), ``skipped.csv``, ``task.json`` and ``ingest.json`` (counts), and where the label
+table has attributes ``attributes.parquet``. Raw data is only read.
 Scans are written as they come in, so that memory does not grow with their number.
 """
 
@@ -129,8 +130,12 @@ def ingest(
     root = raw_root(config, runs)
     refuse_foreign(out)
     # How patients are divided and scans prepared is not ingest's: a change there reads nothing.
+    # Nor does what is left empty: what was ingested before there were attributes still stands.
+    others: dict[str, bool | set[str]] = {"split": True, "prep": True}
+    if not config.attributes:
+        others["labels"] = {"attributes"}
     settings = {
-        "cohort": config.model_dump(mode="json", exclude={"split", "prep"}),
+        "cohort": config.model_dump(mode="json", exclude=others),
         "columns": [
             field.name for record in (ScanRecord, IngestSummary) for field in fields(record)
         ],
@@ -151,7 +156,7 @@ def ingest(
         skipped = [(item.path, item.reason) for item in found.skipped]
         with new_stage(out, "ingest", inputs, settings) as folder:
             with (
-                ManifestWriter(folder) as manifest,
+                ManifestWriter(folder, config.attributes) as manifest,
                 DecodePool(root, workers, policy=config.read, new_child=new_child) as pool,
             ):
                 quarantine += _read_scans(pool, root, labelled, stamps, manifest, progress)

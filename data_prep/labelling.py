@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from data_prep.attributes import refuse_identifying
 from data_prep.cohort import CohortConfig, FolderLabels, PatientFromDicom, PatientFromPath
 from data_prep.errors import CohortError
 from data_prep.files import write_bytes
@@ -28,6 +29,7 @@ class LabelledScan:
     labels: tuple[str, ...]
     official_split: str = ""
     bayes: tuple[float, ...] = ()
+    attributes: tuple[str, ...] = ()
 
 
 def join_labels(
@@ -52,7 +54,9 @@ def join_labels(
             continue
         used.add(row.scan)
         patient = row.patient_id or _patient(config, source, runs)
-        labelled.append(LabelledScan(source, patient, row.labels, row.split, row.bayes))
+        labelled.append(
+            LabelledScan(source, patient, row.labels, row.split, row.bayes, row.attributes)
+        )
     refused = {path for rejected in quarantine for path in rejected.paths}
     lost = [row for row in rows.values() if row.scan not in used and not _covers(row, refused)]
     if lost:
@@ -63,6 +67,13 @@ def join_labels(
             f"{len(lost)} of {len(rows)} rows name a scan that is not under {root}: {shown}{more}",
             fix="remove the row or add the file; the scan column holds paths relative to "
             "source.root, or SeriesInstanceUIDs",
+        )
+    if config.attributes:
+        refuse_identifying(
+            f"cohort '{config.name}'",
+            config.attributes,
+            [scan.patient_id for scan in labelled],
+            [scan.attributes for scan in labelled],
         )
     return labelled, quarantine, notes
 

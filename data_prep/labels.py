@@ -28,6 +28,7 @@ class LabelRow:
         split: Official split, or "".
         bayes: True class probabilities of a phantom, or ().
         line: Line in the file, for messages.
+        attributes: Values of the attributes that the rule names, "" where unknown.
     """
 
     scan: str
@@ -36,6 +37,7 @@ class LabelRow:
     split: str
     bayes: tuple[float, ...]
     line: int
+    attributes: tuple[str, ...] = ()
 
 
 # as a spreadsheet shows a whole number that it took for a float
@@ -59,6 +61,7 @@ def read_labels(
     path = root / rule.file
     patient_column = patient.column if isinstance(patient, PatientFromColumn) else None
     wanted = [rule.scan, *rule.targets, *filter(None, [patient_column, rule.split])]
+    wanted += rule.attributes
     header, lines = _read_csv(path, wanted)
     for column in wanted:
         if column not in header:
@@ -67,7 +70,7 @@ def read_labels(
                 f"{path}: no column '{column}'{nearest(column, header)}; found: "
                 f"{', '.join(header)}",
                 fix="name your columns in the data config: labels.scan, labels.targets, "
-                "labels.split, patient.column",
+                "labels.split, labels.attributes, patient.column",
             )
     bayes = _bayes_columns(header, rule)
     roots = (root.absolute(), root.resolve())
@@ -85,6 +88,7 @@ def read_labels(
             split=_split(path, number, cells[rule.split]) if rule.split else "",
             bayes=tuple(_share(path, number, column, cells[column]) for column in bayes),
             line=number,
+            attributes=tuple(cells[column] for column in rule.attributes),
         )
         if patient_column and not row.patient_id:
             raise CohortError(
@@ -95,6 +99,9 @@ def read_labels(
             _same_or_stop(path, first, row)
             notes.append(f"line {number} repeats line {first.line}: used once")
     _check_ids(path, [row.patient_id for row in rows.values()])
+    for position, column in enumerate(rule.attributes):
+        values = sorted({row.attributes[position] for row in rows.values()})
+        _check_words("labels.value_collision", f"{path}: column '{column}'", values)
     return list(rows.values()), notes
 
 
@@ -109,7 +116,7 @@ def infer_task(rule: LabelRule, labels: list[tuple[str, ...]], *, where: str) ->
         return Task(kind="multi-label", class_names=rule.targets)
     found = sorted({name for names in labels for name in names})
     if not rule.classes:
-        _check_classes(where, found)
+        _check_words("labels.class_collision", where, found)
     classes = rule.classes or tuple(found)
     if (rule.task == "binary" and len(classes) != 2) or len(classes) < 2:
         raise CohortError(
@@ -244,12 +251,12 @@ def _split(path: Path, line: int, value: str) -> str:
 
 
 def _same_or_stop(path: Path, first: LabelRow, again: LabelRow) -> None:
-    for name in ("patient_id", "labels", "split"):
+    for name in ("patient_id", "labels", "split", "attributes"):
         if getattr(first, name) != getattr(again, name):
             raise CohortError(
                 "labels.conflict",
                 f"{path}: lines {first.line} and {again.line} give one scan a different "
-                f"{name.replace('labels', 'label')}",
+                f"{name.removesuffix('s')}",
                 fix="keep the right one",
             )
 
@@ -268,16 +275,16 @@ def _check_ids(path: Path, ids: list[str]) -> None:
             )
 
 
-def _check_classes(where: str, names: Sequence[str]) -> None:
-    """Stop where two class names are one, written in two ways."""
+def _check_words(code: str, where: str, names: Sequence[str]) -> None:
+    """Stop where two classes, or two values of an attribute, are one, written in two ways."""
     seen: dict[str, str] = {}
     for name in names:
         if seen.setdefault(_folded(name), name) != name:
             raise CohortError(
-                "labels.class_collision",
-                f"{where}: the classes '{seen[_folded(name)]}' and '{name}' differ only in case, "
+                code,
+                f"{where}: '{seen[_folded(name)]}' and '{name}' differ only in case, "
                 "white space or the way that characters are encoded",
-                fix="write each class in one way, or list labels.classes in the data config",
+                fix="write each of them in one way; classes may be listed as labels.classes",
             )
 
 

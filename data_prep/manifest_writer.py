@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from data_prep.attributes import ATTRIBUTES, AttributeRow
 from data_prep.describe import ScanFacts
 from data_prep.errors import CohortError
 from data_prep.files import TableWriter, digest
@@ -16,7 +18,8 @@ from data_prep.manifest import MANIFEST, MINIATURES, MiniatureRow, ScanRecord
 class ManifestWriter:
     """Writes ``manifest.parquet`` and ``miniatures.parquet``; a context manager.
 
-    Of scans whose files are the same byte for byte the first is written.
+    Of scans whose files are the same byte for byte the first is written. Where the scans have
+    ``attributes``, ``attributes.parquet`` is written too.
 
     Attributes:
         scans: Rows written.
@@ -24,7 +27,7 @@ class ManifestWriter:
         copies: (path, reason) of each file of a scan that was not written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, attributes: Sequence[str] = ()) -> None:
         self.scans = 0
         self.labels: Counter[tuple[str, ...]] = Counter()
         self.copies: list[tuple[str, str]] = []
@@ -32,6 +35,10 @@ class ManifestWriter:
         with ExitStack() as stack:
             self._records = stack.enter_context(TableWriter(folder / MANIFEST, ScanRecord))
             self._miniatures = stack.enter_context(TableWriter(folder / MINIATURES, MiniatureRow))
+            self._attributes = attributes
+            self._values: TableWriter[AttributeRow] | None = None
+            if attributes:
+                self._values = stack.enter_context(TableWriter(folder / ATTRIBUTES, AttributeRow))
             self._open = stack.pop_all()
 
     def __enter__(self) -> ManifestWriter:
@@ -49,7 +56,8 @@ class ManifestWriter:
         """Append a scan whose source files have the digest ``sha256``.
 
         Raises:
-            CohortError: ``cohort.contradiction`` if it is a copy under another patient or label.
+            CohortError: ``cohort.contradiction`` if it is a copy under another patient, label or
+                attribute.
         """
         record = _record(scan, facts, sha256)
         first = self._first.setdefault(bytes.fromhex(record.scan_id), scan)
@@ -58,6 +66,9 @@ class ManifestWriter:
             return
         self._records.add(record)
         self._miniatures.add(MiniatureRow(record.scan_id, facts.planes.tobytes()))
+        if self._values is not None:
+            for attribute, value in zip(self._attributes, scan.attributes, strict=True):
+                self._values.add(AttributeRow(record.scan_id, attribute, value))
         self.scans += 1
         self.labels[scan.labels] += 1
 
@@ -91,11 +102,12 @@ def _record(scan: LabelledScan, facts: ScanFacts, sha256: str) -> ScanRecord:
 
 def _copies(first: LabelledScan, again: LabelledScan) -> list[tuple[str, str]]:
     kept = first.source.paths[0]
-    if (first.patient_id, first.labels) != (again.patient_id, again.labels):
+    told = [(scan.patient_id, scan.labels, scan.attributes) for scan in (first, again)]
+    if told[0] != told[1]:
+        what = "attributes" if told[0][:2] == told[1][:2] else "patients or labels"
         raise CohortError(
             "cohort.contradiction",
-            f"'{kept}' and '{again.source.paths[0]}' are the same bytes under different patients "
-            "or labels",
+            f"'{kept}' and '{again.source.paths[0]}' are the same bytes under different {what}",
             fix="find out which is right and remove the other",
         )
     return [(path, f"a copy of '{kept}'") for path in again.source.paths]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.attributes import ATTRIBUTES, AttributeRow, read_attributes
 from data_prep.errors import CohortError, ScanError
 from data_prep.files import (
     digest,
@@ -137,6 +138,7 @@ def prepare_store(
     )
     by_id = {record.scan_id: record for record in records}
     write_table(folder / AS_READ, AsRead, [as_read(by_id[row.scan_id]) for row in index])
+    _copy_attributes(manifest_folder, folder, [row.scan_id for row in index])
     write_json(folder / POLICY, reader.policy.model_dump(mode="json"))
     write_json(folder / "prep.json", {"scans": len(index), "quarantined": len(refused)})
     write_provenance(folder, "prep", inputs, settings)
@@ -248,6 +250,17 @@ def _index(
         for number, shard in enumerate(shards)
         for row, at in enumerate(shard.rows)
     ]
+
+
+def _copy_attributes(manifest_folder: Path, folder: Path, scan_ids: Sequence[str]) -> None:
+    """Write those of the store's scans, where the manifest has any."""
+    if found := read_attributes(manifest_folder, scan_ids):
+        rows = [
+            AttributeRow(scan_id, attribute, str(values[position]))
+            for position, scan_id in enumerate(scan_ids)
+            for attribute, values in found.items()
+        ]
+        write_table(folder / ATTRIBUTES, AttributeRow, rows)
 
 
 def _check_splits(index: Sequence[IndexRow], refused: int) -> None:

@@ -1,8 +1,8 @@
 """The store: preprocessed scans as memory-mapped shards of one shape, with an index.
 
 ``store/`` holds ``shard-00000.npy`` ... (n, C, I, J[, K]) float32, ``index.parquet`` (one row a
-scan), ``shards.json`` (sha256 per shard), ``recipe.json`` and ``task.json``. A damaged shard is
-refused by name.
+scan), ``shards.json`` (sha256 per shard), ``recipe.json``, ``task.json``, and where the label
+table has attributes ``attributes.parquet``. A damaged shard is refused by name.
 """
 
 from __future__ import annotations

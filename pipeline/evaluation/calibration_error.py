@@ -13,8 +13,9 @@ With d_b the mean of truth less probability in bin b, and w_b its share of the p
 is above 0 by chance alone (Brocker 2012; Kumar, Liang and Ma 2019, "Verified uncertainty
 calibration", who take the chance of fixed bins off). What Kumar et al. take off is worked out at
 the d_b found, which are themselves off by chance: of probabilities that are true it leaves 0.59 of
-the error. So ``ece_debiased`` is the error of which the one found is the median, by the same
-resamples that give the interval: 0 of true probabilities, half of the time.
+the error. So ``ece_debiased`` is the error whose resamples have the one found as their median.
+They are the interval's, widened for few patients in a bin, which makes it err towards 0 where
+these are few (docs/evaluation.md has how far).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_prep.attributes import read_attributes
 from data_prep.errors import MedcurveError
 from data_prep.files import read_json, read_table
 from data_prep.prep import AS_READ, POLICY, RECIPE
@@ -195,6 +196,7 @@ def _evaluate(store: Store, config: StudyConfig, trust: Trusted, raw: Floats) ->
         trust.calibration.apply(store.task, raw),
         np.array([row.patient_id for row in rows], dtype=np.str_),
         trust.decision,
+        subgroups=read_attributes(store.folder, [row.scan_id for row in rows]),
         seed=config.seed,
         level=config.level,
     )
