@@ -23,6 +23,7 @@ from data_prep.scene_draw import OVERLAP, Floats, turning
 from data_prep.scene_tasks import (
     Configuration,
     Count,
+    Leaves,
     Location,
     PatternSize,
     Pose,
@@ -41,7 +42,8 @@ AnySceneTask = Annotated[
     | TextureWavelength
     | PatternSize
     | Location
-    | Position,
+    | Position
+    | Leaves,
     Field(discriminator="kind"),
 ]
 
@@ -49,10 +51,8 @@ AnySceneTask = Annotated[
 FULL_SCALE: Final = 65535
 # Noise is uniform, up to this many standard deviations either way.
 _NOISE_REACH: Final = float(np.sqrt(3))
-# Noise of at most a quarter of the contrast never reaches half of it, so that a pixel with a dot
-# and one without cannot be taken for each other. A T and an L that are turned by any angle differ
-# by 0.49 in some pixel, wherever they lie: an eighth never reaches half of that.
-_MOST_NOISE: Final = 0.25
+# A T and an L that are turned by any angle differ by 0.49 in some pixel, wherever they lie: noise
+# of an eighth of the contrast never reaches half of that.
 _MOST_NOISE_TURNED: Final = 0.125
 _SCENE: Final = 2  # stream of random numbers; a phantom's are 0 and 1
 
@@ -71,7 +71,8 @@ class SceneConfig(Config):
         label_noise: Probability that the label is not the class that is seen: the Bayes error.
         contrast: Brightness of a dot or a wave above its surroundings.
         noise: Standard deviation of noise (uniform, so that it has bounds), independent between
-            pixels; at most a quarter of ``contrast``, an eighth where ``rotation_deg`` is not 0.
+            pixels; at most a quarter of ``contrast`` (of ``leaves``, 0.0025 of it), an eighth where
+            ``rotation_deg`` is not 0.
         grey: Darkest and brightest surroundings; uniform, one level a scan.
         gain: Smallest and largest gain, log-uniform, one a scan.
         inverted: Share of scans in which bright and dark are exchanged. At 0.5 every pixel's mean
@@ -119,7 +120,8 @@ class SceneConfig(Config):
                 else f"translation_px {self.translation_px} would move the arrangement out of the "
                 f"image: at most {room}, or a larger edge_px"
             )
-        most = (_MOST_NOISE_TURNED if self._swells else _MOST_NOISE) * self.contrast
+        noise = min(self.task.most_noise, _MOST_NOISE_TURNED if self._swells else 1.0)
+        most = noise * self.contrast
         if self.noise > most:
             raise ValueError(
                 f"noise {self.noise:g} is too much for contrast {self.contrast:g}: above "

@@ -1,4 +1,4 @@
-"""How a scene is drawn: patterns of dots, and gratings, on a square of pixels.
+"""How a scene is drawn: patterns of dots, gratings and leaves, on a square of pixels.
 
 A dot that lies between pixels is shared out to the four around it, so that its brightness in all is
 the same wherever it lies and however a pattern is turned.
@@ -75,3 +75,28 @@ def grating(edge_px: int, frequency: Floats, phase: float) -> Floats:
     waves = np.cos(2 * np.pi * (frequency[0] * rows + frequency[1] * columns + phase))
     centred = waves - waves.mean()
     return np.asarray(centred / centred.std() * np.sqrt(0.5))
+
+
+def leaf(edge_px: int, middle: Floats, radius_px: float, radians: float, *, square: bool) -> Floats:
+    """How much of each pixel a disc covers, or a square of the same area.
+
+    The border is a pixel wide: coverage falls along it with the distance from the shape's edge.
+
+    Args:
+        edge_px: Rows and columns of the image.
+        middle: (2,) row and column.
+        radius_px: Of the disc.
+        radians: By which the square is turned.
+        square: Which of the two.
+
+    Returns:
+        (edge_px, edge_px) of 0 to 1.
+    """
+    down, across = np.indices((edge_px, edge_px)) - middle[:, None, None]
+    if square:
+        cos, sin = np.cos(radians), np.sin(radians)
+        along, beside = cos * down + sin * across, cos * across - sin * down
+        beyond = np.maximum(abs(along), abs(beside)) - radius_px * np.sqrt(np.pi) / 2
+    else:
+        beyond = np.hypot(down, across) - radius_px
+    return np.asarray(np.clip(0.5 - beyond, 0, 1))

@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from data_prep.config import Config
-from data_prep.scene_draw import DOT, PATCH, Floats, L, T, grating, scatter
+from data_prep.scene_draw import DOT, PATCH, Floats, L, T, grating, leaf, scatter
 
-Nuisance = Literal["translation_px", "orientation"]
+Nuisance = Literal["translation_px", "rotation_deg", "orientation"]
 Stamp = tuple[Floats, tuple[float, float], float]  # a pattern, where its middle is, its brightness
 
 _REACH_PX: Final = 2  # of T and L from their middle
@@ -27,8 +27,14 @@ _COARSE_PX, _FINE_PX = 8, 4  # wavelengths; an edge holds whole numbers of both
 
 _MARK_COLUMNS_PX, _MARK_ROWS_PX = 5, 10  # between marks; 5 meets every phase of pooling by 2, 4, 8
 
+_LEAF_PX: Final = (3.0, 12.0)  # radii; the leaf on top, which is seen whole, has its own
+_TOP_LEAF_PX: Final = (5.0, 7.0)
+_PX_PER_LEAF: Final = 25  # so many leaves that one in the open is half covered by later ones
+_BELOW: Final = 0.8  # brightest and darkest of the leaves under the one on top, which is 1
+
 _EXCHANGES: Final = "it would exchange the classes"
 _NO_EFFECT: Final = "it changes nothing about this pattern"
+_ANYWHERE: Final = "its shapes already lie anywhere, turned by any angle"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +69,16 @@ class SceneTask(Config):
         class_names: Two, in order.
         refused: Nuisance -> why this task does not take it.
         most_rotation_deg: Largest ``rotation_deg`` that leaves the class as it is.
+        most_noise: Largest ``noise``, in parts of ``contrast``, with which the class is still seen
+            for sure.
     """
 
     class_names: ClassVar[tuple[str, str]]
     refused: ClassVar[dict[Nuisance, str]] = {}
     most_rotation_deg: ClassVar[float] = 180.0
+    # A quarter never reaches half of the contrast, so that a pixel with a dot and one without
+    # cannot be taken for each other.
+    most_noise: ClassVar[float] = 0.25
 
     @abstractmethod
     def room_px(self, edge_px: int, swells: bool) -> int:
@@ -251,3 +262,46 @@ class Position(SceneTask):
     def draw(self, second: bool, pose: Pose, rng: np.random.Generator) -> Floats:
         quarter = pose.edge_px / 4
         return pose.stamp([(PATCH, (2 * quarter, (3 if second else 1) * quarter), 1.0)])
+
+
+class Leaves(SceneTask):
+    """Fallen leaves that cover one another: all of them round, or all of them square?
+
+    The dead leaves model of natural images (Lee, Mumford and Huang 2001, "Occlusion models for
+    natural images"): shapes of any grey level at any place, turned by any angle, with radii of a
+    density that falls with their third power, so that edges and corners of all scales abound. The
+    leaf that falls last is the brightest and lies whole within the image: whatever the others
+    look like, it tells the class.
+    """
+
+    kind: Literal["leaves"] = "leaves"
+    class_names = ("round", "square")
+    refused: ClassVar[dict[Nuisance, str]] = {
+        "translation_px": _ANYWHERE,
+        "rotation_deg": _ANYWHERE,
+        "orientation": _ANYWHERE,
+    }
+    # Whatever a disc and a square of these sizes lie on, they differ by 0.015 in some pixel.
+    most_noise = 0.0025
+
+    def room_px(self, edge_px: int, swells: bool) -> int:
+        return int(edge_px - 2 * self._free_px(_TOP_LEAF_PX[1])) // 2
+
+    def draw(self, second: bool, pose: Pose, rng: np.random.Generator) -> Floats:
+        edge, (least, most) = pose.edge_px, _LEAF_PX
+        image = np.zeros((edge, edge))
+        for _ in range(edge**2 // _PX_PER_LEAF):
+            radius = (least**-2 + rng.random() * (most**-2 - least**-2)) ** -0.5
+            middle, turn = rng.uniform(0, edge, size=2), rng.uniform(0, 2 * np.pi)
+            covered = leaf(edge, middle, radius, turn, square=second)
+            image += covered * (rng.uniform(-_BELOW, _BELOW) - image)
+        radius, turn = rng.uniform(*_TOP_LEAF_PX), rng.uniform(0, 2 * np.pi)
+        free = self._free_px(radius)
+        middle = rng.uniform(free, edge - 1 - free, size=2)
+        covered = leaf(edge, middle, radius, turn, square=second)
+        return np.asarray(image + covered * (1 - image))
+
+    @staticmethod
+    def _free_px(radius: float) -> float:
+        """From the middle to the farthest pixel that a leaf touches: a square's corner."""
+        return radius * float(np.sqrt(np.pi / 2)) + 1

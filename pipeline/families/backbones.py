@@ -6,6 +6,7 @@ is a rectified map: the mean of one tells how much of something there is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.progress import Progress, silent
+from pipeline.device import seeded
 from pipeline.families.checkpoint import (
     Checkpoint,
     DownloadedCheckpoint,
@@ -84,6 +86,20 @@ class Architecture:
         """The first stages, with weights that mean nothing yet."""
         net = self.build()
         cast("Backbone", net).truncate(n_stages)
+        return net
+
+    def random(self, n_stages: int, seed: int) -> nn.Module:
+        """The first stages with random weights, of a deviation that keeps signals alive.
+
+        He et al. 2015, "Delving deep into rectifiers", by what a channel feeds (``fan out``), as
+        the authors of EfficientNet, ResNet and DenseNet begin. Norms leave signals as they are.
+        """
+        with seeded(seed, torch.device("cpu")):
+            net = self.empty(n_stages)
+            for layer in net.modules():
+                if isinstance(layer, nn.Conv2d):
+                    fed = layer.out_channels * math.prod(layer.kernel_size) / layer.groups
+                    nn.init.normal_(layer.weight, std=math.sqrt(2 / fed))
         return net
 
     def trained(

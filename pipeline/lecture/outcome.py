@@ -29,6 +29,7 @@ class ClaimRun:
         judgements: One for each expectation.
         reported: Likewise of what the claim only reports.
         pictures: What probes draw of it, by cohort; of the real ones too.
+        asked: Of each public cohort: one for each thing that is expected or reported, by direction.
         quick: Whether it was run small.
         flipped: Whether its mechanism was undone, so that it must fail.
     """
@@ -41,6 +42,7 @@ class ClaimRun:
     real: Mapping[str, StudyOutcome]
     judgements: Sequence[Judgement]
     reported: Sequence[Judgement]
+    asked: Mapping[str, Sequence[Judgement]]
     pictures: Mapping[str, Sequence[Drawn]]
     quick: bool
     flipped: bool = False

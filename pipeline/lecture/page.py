@@ -116,7 +116,17 @@ def _lines(
     yield from _scores("Scores", run.outcomes)
     if run.real:
         yield from _scores("On real scans", run.real)
-        yield "Nothing was asserted about these: what came out is what stands here."
+        yield "Nothing was asserted about these. What is expected above, asked here by direction:"
+        yield ""
+        for cohort, asked in run.asked.items():
+            yield f"`{cohort}`:"
+            yield ""
+            yield from _judged("asked", asked, "yes")
+    missing = [cohort for cohort in claim.real if cohort not in run.real]
+    if missing and not run.flipped:
+        names = ", ".join(f"`{cohort}`" for cohort in missing)
+        yield f"**On real scans** ({names}) it was not run:"
+        yield f"`medcurve lecture {run.short_name} --real` does."
         yield ""
     if not run.flipped:
         yield f"**What it rests on.** Undone (`make lecture CLAIM={run.short_name} FLIP=1`), the"

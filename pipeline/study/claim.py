@@ -68,6 +68,11 @@ class Quantity(Config):
             raise ValueError("the loss is taken apart of test scans as they are: leave out 'under'")
         return self
 
+    @property
+    def anywhere(self) -> Quantity:
+        """The same of whatever cohort comes first."""
+        return self.model_copy(update={"cohort": ""})
+
     def __str__(self) -> str:
         words = [self.family]
         if self.cohort:
@@ -116,6 +121,12 @@ class Expectation(Config):
         """Those of the outcome that it looks at."""
         return (self.value, self.of) if isinstance(self.of, Quantity) else (self.value,)
 
+    @property
+    def anywhere(self) -> Expectation:
+        """The same of a cohort that the claim was not made for, however large the difference."""
+        of = self.of.anywhere if isinstance(self.of, Quantity) else self.of
+        return self.model_copy(update={"value": self.value.anywhere, "of": of, "by": 0.0})
+
     def __str__(self) -> str:
         of = f"{self.of:,.10g}" if isinstance(self.of, float) else str(self.of)
         if self.relation == "near":
@@ -143,6 +154,11 @@ class Ranking(Config):
         """First those that foretell, then in the same order those that are foretold."""
         names = (*self.ranks, *self.ranks.values())
         return tuple(Quantity(family=name, cohort=self.cohort) for name in names)
+
+    @property
+    def anywhere(self) -> Ranking:
+        """The same of a cohort that the claim was not made for, however high the correlation."""
+        return self.model_copy(update={"cohort": "", "by": 0.0})
 
     def __str__(self) -> str:
         where = f" on {self.cohort.removeprefix('lecture/')}" if self.cohort else ""
@@ -230,8 +246,8 @@ class Claim(Config):
         practice: What it means for who trains models.
         limits: Where it does not hold.
         cohorts: On which the study is run: names of ``configs/data``.
-        real: Public cohorts on which it can be run as well; what comes out is reported, not
-            asserted.
+        real: Public cohorts on which it can be run as well. What is expected and reported is asked
+            there too, of any cohort and by direction; what comes out is told, not asserted.
         expect: What must come out.
         report: What is looked at in the same way and told on the page, whatever comes out;
             not when it is run small.
@@ -254,6 +270,11 @@ class Claim(Config):
     pictures: tuple[Picture, ...] = ()
     flip: Flip
     quick: Quick = Quick()
+
+    def anywhere(self) -> tuple[Expected, ...]:
+        """What is asked of a cohort that the claim was not made for; each thing once."""
+        asked = {str(one.anywhere): one.anywhere for one in (*self.expect, *self.report)}
+        return tuple(asked.values())
 
     def quantities(self) -> Iterator[Quantity]:
         """Every number that it looks at."""

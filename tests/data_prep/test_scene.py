@@ -33,11 +33,13 @@ KINDS = (
     "pattern_size",
     "location",
     "position",
+    "leaves",
 )
 
 
 def config(kind: str = "presence", **changes: Any) -> SceneConfig:
-    return SceneConfig.model_validate({"task": {"kind": kind}, **changes})
+    noise = {"noise": 0} if kind == "leaves" else {}  # it takes less than the default
+    return SceneConfig.model_validate({"task": {"kind": kind}, **noise, **changes})
 
 
 # --- truth
@@ -82,8 +84,9 @@ def test_a_flipped_label_changes_no_pixel() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_grey_level_is_clipped(kind: str) -> None:
     """At the very ends of what the config allows."""
-    swells = kind not in ("pattern_size", "location")
-    widest = {"contrast": 0.18, "noise": 0.02, "grey": [0.3, 0.3], "gain": [0.5, 1.6]}
+    swells = kind not in ("pattern_size", "location", "leaves")
+    noise = 0.0004 if kind == "leaves" else 0.02
+    widest = {"contrast": 0.18, "noise": noise, "grey": [0.3, 0.3], "gain": [0.5, 1.6]}
     turned = {"rotation_deg": 30 if swells else 0}
     drawn = [draw_scene(config(kind, **widest, **turned), number).pixels for number in range(60)]
     assert min(pixels.min() for pixels in drawn) > 0
@@ -145,6 +148,9 @@ def test_patterns_take_all_eight_orientations() -> None:
         ("location", {"orientation": True}, "changes nothing"),
         ("pattern_size", {"rotation_deg": 5}, "rotation_deg 5 is too much"),
         ("position", {"orientation": True}, "changes nothing"),
+        ("leaves", {"rotation_deg": 5}, "already lie anywhere, turned by any angle"),
+        ("leaves", {"edge_px": 16}, "edge_px 16 is too small"),
+        ("leaves", {"noise": 0.0004}, "above 0.0003 the class could not be seen"),
         ("presence", {"noise": 0.031}, "above 0.03 the class could not be seen"),
         ("presence", {"noise": 0.02, "rotation_deg": 5}, "above 0.015"),
         ("presence", {"gain": [1, 4]}, "beyond 0 to 1"),

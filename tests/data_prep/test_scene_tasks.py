@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.signal import correlate2d
 
-from data_prep.scene_draw import OVERLAP, Floats, L, T, grating, scatter, turning
+from data_prep.scene_draw import OVERLAP, Floats, L, T, grating, leaf, scatter, turning
 from data_prep.scene_tasks import (
     Configuration,
     Count,
+    Leaves,
     Location,
     PatternSize,
     Pose,
@@ -38,6 +39,9 @@ TASKS: list[SceneTask] = [
 OF_DOTS = [task for task in TASKS if "texture" not in str(task.model_dump()["kind"])]
 
 
+ALL_TASKS = [*TASKS, Leaves()]
+
+
 def name(task: Any) -> str:
     return type(task).__name__
 
@@ -58,7 +62,7 @@ def both(task: SceneTask, seed: int, at: Pose | None = None) -> tuple[Floats, Fl
 # --- all tasks
 
 
-@pytest.mark.parametrize("task", TASKS, ids=name)
+@pytest.mark.parametrize("task", ALL_TASKS, ids=name)
 def test_the_class_changes_no_random_number(task: SceneTask) -> None:
     states = []
     for second in (False, True):
@@ -191,6 +195,67 @@ def test_location_is_a_matter_of_one_pixel(seed: int) -> None:
     assert on.sum() == beside.sum() == 1
     assert np.array_equal(np.roll(on, 1, axis=1), beside)
     assert np.flatnonzero(on.any(axis=0)) % 5 == 2
+
+
+@given(
+    radius=st.floats(3, 9),
+    middle=st.tuples(st.floats(14, 17), st.floats(14, 17)),
+    radians=st.floats(0, 7),
+    square=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_disc_and_a_square_have_one_area(
+    radius: float, middle: tuple[float, float], radians: float, square: bool
+) -> None:
+    covered = leaf(32, np.array(middle), radius, radians, square=square)
+    assert covered.min() == 0
+    assert covered.max() == 1
+    assert covered.sum() == pytest.approx(np.pi * radius**2, rel=0.04)
+    centre = (np.indices((32, 32)) * covered).sum(axis=(1, 2)) / covered.sum()
+    assert centre == pytest.approx(middle, abs=0.1)
+    reach = np.hypot(*(np.indices((32, 32)) - np.array(middle)[:, None, None]))[covered > 0].max()
+    assert (reach > radius + 0.6) == square  # corners
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_the_leaf_on_top_lies_whole_within_the_image(seed: int) -> None:
+    """It alone is brighter than 0.8; of equal area, a square has more of it far off its middle."""
+    moments = []
+    for image in both(Leaves(), seed):
+        top = image > 0.81
+        assert image.max() == 1
+        assert image.min() >= -0.8
+        assert not (top[[0, -1]].any() or top[:, [0, -1]].any())
+        places = np.argwhere(top)
+        moments.append(((places - places.mean(axis=0)) ** 2).sum() / len(places) ** 2)
+    assert moments[0] < moments[1]
+
+
+def test_no_ground_makes_a_disc_of_a_square() -> None:
+    """Below the noise that is allowed: a search for the pair that is told apart the least."""
+    rng = np.random.default_rng(0)
+    edge, below = 24, 0.8
+
+    def apart(p: Floats) -> float:
+        disc, square = (
+            leaf(edge, 12 + p[2:4] + shift, radius, p[4], square=square)
+            for shift, radius, square in ((p[5:7], p[0] * p[1], False), (0, p[0], True))
+        )
+        least = [one - below * (1 - one) for one in (disc, square)]
+        most = [one + below * (1 - one) for one in (disc, square)]
+        return float(max((least[0] - most[1]).max(), (least[1] - most[0]).max()))
+
+    low = np.array([5, 0.9, -0.5, -0.5, 0, -0.5, -0.5])
+    high = np.array([7, 1.2, 0.5, 0.5, np.pi / 2, 0.5, 0.5])
+    found = []
+    for _ in range(20):
+        best = rng.uniform(low, high)
+        for step in np.geomspace(0.3, 0.003, 150):
+            other = np.clip(best + step * (high - low) * rng.normal(size=7), low, high)
+            best = min(best, other, key=apart)
+        found.append(apart(best))
+    assert min(found) > 2 * np.sqrt(3) * Leaves.most_noise
 
 
 @pytest.mark.parametrize("degrees", [0.0, 17.3])

@@ -134,6 +134,37 @@ def test_own_weights_are_used_if_they_fit(tmp_path: Path) -> None:
         family(checkpoint=own).prepare(scans().x)
 
 
+def test_random_weights_are_drawn_by_their_own_seed() -> None:
+    """Features are computed once for all seeds of a family: its seed must not draw them."""
+    rows, states = [], []
+    for number in (0, 0, 1):
+        built = family(random_weights=number)
+        rows.append(built.prepare(scans().x))
+        states.append(weights(built))
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.allclose(rows[0], rows[2])
+    before = published()
+    kernels = [name for name in states[0] if "conv" in name]
+    assert kernels
+    for name in kernels:
+        own = before[name.removeprefix("network.net.")]
+        assert not np.array_equal(states[0][name], own)
+
+
+def test_random_weights_keep_signals_alive() -> None:
+    net = ARCHITECTURES["efficientnet-lite0"].random(8, seed=0).eval()
+    images = torch.randn((4, 3, 48, 48), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for found in net.stages(images):  # type: ignore[operator]
+            assert 0.02 < float(found.std()) < 50
+
+
+def test_random_weights_take_the_place_of_a_checkpoint() -> None:
+    own = {"path": "own.pth", "sha256": "0" * 64}
+    with pytest.raises(ValidationError, match="checkpoint or random_weights, not both"):
+        family(checkpoint=own, random_weights=0)
+
+
 def test_the_path_of_own_weights_starts_from_the_config(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "family: pretrained\nparams:\n  checkpoint:\n    path: weights/own.pth\n"

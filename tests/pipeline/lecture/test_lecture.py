@@ -152,6 +152,28 @@ def test_what_is_only_reported_decides_nothing(shown: Path, tmp_path: Path) -> N
     assert "**not**: it is not above by 0" in page
 
 
+def test_what_was_found_on_real_scans_stays_on_the_page(shown: Path, tmp_path: Path) -> None:
+    """A later run shows it without being told to compute it; as long as it is of this study."""
+    real = "lecture/texture_direction"
+    name, runs = written(tmp_path, real=[real]), shown / "runs"
+
+    def page(mode: Mode) -> str:
+        run_lecture([name], runs, 1, None, mode)
+        return (runs / "quick" / "lecture" / "line.md").read_text()
+
+    absent = f"**On real scans** (`{real}`) it was not run:"
+    assert absent in page(Mode(quick=True))
+    told = page(Mode(quick=True, real=True))
+    assert f"**On real scans**, test AUC, `{real}`:" in told
+    assert absent not in told
+    of_real = told.partition("asked here by direction:")[2]
+    assert "| linear is above prior |" in of_real  # "by 0.1" is of the phantom
+    assert "**not**" in of_real  # for there is nothing for a line to see in stripes
+    assert page(Mode(quick=True)) == told
+    name = written(tmp_path, real=[real], quick=STUDY["claim"]["quick"] | {"seeds": 2})
+    assert absent in page(Mode(quick=True))
+
+
 def test_a_claim_fails_without_its_mechanism(shown: Path) -> None:
     run_lecture([written(shown)], shown / "runs", 1, None, Mode(quick=True, flip=True))
     page = (shown / "runs" / "quick" / "flip" / "lecture" / "line.md").read_text()
