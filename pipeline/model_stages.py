@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from data_prep.errors import SCAN_CODES
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pipeline.trust.shift_policy import OnShift
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
+
+
+_CLEARLY: Final = 0.01  # a p-value of a batch that is told of
 
 
 def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
@@ -123,6 +126,12 @@ def predict_stage(
     for flag, meaning in (SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS).items():
         if seen := found.flagged.get(flag):
             say(f"  flagged: {seen} × {flag} ({meaning})")
+    if (shift := found.shift) and shift.p_value <= _CLEARLY:
+        side = min(shift.p_values, key=shift.p_values.__getitem__)
+        say(
+            f"  note: as a batch, these scans do not look like the training cohort's (p "
+            f"{shift.p_value:g}, most by their {side})"
+        )
     try:
         tracking.log_predictions(asdict(found), uri, model=package.digest)
     except tracking.TrackingError as error:

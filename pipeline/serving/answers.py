@@ -38,6 +38,7 @@ class Answer:
         within: The prediction set: classes that cannot be left out. For a multi-label task the
             labels that are true, and with a question mark those that may be.
         shift: How foreign the scan is; None where the model cannot tell.
+        features: (D,) what the family sees of it.
     """
 
     raw: NDArray[np.float64]
@@ -45,6 +46,7 @@ class Answer:
     predicted: tuple[str, ...]
     within: tuple[str, ...]
     shift: ShiftScore | None
+    features: NDArray[np.float32]
 
     @property
     def finite(self) -> bool:
@@ -118,6 +120,7 @@ def _answered(
             predicted=_classes(task, decided[row]),
             within=_within(task, sets[row]),
             shift=shift,
+            features=features[row],
         )
 
 

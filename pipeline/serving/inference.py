@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_prep.errors import ScanError
 from data_prep.progress import Progress, silent
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
+from data_prep.scan_look import ScanLook
 from data_prep.stage import new_stage
 from pipeline.serving.answers import Answer, answers, block_scans
+from pipeline.serving.batch_shift import BatchSample
 from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import (
@@ -76,13 +78,15 @@ def predict(
         rows = [_rejected_row(folder, n) for folder in folders for n in range(len(folder.rejected))]
         total = len(rows) + sum(len(folder.scans) for folder in folders)
         read = _read(folders, package, workers, new_child)
+        sample = BatchSample()
         for batch in _batches(read, _batch_scans(package, batch_size)):
-            rows += _score(package, batch, pseudonym, on_shift)
+            rows += _score(package, batch, pseudonym, on_shift, sample)
             progress(len(rows), total)
         rows.sort(key=lambda row: (row.scan, row.files))
         skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
         seconds = time.monotonic() - started
         summary = summarise(rows, skipped, package.task, _identity(package), seconds)
+        summary = replace(summary, shift=sample.test(package.reference))
         write_predictions(partial, package.task, rows, skipped, summary)
     return summary
 
@@ -94,6 +98,11 @@ class _Read:
     folder: InputFolder
     scan: NamedScan
     result: PreparedScan | ScanError
+
+    def look(self, scan: PreparedScan) -> ScanLook:
+        """What was noted of it, with the oddities of its files: as the manifest counts them."""
+        flags = dict.fromkeys((*self.scan.source.flags, *scan.flags))
+        return replace(scan.look, flags=tuple(flags))
 
     def files(self) -> tuple[str, ...]:
         return tuple(self.folder.shown(path) for path in self.scan.source.paths)
@@ -135,10 +144,13 @@ def _score(
     batch: Sequence[_Read],
     pseudonym: Callable[[str], str] | None,
     on_shift: OnShift,
+    sample: BatchSample,
 ) -> list[Prediction]:
-    """A row for each scan of a batch."""
-    prepared = [read.result for read in batch if isinstance(read.result, PreparedScan)]
-    found = answers(package, [one.array for one in prepared], [one.look for one in prepared])
+    """A row for each scan of a batch; ``sample`` takes note of those that were answered."""
+    prepared = [(read, scan) for read in batch if isinstance(scan := read.result, PreparedScan)]
+    looks = [read.look(scan) for read, scan in prepared]
+    found = answers(package, [scan.array for _, scan in prepared], looks)
+    looked = iter(looks)
     rows = []
     for read in batch:
         name, files = read.scan.name, read.files()
@@ -148,7 +160,9 @@ def _score(
         key = read.scan.source.patient_key
         patient = pseudonym(key) if key and pseudonym else ""
         seen = package.card.training.seen.flags(read.result.pixel_sha256, patient)
-        answer = next(found)
+        answer, look = next(found), next(looked)
+        if answer.finite:
+            sample.add(name, look, answer.features, patient)
         odd = (UNLIKE_TRAINING,) if answer.shift and answer.shift.flagged else ()
         flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen, *odd)))
         if error := _refusal(answer, on_shift):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from data_prep.files import write_bytes, write_csv, write_json
 from data_prep.task import Task
 from pipeline.serving.answers import PROBABILITY_DECIMALS, Answer
+from pipeline.serving.batch_shift import BatchShift
 
 # Three decimals of a score that counts spreads of the held-out scans.
 SHIFT_DECIMALS: Final = 3
@@ -74,6 +75,7 @@ class PredictionSummary:
         predicted: Class -> scans, classes in the task's order.
         model: Identity of the model that scored.
         seconds: Wall time; not written to ``summary.json``, whose bytes depend on the input only.
+        shift: Whether the batch is drawn like the training cohort; None where that cannot be told.
     """
 
     inputs: int
@@ -87,6 +89,7 @@ class PredictionSummary:
     predicted: dict[str, int]
     model: dict[str, str]
     seconds: float
+    shift: BatchShift | None = None
 
     @property
     def scans_per_second(self) -> float:
@@ -108,6 +111,7 @@ class PredictionSummary:
             "skipped_by_reason": self.skipped_by_reason,
             "flagged": self.flagged,
             "predicted": self.predicted,
+            "shift": self.shift.to_json() if self.shift else None,
             "model": self.model,
         }
 

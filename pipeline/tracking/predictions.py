@@ -12,7 +12,7 @@ from pipeline.tracking.records import KIND
 MODEL: Final = "medcurve.model"
 
 # Tables of counts that may be logged: their names come from code lists and the task, not from data.
-_COUNTED: Final = frozenset({"quarantined_by_code", "flagged", "predicted"})
+_COUNTED: Final = frozenset({"shift", "quarantined_by_code", "flagged", "predicted"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:/-]{0,200}")
 
 

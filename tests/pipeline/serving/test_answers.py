@@ -14,6 +14,7 @@ from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.evaluation.decision import Decision, DecisionRule
 from pipeline.serving.answers import Answer, answers
+from pipeline.serving.batch_shift import BatchSample
 from pipeline.serving.inference import predict
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import ABSTAINED, UNLIKE_TRAINING
@@ -129,6 +130,39 @@ def test_what_is_done_with_a_scan_unlike_the_training_scans(
     assert float(odd["shift_score"]) > max(usual)
     assert (odd["predicted_class"] == "") == (then == "abstain")
     assert (ABSTAINED in odd["flags"].split()) == (then == "abstain")
+
+
+def test_a_batch_drawn_otherwise_is_told(make_package, tmp_path: Path) -> None:
+    package = make_package(SHAPE, familiar=FAMILIAR)
+    found = {}
+    for name, brighter in (("alike", 0), ("brighter", 30)):
+        (tmp_path / name).mkdir()
+        for seed in range(40):
+            Image.fromarray(dim(5000 + seed) + brighter).save(tmp_path / name / f"{seed}.png")
+        outputs = []
+        for batch_size in (7, 64):
+            out = tmp_path / f"{name}-{batch_size}"
+            found[name] = predict(package, [tmp_path / name], out, batch_size=batch_size).shift
+            outputs.append((out / "summary.json").read_bytes())
+        assert outputs[0] == outputs[1]
+    alike, other = found["alike"], found["brighter"]
+    assert alike is not None and other is not None
+    assert alike.scans == other.scans == 40
+    assert alike.p_value > 0.01 >= other.p_value
+    assert other.p_values["histogram"] <= 0.01
+
+
+def test_of_a_large_batch_the_same_scans_are_compared_in_any_order() -> None:
+    look = look_at(FAMILIAR[0], np.zeros((1, *SHAPE), np.float32))
+    kept = []
+    for order in (range(900), reversed(range(900))):
+        sample = BatchSample()
+        for n in order:
+            sample.add(str(n), look, np.full(2, n, np.float32), "")
+        kept.append([float(one.features[0]) for one in sorted(sample._kept)])
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 400
+    assert BatchSample().test(None) is None
 
 
 def test_a_model_without_a_reference_says_nothing_of_shift(
