@@ -18,6 +18,7 @@ from pipeline.probes.base import Probe
 from pipeline.probes.cost import Cost
 from pipeline.probes.equivariance import Equivariance
 from pipeline.probes.filters import Filters
+from pipeline.probes.foreign import Foreign
 from pipeline.probes.influence import Influence
 from pipeline.probes.position import Position
 from pipeline.probes.receptive_field import ReceptiveField
@@ -31,6 +32,7 @@ ProbeConfig = Annotated[
     | Filters
     | Adversarial
     | Cost
+    | Foreign
     | Steadiness,
     Field(discriminator="probe"),
 ]
@@ -43,6 +45,7 @@ PROBES: Final[dict[str, type[Probe]]] = {
     "filters": Filters,
     "adversarial": Adversarial,
     "cost": Cost,
+    "foreign": Foreign,
     "steadiness": Steadiness,
 }
 
