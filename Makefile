@@ -22,7 +22,7 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary compare plan split prep train study leaderboard lecture report release predict explain audit sync ui demo check test bench clean
+.PHONY: help setup data ingest summary compare plan split prep train study leaderboard lecture report release evaluate predict explain audit sync ui demo check test bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
@@ -77,6 +77,9 @@ report: $(READY) ## write the report of STUDY again from its journal
 
 release: $(READY) ## choose a model by the study's rule and package it
 	$(MEDCURVE) release $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)
+
+evaluate: $(READY) ## judge MODEL by the labelled test scans of DATA: a page and a model card
+	$(MEDCURVE) evaluate $(MODEL) --data $(DATA) --runs $(RUNS)
 
 predict: $(READY) ## run MODEL over the folder SCANS, results in OUT
 	$(MEDCURVE) predict $(MODEL) $(SCANS) --out $(OUT) --runs $(RUNS)

@@ -45,6 +45,7 @@ for _command in (
     studies.lecture,
     studies.report,
     models.release,
+    models.evaluate,
     models.predict,
     models.explain,
     models.audit,

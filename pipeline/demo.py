@@ -52,6 +52,7 @@ def run_demo(data: str, runs: Path, workers: int | None, tracking_uri: str | Non
     say(f"report:       {workspace.study(STUDY) / 'report.html'}")
     say(f"predictions:  {predictions / 'predictions.csv'}")
     say(f"model:        {model}")
+    say(f"evaluation:   {workspace.evaluation(model.name)}")
     say(f"compare runs: make ui{'' if runs == Path('runs') else f' RUNS={runs}'}")
     say(f"done in {time.monotonic() - started:.0f} s")
 

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from data_prep.errors import SCAN_CODES
+from data_prep.errors import SCAN_CODES, MedcurveError
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
 from pipeline.console import progress, say, warn
-from pipeline.engines import decoding
+from pipeline.engines import decoding, workers
+from pipeline.evaluation_stage import evaluate_package
 from pipeline.stages import refuse_stale
 from pipeline.workspace import Workspace
 
@@ -26,8 +27,13 @@ _CLEARLY: Final = 0.01  # a p-value of a batch that is told of
 
 
 def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
-    """Package the model that the study's rule chooses, and register it as champion."""
+    """Package the model that the study's rule chooses, judge it, and register it as champion.
+
+    The package stands by itself: where the test scans can no longer be read, or MLflow does not
+    answer, that is said and stops nothing.
+    """
     from pipeline import tracking
+    from pipeline.model_page.page import TO_SHARE
     from pipeline.serving.release import release
 
     refuse_stale(workspace)
@@ -55,16 +61,30 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
     )
     for note in trust.notes:
         say(f"  note: {note}")
+    page = workspace.evaluation(out.name)
+    judged = _judge(package, workspace, page)
     uri = uri or tracking.default_uri(workspace.runs)
     try:
         version = tracking.register_package(
             out, workspace.cohort.name, "champion", uri, package.card.training.cell
         )
+        if judged:
+            tracking.log_evaluation([page / name for name in TO_SHARE], version.run_id, uri)
     except tracking.TrackingError as error:
         warn(error)
         return out
     say(f"mlflow: models:/{workspace.cohort.name}@champion is version {version.version}")
     return out
+
+
+def _judge(package: ModelPackage, workspace: Workspace, out: Path) -> bool:
+    """Write the evaluation page of a model just released; whether that could be done."""
+    try:
+        evaluate_package(package, workspace, out, workers(None))
+    except MedcurveError as error:
+        warn(error)
+        return False
+    return True
 
 
 def open_package(model: str, runs: Path, uri: str | None) -> ModelPackage:

@@ -1,4 +1,4 @@
-"""Judging a finished model and its answers: ``audit``, ``explain``."""
+"""Judging a finished model and its answers: ``evaluate``, ``audit``, ``explain``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,31 @@ from data_prep.errors import ConfigError
 from data_prep.ingest import raw_root
 from data_prep.stage import new_stage, refuse_foreign, stage_digest
 from pipeline.console import progress, say
+from pipeline.evaluation_stage import evaluate_package
 from pipeline.model_stages import open_package
 from pipeline.workspace import Workspace, open_workspace
+
+
+def evaluate_stage(
+    model: str, data: str | None, out: Path | None, processes: int, runs: Path, uri: str | None
+) -> Path:
+    """Write the evaluation page of a model, its card and all numbers.
+
+    Args:
+        model: Model package, by folder or MLflow address.
+        data: Cohort whose labelled test scans it is judged by; None: that which the model was
+            trained on.
+        out: Folder for the results; None: beside the cohort's other results.
+        processes: That read scans.
+        runs: Where the cohort's manifest and splits lie.
+        uri: MLflow store, for a model that is named by its address.
+    """
+    package = open_package(model, runs, uri)
+    workspace = _cohort(runs, data, package.card.training.data)
+    out = out or workspace.evaluation(_short_name(model))
+    for sentence in evaluate_package(package, workspace, out, processes):
+        say(f"• {sentence}")
+    return out
 
 
 def audit_stage(
@@ -35,12 +58,13 @@ def audit_stage(
         runs: Where the cohort's manifest and splits lie.
         uri: MLflow store, for a model that is named by its address.
     """
-    from pipeline.audit.answers import ask, labelled_scans
+    from pipeline.audit.answers import ask
     from pipeline.audit.audit import judge
     from pipeline.audit.page import PAGE, write_audit
     from pipeline.audit.summary import sentences
     from pipeline.audit.sweep import sweep
     from pipeline.metrics import higher_is_better
+    from pipeline.serving.labelled import labelled_scans
 
     higher_is_better(metric)  # refuses what is no metric, before any work
     package = open_package(model, runs, uri)
@@ -127,7 +151,7 @@ def _cohort(runs: Path, asked: str | None, trained_on: str) -> Workspace:
             find_config("data", trained_on)
         except ConfigError as error:
             raise ConfigError(
-                "audit.unknown_cohort",
+                "cohort.not_configured",
                 f"the model was trained on cohort '{trained_on}', of which there is no config in "
                 "configs/data",
                 fix="name a cohort, or the YAML file of one, with --data",

@@ -63,6 +63,10 @@ class Workspace:
         """Model package that a study released."""
         return self.folder / f"model-{Path(name).stem}{self._other_prep}"
 
+    def evaluation(self, model: str) -> Path:
+        """What the test scans say of a model, by the name of its folder."""
+        return self.folder / f"evaluation-{model.removeprefix('model-')}"
+
     @property
     def _other_prep(self) -> str:
         """What sets studies on another prep config than the cohort's own apart."""

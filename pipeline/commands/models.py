@@ -169,6 +169,29 @@ def predict(
     )
 
 
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Cohort; default: that which the model was trained on."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default: RUNS/COHORT/evaluation-MODEL.")
+    ] = None,
+    runs: Runs = RUNS,
+    workers: Workers = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Judge a model by a cohort's labelled test scans: a page, a model card and all numbers.
+
+    Example: medcurve evaluate runs/breastmnist/model-demo
+    """
+    from pipeline import engines
+    from pipeline.trust_stages import evaluate_stage
+
+    evaluate_stage(model, data, out, engines.workers(workers), runs, tracking_uri)
+
+
 def audit(
     model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
     data: Annotated[

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_prep.errors import ScanError
 from data_prep.scan_look import ScanLook
 from data_prep.task import Task
 from pipeline.serving.package import ModelPackage
@@ -52,6 +53,11 @@ class Answer:
     def finite(self) -> bool:
         """Whether it is an answer at all."""
         return bool(np.isfinite(self.raw).all())
+
+
+def not_finite() -> ScanError:
+    """Why a scan without an answer is not scored."""
+    return ScanError("model.not_finite", "the model's answer is NaN or infinite")
 
 
 def block_scans(package: ModelPackage) -> int:

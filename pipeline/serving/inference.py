@@ -18,7 +18,7 @@ from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.scan_look import ScanLook
 from data_prep.stage import new_stage
-from pipeline.serving.answers import Answer, answers, block_scans
+from pipeline.serving.answers import Answer, answers, block_scans, not_finite
 from pipeline.serving.batch_shift import BatchSample
 from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
@@ -175,7 +175,7 @@ def _score(
 def _refusal(answer: Answer, on_shift: OnShift) -> ScanError | None:
     """Why a scan is not scored, if it is not."""
     if not answer.finite:
-        return ScanError("model.not_finite", "the model's answer is NaN or infinite")
+        return not_finite()
     if on_shift == "refuse" and answer.shift and answer.shift.flagged:
         return ScanError(
             "model.unlike_training",

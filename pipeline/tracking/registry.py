@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = "medcurve.package"
 _FOLDER: Final = "model"
+_EVALUATION: Final = "evaluation"
 _PLAIN: Final = frozenset({".json", ".safetensors"})
 _MODEL_URI: Final = re.compile(
     r"models:/(?P<name>[^/@:]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))"
@@ -78,6 +79,23 @@ def register_package(
             version = str(made.version)
         client.set_registered_model_alias(name, alias, version)
     return Registered(name=name, version=version, alias=alias, run_id=run_id)
+
+
+def log_evaluation(files: Sequence[Path], run_id: str, uri: str) -> None:
+    """Show a model's evaluation with the run that it is registered from.
+
+    Args:
+        files: Pages and numbers without scans and without a row for each of them.
+        run_id: Of ``Registered``.
+        uri: Any tracking URI.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    client = connect(uri)
+    with answering(uri):
+        for path in files:
+            client.log_artifact(run_id, str(path), _EVALUATION)
 
 
 def download_model(model_uri: str, uri: str, into: Path | None = None) -> Path:

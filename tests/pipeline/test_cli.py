@@ -66,11 +66,43 @@ def test_every_stage_left_its_folder(place: Path) -> None:
         "store-tiny-prep",
         "study-tiny-study",
         "model-tiny-study",
+        "evaluation-tiny-study",
     }
     for stage in ("manifest", "splits", "store-tiny-prep", "model-tiny-study"):
         assert (folder / stage / "provenance.json").is_file() or stage.startswith("model")
     assert (folder / "study-tiny-study" / "report.html").read_text().startswith("<!doctype html>")
     assert (place / "runs" / "mlflow.db").is_file()
+
+
+def test_a_release_ends_with_the_page_of_its_model(place: Path) -> None:
+    from mlflow import MlflowClient
+
+    folder = place / "runs" / "tiny"
+    card = read_json(folder / "model-tiny-study" / "model.json")["test"]
+    page = read_json(folder / "evaluation-tiny-study" / "evaluation.json")["evaluation"]
+    assert card["scans"] == page["scans"]
+    assert set(card["metrics"]) == set(page["metrics"])
+    for name, score in card["metrics"].items():  # the same scans, read again from their files
+        for end in ("value", "low", "high"):
+            assert page["metrics"][name][end] == pytest.approx(score[end], abs=1e-4), name
+    client = MlflowClient(f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    version = client.get_model_version_by_alias("tiny", "champion")
+    logged = {Path(one.path).name for one in client.list_artifacts(version.run_id, "evaluation")}
+    assert logged == {"evaluation_without_scans.html", "evaluation.json", "MODEL_CARD.md"}
+
+
+def test_a_release_whose_scans_are_gone_still_stands(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(place / "runs", runs)
+    for name in ("raw", "evaluation-tiny-study"):
+        shutil.rmtree(runs / "tiny" / name)
+    (runs / "tiny" / "raw").mkdir()
+    common = ("--data", str(place / "tiny.yaml"), "--runs", str(runs))
+    assert medcurve("release", str(place / "tiny-study.yaml"), *common) == 0
+    assert "warning [cohort.nothing_answered]" in capsys.readouterr().err
+    assert not (runs / "tiny" / "evaluation-tiny-study").exists()
 
 
 def test_stages_that_stand_are_not_repeated(

@@ -21,11 +21,12 @@ from data_prep.files import sha256_file
 from data_prep.ingest import raw_root
 from pipeline import trust_stages
 from pipeline.audit import answers as answering
-from pipeline.audit.answers import Answers, ask, labelled_scans
+from pipeline.audit.answers import Answers, ask
 from pipeline.audit.audit import judge
 from pipeline.audit.sweep import Step, sweep
 from pipeline.cli import app
 from pipeline.serving.inference import predict
+from pipeline.serving.labelled import labelled_scans
 from pipeline.serving.package import ModelPackage
 from pipeline.trust_stages import audit_stage
 
@@ -143,7 +144,7 @@ def test_scans_that_cannot_be_read_are_quarantined_and_stop_nothing(sides: Place
     folder.mkdir()
     with pytest.raises(CohortError) as nothing:
         answers(sides)
-    assert nothing.value.code == "audit.nothing_answered"
+    assert nothing.value.code == "cohort.nothing_answered"
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +209,7 @@ def test_a_cohort_that_is_not_prepared_names_the_command(sides: Place) -> None:
 
 def test_errors_come_before_any_work(sides: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "DecodePool", None)
-    assert run(sides).code == "audit.unknown_cohort"
+    assert run(sides).code == "cohort.not_configured"
     assert run(sides, "--data", sides.data, "--metric", "acu").code == "config.unknown_metric"
 
     foreign = sides.folder / "mine"
@@ -221,7 +222,7 @@ def test_errors_come_before_any_work(sides: Place, monkeypatch: pytest.MonkeyPat
     other = sides.workspace.manifest / "task.json"
     other.write_text(other.read_text().replace('"left"', '"up"'))
     error = run(sides, "--data", sides.data)
-    assert error.code == "audit.other_classes"
+    assert error.code == "cohort.other_classes"
     assert "up, right" in error.message
 
     weights = sides.model / "weights.safetensors"
@@ -236,7 +237,7 @@ def test_a_test_split_without_scans_is_refused(
     monkeypatch.setattr(answering, "read_table", lambda *_: [])
     with pytest.raises(CohortError) as found:
         labelled_scans(sides_once.package, workspace.manifest, workspace.splits)
-    assert found.value.code == "audit.no_test_scans"
+    assert found.value.code == "cohort.no_test_scans"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import yaml
 
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers.policy import DEFAULT_POLICY
+from data_prep.scan_look import look_at
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline import stages
@@ -24,6 +25,7 @@ from pipeline.families import FamilyConfig, build_family
 from pipeline.serving.card import Evaluation, TrainingRecord
 from pipeline.serving.package import ModelPackage, load_package, save_package
 from pipeline.trust.config import TrustConfig
+from pipeline.trust.shift_reference import fit_shift_reference
 from pipeline.trust.trusted import fit_trusted
 from pipeline.workspace import Workspace, open_workspace
 
@@ -105,11 +107,16 @@ def write_cohort(folder: Path) -> Place:
     return place
 
 
-def save_model(folder: Path) -> ModelPackage:
-    """Fit a linear model on scans that are not of the cohort."""
+def save_model(folder: Path, *, doubtful: bool = False) -> ModelPackage:
+    """Fit a linear model on scans that are not of the cohort.
+
+    A doubtful one learned a third of its labels wrong, and knows what its training scans look like.
+    """
     labels = [n % 2 for n in range(40)]
     volumes = [volume_of(scan_of(TASK.class_names[y], 1000 + n)) for n, y in enumerate(labels)]
     recipe = PrepRecipe.fit(PrepConfig.model_validate(PREP), volumes)
+    if doubtful:
+        labels = [1 - y if n % 3 == 0 else y for n, y in enumerate(labels)]
     x = torch.from_numpy(np.stack([recipe.apply(volume) for volume in volumes]))
     names = np.array([f"s{n}" for n in range(40)])
     scans = Scans(x, np.array(labels, dtype=np.int64), names, names)
@@ -123,4 +130,12 @@ def save_model(folder: Path) -> ModelPackage:
     probability = fitted.predict_proba(prepared.x)
     trust = fit_trusted(TrustConfig(), TASK, scans.target, probability, names, seed=0)
     none = Evaluation(patients=0, scans=0, resamples=0, level=0.95, metrics={})
-    return save_package(folder, fitted, config, DEFAULT_POLICY, recipe, record, trust, None, none)
+    reference = None
+    if doubtful:
+        arrays = [recipe.apply(volume) for volume in volumes]
+        looks = [look_at(volume, array) for volume, array in zip(volumes, arrays, strict=True)]
+        seen = fitted.features(prepared.x)
+        reference = fit_shift_reference(looks[::2], seen[::2], looks[1::2], seen[1::2])
+    return save_package(
+        folder, fitted, config, DEFAULT_POLICY, recipe, record, trust, reference, none
+    )

@@ -1,0 +1,171 @@
+"""What the page and the card say, for every kind of task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from answered_noise import noise_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from data_prep.task import Task, TaskKind
+from pipeline.evaluation.decision import Decision, DecisionRule
+from pipeline.model_page.curves import operating
+from pipeline.model_page.facts import sections
+from pipeline.model_page.gather import AnsweredScans
+from pipeline.model_page.judged import Judged, confusion, judge_model
+from pipeline.model_page.page import write_evaluation
+from pipeline.model_page.pictures import surest
+from pipeline.model_page.subgroups import subgroups
+from pipeline.model_page.summary import sentences, weakest
+from pipeline.serving.package import ModelPackage
+from pipeline.trust.config import TrustConfig
+
+NAMES = ("none | at all", "some", "a class with a name that goes on and on and on")
+BINARY = Task(kind="binary", class_names=("no", "yes"))
+
+
+def facts(card: str) -> dict[str, str]:
+    """Name -> what is known, of all tables of a card."""
+    cells = [line[2:-2].split(" | ", 1) for line in card.splitlines() if line.startswith("| ")]
+    return {name: what for name, what in cells if (name, what) != ("What", "Known")}
+
+
+def judged(package: ModelPackage, tested: AnsweredScans) -> Judged:
+    return judge_model(package, tested, "noise", (), None, {}, resamples=200)
+
+
+@pytest.mark.parametrize("kind", ["multi-class", "ordinal", "multi-label"])
+def test_every_kind_of_task_has_its_page(kind: TaskKind, tmp_path: Path) -> None:
+    task = Task(kind=kind, class_names=NAMES)
+    package, tested = noise_model(tmp_path / "model", task)
+    found = judged(package, tested)
+    write_evaluation(package, tested, found, [], tmp_path)
+    page = (tmp_path / "evaluation.html").read_text()
+    assert Judged.model_validate_json((tmp_path / "evaluation.json").read_text()) == found
+    assert ("quadratic kappa" in page) == (kind == "ordinal")
+    assert len(found.confusion) == (3 if task.is_multi_label else 1)
+    assert all(sum(map(sum, one.counts)) == 60 for one in found.confusion)
+    assert len(found.sets.classes) == (6 if task.is_multi_label else 3)
+    assert "Whether scans look foreign cannot be told" in page
+    assert "no scan" not in sentences(found, package.card)[0]
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "none \\| at all" in card
+    table = facts(card)
+    assert table["Threshold"] == (
+        "above 0.5" if task.is_multi_label else "none: the most probable class"
+    )
+    assert table["Reference"].startswith("none")
+
+
+def test_a_fixed_sensitivity_is_told_with_its_threshold(tmp_path: Path) -> None:
+    config = TrustConfig(decision=DecisionRule(rule="sensitivity", at=0.8), calibration="platt")
+    package, tested = noise_model(tmp_path / "model", BINARY, config)
+    found = judged(package, tested)
+    write_evaluation(package, tested, found, [], tmp_path)
+    table = facts((tmp_path / "MODEL_CARD.md").read_text())
+    threshold = package.card.trust.decision.thresholds[0]
+    assert table["Decision"] == "sensitivity of at least 0.8"
+    assert table["Threshold"] == f"yes from {threshold:.4f}"
+    assert table["Calibration"] == "platt"
+    assert len(table["Its numbers"].split(", ")) == 2
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "After calibration by platt" in page
+    assert ">before<" in page
+    assert set(found.before) == {"ece_debiased", "log_loss", "brier"}
+    ((curve),) = operating(
+        BINARY, tested.target, tested.probability, package.card.trust.decision.thresholds
+    )
+    assert curve.at is not None
+    assert curve.hits[curve.at] == pytest.approx(found.evaluation.metrics["sensitivity"].value)
+    assert 1 - curve.alarms[curve.at] == pytest.approx(
+        found.evaluation.metrics["specificity"].value
+    )
+
+
+def test_the_weakest_subgroup_is_the_one_with_the_lowest_auc(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", BINARY)
+    found = judged(package, tested)
+    assert set(subgroups(tested.records, {})) == {"modality", "mean intensity as read"}
+    lowest = weakest(found)
+    assert lowest is not None
+    scored = [g for g in found.evaluation.subgroups if "auc" in g.metrics]
+    assert len(scored) == 2  # quarters of 30 patients are too few
+    limits = next(s for s in sections(package, found) if s.title == "Limits")
+    assert dict(limits.facts)["Subgroups too small to be scored"] == "4"
+    assert lowest[1].value == min(g.metrics["auc"].value for g in scored)
+    text = next(s for s in sentences(found, package.card) if s.startswith("The weakest subgroup"))
+    assert f"{lowest[0].attribute} {lowest[0].group}" in text
+
+
+def test_a_column_that_the_data_config_names_comes_first(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", BINARY)
+    sex = np.array(["f" if n % 4 < 2 else "" for n in range(60)])
+    found = judge_model(package, tested, "noise", (), None, {"sex": sex}, resamples=200)
+    first, second = found.evaluation.subgroups[:2]
+    assert [(g.attribute, g.group) for g in (first, second)] == [("sex", "f"), ("sex", "unknown")]
+    write_evaluation(package, tested, found, [], tmp_path)
+    assert "By what the label table says (sex)" in (tmp_path / "evaluation.html").read_text()
+    table = facts((tmp_path / "MODEL_CARD.md").read_text())
+    assert table["sex: f"].startswith("15 patients; AUC")
+    assert "Sex, age, scanner, site" not in table
+
+
+def test_one_class_alone_is_told_without_curves(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", BINARY)
+    alone = AnsweredScans(
+        tested.records,
+        tested.answers,
+        tested.looks,
+        np.zeros_like(tested.target),
+        tested.probability,
+        (),
+    )
+    found = judged(package, alone)
+    write_evaluation(package, alone, found, [], tmp_path)
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "AUC" not in sentences(found, package.card)[0]
+    assert "not defined on these scans" in page
+    assert "ROC and precision-recall" not in page
+
+
+def test_scans_that_the_model_has_seen_are_cautioned_of(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", BINARY)
+    found = judged(package, tested).model_copy(update={"seen": 3})
+    assert sentences(found, package.card)[-1].startswith("Caution: the model was fitted on")
+
+
+def test_the_surest_are_those_of_the_highest_probability(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", Task(kind="multi-label", class_names=NAMES))
+    sure, right = surest(package.task, tested)
+    assert sure == pytest.approx(np.maximum(tested.shown, 1 - tested.shown).min(axis=1))
+    assert right.tolist() == ((tested.shown > 0.5) == tested.target).all(axis=1).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40))
+def test_curves_have_the_area_and_the_point_that_metrics_have(
+    scans: list[tuple[bool, int]],
+) -> None:
+    target = np.array([int(truth) for truth, _ in scans], dtype=np.int64)
+    score = np.array([value / 6 for _, value in scans])
+    probability = np.stack([1 - score, score], axis=1)
+    decision = Decision(rule=DecisionRule(rule="youden"), thresholds=(0.4,))
+    curves = list(operating(BINARY, target, probability, decision.thresholds))
+    if len(set(target.tolist())) == 1:
+        assert curves == []
+        return
+    (curve,) = curves
+    area = np.trapezoid(curve.hits, curve.alarms)
+    assert area == pytest.approx(metrics.roc_auc_score(target, score))
+    assert np.sum(np.diff(curve.hits) * curve.precision[1:]) == pytest.approx(
+        metrics.average_precision_score(target, score)
+    )
+    ((no, alarm), (miss, hit)) = confusion(BINARY, target, decision.decide(BINARY, probability))[
+        0
+    ].counts
+    assert curve.hits[curve.at] == pytest.approx(hit / (hit + miss))
+    assert curve.alarms[curve.at] == pytest.approx(alarm / (alarm + no))
