@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from data_prep.task import Task
@@ -119,7 +120,7 @@ def shift_figure(foreign: Foreign) -> str:
         _bars(axes, scores[flagged], edges, below, PALETTE[1], "flagged")
         axes.set_xlabel("Score of shift, in steps of what held-out scans differ by")
         axes.set_ylabel("Scans")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
         return svg(figure, "shift")
 
