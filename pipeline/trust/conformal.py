@@ -49,8 +49,11 @@ from pipeline.metrics import check, check_probability
 from pipeline.trust.errors import TrustError
 from pipeline.weighted_metrics import Floats, Labels
 
-# Rounding differs between machines by less; a class whose scores all are equal must not fall out.
+# Sums of weights differ by less between machines.
 _ROUNDING: Final = 1e-9
+# Answers are of probabilities of six decimals, and their last bits differ between machines: a class
+# whose scores all are equal (a nearest neighbour's are) must not fall out by that.
+_WRITTEN: Final = 1e-6
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -109,7 +112,7 @@ class Conformal(Config):
                 fix="fit the prediction sets again, on this task's validation scans",
             )
         ends = np.array(self.quantiles).reshape(answers.shape[1:])
-        within: NDArray[np.bool_] = 1 - answers <= ends + _ROUNDING
+        within: NDArray[np.bool_] = 1 - answers <= ends + _WRITTEN
         return within
 
     def told(self, task: Task) -> tuple[str, ...]:

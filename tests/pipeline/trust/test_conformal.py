@@ -193,6 +193,16 @@ def test_a_classifier_that_says_the_same_of_all_leaves_everything_open() -> None
     assert found.sets(BINARY, np.nextafter(p, 0)).all()
 
 
+@pytest.mark.parametrize("neighbours", [3, 7, 52])
+def test_rounding_to_six_decimals_takes_no_class_out_of_a_set(neighbours: int) -> None:
+    """Of probabilities that few scans share, many lie on the very end of the sets."""
+    share = np.arange(neighbours + 1) / neighbours
+    p = np.repeat(np.stack([1 - share, share], axis=1), 8, axis=0)
+    target = np.tile(np.arange(2), len(p) // 2).astype(np.int64)
+    found = fit_conformal(BINARY, target, p, np.arange(len(p)).astype(str), 0.8)
+    assert np.array_equal(found.sets(BINARY, np.round(p, 6)), found.sets(BINARY, p))
+
+
 @pytest.mark.parametrize("task", [BINARY, FINDINGS], ids=lambda task: task.kind)
 @pytest.mark.parametrize("method", ["temperature", "platt", "beta"])
 def test_calibration_on_the_same_scans_leaves_the_sets_of_two_classes_as_they_are(
