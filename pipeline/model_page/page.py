@@ -17,6 +17,7 @@ from pipeline.model_page.pictures import Example
 from pipeline.model_page.summary import held, sentences
 from pipeline.model_page.words import (
     METHODS,
+    SHORT,
     SIDES,
     decimals,
     interval,
@@ -44,7 +45,7 @@ TO_SHARE: Final = (PAGE_WITHOUT_SCANS, CARD, NUMBERS)
 
 # Shown of each class and subgroup; evaluation.json has all.
 _OF_CLASS: Final = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv", "f1")
-_OF_GROUP: Final = ("auc", "accuracy", "sensitivity", "specificity")
+_OF_GROUP: Final = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 
 
 def write_evaluation(
@@ -111,6 +112,7 @@ def _values(
     curves = list(
         operating(task, tested.target, tested.probability, card.trust.decision.thresholds)
     )
+    of_group = [name for name in _OF_GROUP if name in evaluation.metrics]
     return {
         "family": card.family.family,
         "cohort": judged.cohort,
@@ -124,11 +126,11 @@ def _values(
             (metric_name(name, evaluation.at), one.value and decimals(one.value), one.why)
             for name, one in evaluation.untold.items()
         ],
-        "class_columns": [metric_name(name, evaluation.at) for name in _OF_CLASS],
+        "class_columns": _columns(_OF_CLASS),
         "classes": [(one.name, one.with_it, _cells(one, _OF_CLASS)) for one in evaluation.classes],
-        "group_columns": [metric_name(name, evaluation.at) for name in _OF_GROUP],
+        "group_columns": _columns(of_group),
         "groups": [
-            (one.attribute, one.group, one.patients, one.too_few, _cells(one, _OF_GROUP))
+            (one.attribute, one.group, one.patients, one.too_few, _cells(one, of_group))
             for one in evaluation.subgroups
         ],
         "attributes": ", ".join(judged.attributes),
@@ -190,6 +192,10 @@ def _reliability(card: ModelCard, judged: Judged) -> list[tuple[str, tuple[Relia
     if card.trust.calibration.method == "none":
         return [("as they are", judged.reliability_after)]
     return [("before", judged.reliability_before), ("after", judged.reliability_after)]
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    return [SHORT.get(name) or metric_name(name, 0) for name in names]
 
 
 def _cells(scores: Scores, names: Sequence[str]) -> list[tuple[str, str]]:

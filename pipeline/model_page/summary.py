@@ -150,7 +150,7 @@ def _weakest(judged: Judged) -> list[str]:
 def _dangers(judged: Judged) -> str:
     audit = judged.audit
     if audit is None:
-        return "Its sensitivity to shifts is not known: not audited, run `medcurve audit`."
+        return "Its sensitivity to shifts is not known: not audited, run medcurve audit."
     metric = metric_name(audit.metric, 0)
     if not audit.dangers:
         return (

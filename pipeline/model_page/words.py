@@ -27,6 +27,13 @@ _METRICS: Final[Mapping[str, str]] = {
     "ece": "calibration error (ECE), plain",
     "ece_debiased": "calibration error (ECE), debiased",
 }
+# For tables with many columns.
+SHORT: Final[Mapping[str, str]] = {
+    "average_precision": "AP",
+    "balanced_accuracy": "balanced",
+    "ppv": "PPV",
+    "npv": "NPV",
+}
 METHODS: Final[Mapping[str, str]] = {
     "bootstrap": "bootstrap of patients (BCa)",
     "wilson": "Wilson",
