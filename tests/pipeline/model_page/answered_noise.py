@@ -31,9 +31,9 @@ def noise_model(
     task: Task,
     config: TrustConfig | None = None,
     n: int = 60,
-    data: str = "noise",
+    family: str = "linear",
 ) -> tuple[ModelPackage, AnsweredScans]:
-    """A linear model of images, whose classes are where the first voxels are bright."""
+    """A model of images, whose classes are where the first voxels are bright."""
     recipe = PrepRecipe(
         config=PrepConfig.model_validate({"shape": SIDE, "channels": 1}), spatial_ndim=2, channels=1
     )
@@ -45,19 +45,19 @@ def noise_model(
     target = (signal > 0) if task.is_multi_label else signal.argmax(axis=1)
     target = target.astype(np.int64)
     names = np.array([f"p{k // 2}" for k in range(n)])
-    family_config = FamilyConfig.model_validate({"family": "linear", "params": {}})
-    family = build_family(family_config, task, (1, SIDE, SIDE), 0)
-    scans = Scans(family.prepare(torch.from_numpy(arrays[:n])), target[:n], names, names)
-    family.fit(scans, scans)
-    said = family.predict_proba(scans.x)
+    family_config = FamilyConfig.model_validate({"family": family, "params": {}})
+    built = build_family(family_config, task, (1, SIDE, SIDE), 0)
+    scans = Scans(built.prepare(torch.from_numpy(arrays[:n])), target[:n], names, names)
+    built.fit(scans, scans)
+    said = built.predict_proba(scans.x)
     package = save_package(
         folder,
-        family,
+        built,
         family_config,
         DEFAULT_POLICY,
         recipe,
         TrainingRecord(
-            data=data, store="a" * 64, study="", cell="", patients=n, scans=n, chosen="-"
+            data="noise", store="a" * 64, study="", cell="", patients=n, scans=n, chosen="-"
         ),
         fit_trusted(config or TrustConfig(), task, target[:n], said, names, seed=0),
         None,

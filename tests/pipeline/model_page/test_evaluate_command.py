@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +19,8 @@ from data_prep.files import sha256_file
 from data_prep.ingest import raw_root
 from pipeline.audit.sweep import Step, sweep
 from pipeline.model_page.judged import Judged
+from pipeline.model_page.sensitivities import find_audit
+from pipeline.serving.labelled import labelled_scans
 from pipeline.trust_stages import audit_stage, evaluate_stage
 
 FILES = {
@@ -159,12 +160,9 @@ def test_an_audit_of_this_very_model_is_told(
     assert f"Dangerous to it is {worst.shift} (loss" in (out / "evaluation.html").read_text()
     assert f"loss {worst.loss:.3f}" in facts((out / "MODEL_CARD.md").read_text())[worst.shift]
 
-    record = json.loads((copied.workspace.folder / "audit-linear" / "provenance.json").read_text())
-    record["inputs"]["model"] = "0" * 64  # of another model
-    path = copied.workspace.folder / "audit-linear" / "provenance.json"
-    path.write_text(json.dumps(record))
-    evaluate_stage(str(copied.model), copied.data, None, 1, copied.runs, None)
-    assert judged(out).audit is None
+    (copied.workspace.folder / "audit-begun").mkdir()
+    assert find_audit(copied.workspace.folder, copied.package.digest) == found
+    assert find_audit(copied.workspace.folder, "0" * 64) is None
 
 
 def test_scans_that_cannot_be_read_are_quarantined_and_stop_nothing(
@@ -173,10 +171,8 @@ def test_scans_that_cannot_be_read_are_quarantined_and_stop_nothing(
     folder = raw_root(copied.workspace.cohort, copied.runs)
     arguments = ("evaluate", copied.model, "--data", copied.data, "--runs", copied.runs)
     names = {path.stem: path for path in folder.glob("*.nii")}
-    splits = copied.workspace
-    from pipeline.serving.labelled import labelled_scans
-
-    records = labelled_scans(copied.package, splits.manifest, splits.splits)
+    place = copied.workspace
+    records = labelled_scans(copied.package, place.manifest, place.splits)
     names[Path(records[0].paths[0]).stem].unlink()
     assert medcurve(*arguments, "--workers", 1) == 0
     assert "23 test scans of sides, 1 quarantined" in capsys.readouterr().out
@@ -206,6 +202,6 @@ def test_a_cohort_of_another_name_is_an_external_test(
         assert medcurve(stage, copied.data, "--runs", copied.runs, "--workers", 1) == 0
     out = evaluate_stage(str(copied.model), copied.data, tmp_path / "out", 1, copied.runs, None)
     assert judged(out).external
-    page: Any = (out / "evaluation.html").read_text()
+    page = (out / "evaluation.html").read_text()
     assert "This is an external test: the model was trained on sides" in page
     assert "elsewhere, an external cohort" in page

@@ -13,16 +13,19 @@ from sklearn import metrics
 
 from data_prep.task import Task, TaskKind
 from pipeline.evaluation.decision import Decision, DecisionRule
+from pipeline.evaluation.results import Score
 from pipeline.model_page.curves import operating
 from pipeline.model_page.facts import sections
 from pipeline.model_page.gather import AnsweredScans
-from pipeline.model_page.judged import Judged, confusion, judge_model
+from pipeline.model_page.judged import Foreign, Judged, confusion, judge_model
 from pipeline.model_page.page import write_evaluation
-from pipeline.model_page.pictures import surest
+from pipeline.model_page.pictures import examples, surest
+from pipeline.model_page.sensitivities import Sensitivities
 from pipeline.model_page.subgroups import subgroups
-from pipeline.model_page.summary import sentences, weakest
+from pipeline.model_page.summary import held, sentences, weakest
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.config import TrustConfig
+from pipeline.trust.covered import Share
 
 NAMES = ("none | at all", "some", "a class with a name that goes on and on and on")
 BINARY = Task(kind="binary", class_names=("no", "yes"))
@@ -132,10 +135,59 @@ def test_one_class_alone_is_told_without_curves(tmp_path: Path) -> None:
     assert "ROC and precision-recall" not in page
 
 
-def test_scans_that_the_model_has_seen_are_cautioned_of(tmp_path: Path) -> None:
+def test_each_finding_has_its_sentence(tmp_path: Path) -> None:
     package, tested = noise_model(tmp_path / "model", BINARY)
-    found = judged(package, tested).model_copy(update={"seen": 3})
-    assert sentences(found, package.card)[-1].startswith("Caution: the model was fitted on")
+    found = judged(package, tested)
+    evaluation = found.evaluation
+    share = Share(value=0.5, low=0.4, high=0.6, scans=60)
+    foreign = Foreign(
+        flagged=share, rate=0.05, scores=((0.5, False), (9.0, True)), p_value=0.002,
+        p_values={"metadata": 0.5, "histogram": 0.003, "pixels": 0.01}, held_out=30,
+    )  # fmt: skip
+    audit = Sensitivities(folder="audit-x", metric="auc", base=0.8, tried=60, dangers=())
+
+    def told(**changes: object) -> str:
+        return " ".join(sentences(found.model_copy(update=changes), package.card))
+
+    assert "Caution: the model was fitted on, or chosen by, 3 of these 60" in told(seen=3)
+    assert "differ from them, by their intensities and what they show (p = 0.002)" in told(
+        foreign=foreign
+    )
+    alike = foreign.model_copy(update={"p_value": 0.4})
+    assert "all together they cannot be told from them (p = 0.400)" in told(foreign=alike)
+    assert "no realistic one costs AUC more than chance explains" in told(audit=audit)
+    off = evaluation.metrics | {
+        "ece_debiased": Score(value=0.2, low=0.1, high=0.3),
+        "auc": Score(value=0.6, low=0.45, high=0.7),
+    }
+    bad = told(evaluation=evaluation.model_copy(update={"metrics": off}))
+    assert "its probabilities are off by 0.200 [0.100, 0.300]" in bad
+    assert "it may be no better than chance" in bad
+    nothing = told(evaluation=evaluation.model_copy(update={"metrics": {}, "subgroups": ()}))
+    assert "neither AUC nor accuracy can be told" in nothing
+    assert "Whether its probabilities come true cannot be told" in nothing
+    assert "No subgroup has patients enough" in nothing
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.8, 0.95, "as promised"), (0.5, 0.7, "less than"), (0.95, 1.0, "more than")],
+)
+def test_coverage_is_held_against_what_was_promised(low: float, high: float, verdict: str) -> None:
+    assert held(Share(value=low, low=low, high=high, scans=9), 0.9).startswith(verdict)
+    assert held(Share(value=None, low=None, high=None, scans=0), 0.9) == "of no scan"
+
+
+def test_an_explanation_that_is_not_cheap_is_left_out(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", BINARY, family="knn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.model_page.pictures._MOST_OCCLUDED", 20)
+        assert examples(package, tested, tmp_path) == []
+
+
+def test_scans_that_are_gone_leave_the_page_without_pictures(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", BINARY)
+    assert examples(package, tested, tmp_path) == []
 
 
 def test_the_surest_are_those_of_the_highest_probability(tmp_path: Path) -> None:
