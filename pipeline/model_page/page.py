@@ -44,7 +44,7 @@ QUARANTINE: Final = "quarantine.csv"
 TO_SHARE: Final = (PAGE_WITHOUT_SCANS, CARD, NUMBERS)
 
 # Shown of each class and subgroup; evaluation.json has all.
-_OF_CLASS: Final = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv", "f1")
+_OF_CLASS: Final = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv")
 _OF_GROUP: Final = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 
 
