@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
@@ -50,7 +50,16 @@ def draw_claim(run: ClaimRun) -> Figure | None:
     rank of others, and what probes measured, where the claim says anything of it. None where there
     is nothing to compare.
     """
-    panels = _laid_out([list(group) for group in _groups(run)])
+    return _drawn([*_score_groups(run, run.outcomes), _probe_panels(run)])
+
+
+def draw_real(run: ClaimRun) -> Figure | None:
+    """The same of real scans, but for what probes measured."""
+    return _drawn(list(_score_groups(run, run.real)))
+
+
+def _drawn(groups: Sequence[Iterable[_Panel]]) -> Figure | None:
+    panels = _laid_out([list(group) for group in groups])
     if not panels:
         return None
     rows, columns = len(panels), max(map(len, panels))
@@ -106,19 +115,21 @@ def _add_legend(figure: Figure, places: Sequence[Axes]) -> None:
         )
 
 
-def _groups(run: ClaimRun) -> Iterator[Iterator[_Panel]]:
-    """The scores on each cohort; ranks; what probes measured."""
+def _score_groups(
+    run: ClaimRun, outcomes: Mapping[str, StudyOutcome]
+) -> Iterator[Iterator[_Panel]]:
+    """The scores on each cohort; ranks."""
     rankings = [one for one in (*run.claim.expect, *run.claim.report) if isinstance(one, Ranking)]
     rankings = [one for one in rankings if {q.family for q in one.quantities} <= set(run.families)]
     ranked = {quantity.family for one in rankings for quantity in one.quantities}
     numbers = [one for one in run.claim.expect if not isinstance(one, Ranking)]
     named = {quantity.family for one in numbers for quantity in one.quantities}
     families = [name for name in run.families if name in named or name not in ranked]
-    for cohort, outcome in {**run.outcomes, **run.real}.items():
+    for cohort, outcome in outcomes.items():
         yield _score_panels(_short(cohort), outcome, families)
     for ranking in rankings:
-        yield _rank_panels(run, ranking)
-    yield _probe_panels(run)
+        meant = ranking.cohort or run.claim.cohorts[0]
+        yield _rank_panels(ranking, outcomes, [meant] if meant in outcomes else list(outcomes))
 
 
 def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -> Iterator[_Panel]:
@@ -153,11 +164,12 @@ def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -
         yield panel(cohort, partial(draw_families, points=points, families=families))
 
 
-def _rank_panels(run: ClaimRun, ranking: Ranking) -> Iterator[_Panel]:
-    everywhere = {**run.outcomes, **run.real}
-    for cohort in (ranking.cohort or next(iter(run.outcomes)), *run.real):
-        outcome = everywhere[cohort]
-        found = judge(ranking.model_copy(update={"cohort": cohort}), everywhere)
+def _rank_panels(
+    ranking: Ranking, outcomes: Mapping[str, StudyOutcome], cohorts: Sequence[str]
+) -> Iterator[_Panel]:
+    for cohort in cohorts:
+        outcome = outcomes[cohort]
+        found = judge(ranking.model_copy(update={"cohort": cohort}), outcomes)
         points = {
             point.family: point
             for point in scored(outcome)

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from data_prep.config import dotted
 from data_prep.files import write_bytes
 from pipeline.families import FAMILIES
-from pipeline.lecture.figure import draw_claim
+from pipeline.lecture.figure import draw_claim, draw_real
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.pictures import Drawn
+from pipeline.lecture.real_scans import kept, stamped
 from pipeline.page import STYLE, markdown_table, svg
 from pipeline.study.claim import Claim
 from pipeline.study.config import METRIC_WORDS
@@ -36,19 +38,21 @@ rests on, and it must fail. The pages are written by the run (`--docs docs/lectu
 def write_page(run: ClaimRun, folder: Path, *, patients: bool = True) -> Path:
     """Write ``<claim>.md`` with the figure ``<claim>.svg`` and the pictures that it shows.
 
+    What stands there of real scans stays, with its figure, where this run has not looked at any and
+    the study is the same.
+
     Args:
         run: The claim, put to the test.
         folder: Where.
         patients: Whether pictures may show real scans: not where pages are made public.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figure, file = draw_claim(run), folder / f"{run.short_name}.svg"
-    if figure is None:
-        file.unlink(missing_ok=True)  # of an earlier run
-    else:
-        with mpl.rc_context(STYLE):
-            drawn = svg(figure, run.short_name).encode()
-        write_bytes(file, drawn)
+    page = folder / f"{run.short_name}.md"
+    figure = draw_claim(run)
+    _write_figure(figure, folder / f"{run.short_name}.svg")
+    before = kept(run, page)
+    if run.real or not before:
+        _write_figure(draw_real(run), folder / f"{run.short_name}-real.svg")
     shown = {
         f"{run.short_name}-{Path(cohort).stem}-{one.name}.png": (cohort, one)
         for cohort, pictures in run.pictures.items()
@@ -57,10 +61,19 @@ def write_page(run: ClaimRun, folder: Path, *, patients: bool = True) -> Path:
     }
     for name, (_, one) in shown.items():
         write_bytes(folder / name, one.png)
-    page = folder / f"{run.short_name}.md"
-    lines = _lines(run, shown, has_figure=figure is not None)
+    real = list(stamped(run, _real(run))) if run.real else before
+    lines = _lines(run, shown, real, has_figure=figure is not None)
     write_bytes(page, ("\n".join(lines) + "\n").encode())
     return page
+
+
+def _write_figure(figure: Figure | None, file: Path) -> None:
+    if figure is None:
+        file.unlink(missing_ok=True)  # of an earlier run
+        return
+    with mpl.rc_context(STYLE):
+        drawn = svg(figure, file.stem).encode()
+    write_bytes(file, drawn)
 
 
 def write_index(claims: Mapping[str, Claim], folder: Path) -> Path:
@@ -77,7 +90,11 @@ def write_index(claims: Mapping[str, Claim], folder: Path) -> Path:
 
 
 def _lines(
-    run: ClaimRun, pictures: Mapping[str, tuple[str, Drawn]], *, has_figure: bool
+    run: ClaimRun,
+    pictures: Mapping[str, tuple[str, Drawn]],
+    real: Sequence[str],
+    *,
+    has_figure: bool,
 ) -> Iterator[str]:
     claim, config = run.claim, run.config
     yield f"# {claim.number}. {claim.title}"
@@ -114,17 +131,9 @@ def _lines(
         yield ""
         yield from _judged("asked", run.reported, "yes")
     yield from _scores("Scores", run.outcomes)
-    if run.real:
-        yield from _scores("On real scans", run.real)
-        yield "Nothing was asserted about these. What is expected above, asked here by direction:"
-        yield ""
-        for cohort, asked in run.asked.items():
-            yield f"`{cohort}`:"
-            yield ""
-            yield from _judged("asked", asked, "yes")
-    missing = [cohort for cohort in claim.real if cohort not in run.real]
-    if missing and not run.flipped:
-        names = ", ".join(f"`{cohort}`" for cohort in missing)
+    yield from real
+    if claim.real and not real and not run.flipped:
+        names = ", ".join(f"`{cohort}`" for cohort in claim.real)
         yield f"**On real scans** ({names}) it was not run:"
         yield f"`medcurve lecture {run.short_name} --real` does."
         yield ""
@@ -135,6 +144,20 @@ def _lines(
     yield f"**In practice.** {claim.practice}"
     yield ""
     yield f"**Where it does not hold.** {claim.limits}"
+
+
+def _real(run: ClaimRun) -> Iterator[str]:
+    """What came out on real scans; the figure is drawn where there is something to compare."""
+    yield from _scores("On real scans", run.real)
+    if draw_real(run) is not None:
+        yield f"![{run.claim.title}, on real scans]({run.short_name}-real.svg)"
+        yield ""
+    yield "Nothing was asserted about these. What is expected above, asked here by direction:"
+    yield ""
+    for cohort, asked in run.asked.items():
+        yield f"`{cohort}`:"
+        yield ""
+        yield from _judged("asked", asked, "yes")
 
 
 def _judged(column: str, judgements: Sequence[Judgement], held: str) -> Iterator[str]:

@@ -16,7 +16,6 @@ from typing import Final
 from data_prep.cohort import CohortConfig, PhantomSource, SceneSource
 from data_prep.config import CONFIG_ROOT, Config, is_path
 from data_prep.errors import ConfigError, MedcurveError
-from data_prep.stage import PROVENANCE
 from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import FamilyConfig, choice_name, varied
@@ -28,7 +27,6 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import Judgement, StudyOutcome, judge
 from pipeline.study.findings import Findings
 from pipeline.study.plan import read_families
-from pipeline.study.run import cost_of_study
 from pipeline.workspace import Workspace, open_workspace
 
 FOLDER: Final = "lecture"
@@ -53,8 +51,7 @@ class Mode:
     Attributes:
         quick: Run them small, and ask for directions only.
         flip: Undo the mechanism of each: it must then fail.
-        real: Run them on public cohorts too; else what was found on them before is shown, where it
-            stands in the same ``runs`` folder.
+        real: Run them on public cohorts too; else a page keeps what it says of them.
     """
 
     quick: bool = False
@@ -164,11 +161,7 @@ def run_claim(
     ) -> list[Judgement]:
         return [judge(one, of, slack=slack, significant=not mode.quick) for one in expected]
 
-    real = {
-        cohort: outcome(cohort, study_on(cohort))
-        for cohort in claim.real
-        if mode.real or _stands(study_on(cohort), name, open_workspace(runs, cohort))
-    }
+    real = {one: outcome(one, study_on(one)) for one in claim.real} if mode.real else {}
     return ClaimRun(
         name=name,
         claim=claim,
@@ -183,15 +176,6 @@ def run_claim(
         quick=mode.quick,
         flipped=mode.flip,
     )
-
-
-def _stands(config: StudyConfig, name: str, workspace: Workspace) -> bool:
-    """Whether this very study has been finished there, so that it is only to be read."""
-    out = workspace.study(name)
-    if not all((folder / PROVENANCE).is_file() for folder in (workspace.store, out)):
-        return False
-    found = cost_of_study(config, workspace.store, out)
-    return found.standing == found.cells
 
 
 def outcome_of(config: StudyConfig, found: Findings) -> StudyOutcome:

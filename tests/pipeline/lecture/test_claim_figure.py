@@ -57,6 +57,7 @@ def claim_run(
         real={},
         judgements=[],
         reported=[],
+        asked={},
         pictures={},
         quick=False,
     )

@@ -153,7 +153,7 @@ def test_what_is_only_reported_decides_nothing(shown: Path, tmp_path: Path) -> N
 
 
 def test_what_was_found_on_real_scans_stays_on_the_page(shown: Path, tmp_path: Path) -> None:
-    """A later run shows it without being told to compute it; as long as it is of this study."""
+    """To the letter, where a later run does not look at them; as long as it is of this study."""
     real = "lecture/texture_direction"
     name, runs = written(tmp_path, real=[real]), shown / "runs"
 
@@ -170,8 +170,12 @@ def test_what_was_found_on_real_scans_stays_on_the_page(shown: Path, tmp_path: P
     assert "| linear is above prior |" in of_real  # "by 0.1" is of the phantom
     assert "**not**" in of_real  # for there is nothing for a line to see in stripes
     assert page(Mode(quick=True)) == told
+    figure = runs / "quick" / "lecture" / "line-real.svg"
+    assert "(line-real.svg)" in told
+    assert "texture_direction" in figure.read_text()
     name = written(tmp_path, real=[real], quick=STUDY["claim"]["quick"] | {"seeds": 2})
     assert absent in page(Mode(quick=True))
+    assert not figure.exists()
 
 
 def test_a_claim_fails_without_its_mechanism(shown: Path) -> None:
