@@ -15,6 +15,7 @@ A      ?= $(DATA)
 B      ?=
 QUICK  ?=
 FLIP   ?=
+REAL   ?=
 
 VENV     := .venv
 MEDCURVE := $(VENV)/bin/medcurve
@@ -69,8 +70,8 @@ study: $(READY) ## run STUDY on DATA: families x sizes x subsets x seeds
 leaderboard: $(READY) ## every family on three public sets, beside published scores (up to 50 minutes)
 	$(MEDCURVE) leaderboard --runs $(RUNS)
 
-lecture: $(READY) ## put CLAIM to the test, or all claims of the lecture; QUICK=1 for a small version
-	$(MEDCURVE) lecture $(CLAIM) $(if $(QUICK),--quick) $(if $(FLIP),--flip) --runs $(RUNS)
+lecture: $(READY) ## put CLAIM to the test, or all of the lecture; QUICK=1 small, REAL=1 on public scans too, FLIP=1 undone (must fail)
+	$(MEDCURVE) lecture $(CLAIM) $(if $(QUICK),--quick) $(if $(FLIP),--flip) $(if $(REAL),--real) --runs $(RUNS)
 
 report: $(READY) ## write the report of STUDY again from its journal
 	$(MEDCURVE) report $(STUDY) --data $(DATA) $(WITH_PREP) --runs $(RUNS)

@@ -31,10 +31,12 @@ def read_study(name: str) -> StudyConfig:
     Raises:
         ConfigError: One of them is missing or wrong.
     """
+    from pipeline.study.flipped import check_flip
     from pipeline.study.plan import read_families
 
     config = read_config(find_config("study", name), StudyConfig)
     read_families(config.families)
+    check_flip(name, config)
     return config
 
 

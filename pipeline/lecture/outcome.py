@@ -53,6 +53,14 @@ class ClaimRun:
         return all(one.holds for one in self.judgements)
 
     @property
+    def stands(self) -> list[str]:
+        """What holds although it must fail undone; where the flip names nothing, all of it."""
+        named = [self.judgements[place - 1] for place in self.claim.flip.fails]
+        if not named and not self.holds:
+            return []
+        return [one.expectation for one in named or self.judgements if one.holds]
+
+    @property
     def short_name(self) -> str:
         """Without its folder."""
         return Path(self.name).stem

@@ -18,12 +18,13 @@ from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.pictures import Drawn
 from pipeline.lecture.real_scans import kept, stamped
 from pipeline.page import STYLE, markdown_table, svg
-from pipeline.study.claim import Claim
+from pipeline.study.claim import Claim, Flip
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import Judgement, StudyOutcome
 from pipeline.study.learning_curve import Point
 
 _COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
+_TINY_BELOW: Final = 0.0005  # where three decimals would say 0
 _MOST_COLUMNS: Final = 6
 _INDEX: Final = """\
 # The lecture's claims
@@ -105,7 +106,7 @@ def _lines(
     options = f"{' QUICK=1' if run.quick else ''}{' FLIP=1' if run.flipped else ''}"
     command = f"make lecture CLAIM={run.short_name}{options}"
     if run.flipped:
-        yield f"**Undone.** {claim.flip.says} So the claim must fail."
+        yield f"**Undone.** {claim.flip.says} So the claim must fail{_where(claim.flip)}."
         yield ""
     grid = f"{config.subsets} subsets x {config.seeds} seeds"
     grid = grid.replace("1 subsets", "1 subset").replace("1 seeds", "1 seed")
@@ -139,7 +140,7 @@ def _lines(
         yield ""
     if not run.flipped:
         yield f"**What it rests on.** Undone (`make lecture CLAIM={run.short_name} FLIP=1`), the"
-        yield f"claim must fail: {claim.flip.says}"
+        yield f"claim must fail{_where(claim.flip)}: {claim.flip.says}"
         yield ""
     yield f"**In practice.** {claim.practice}"
     yield ""
@@ -158,6 +159,12 @@ def _real(run: ClaimRun) -> Iterator[str]:
         yield f"`{cohort}`:"
         yield ""
         yield from _judged("asked", asked, "yes")
+
+
+def _where(flip: Flip) -> str:
+    """Which rows of what is expected rest on the mechanism."""
+    rows = " and ".join(", ".join(map(str, flip.fails)).rsplit(", ", 1))
+    return f" in row{'s' * (len(flip.fails) > 1)} {rows} of what is expected" if rows else ""
 
 
 def _judged(column: str, judgements: Sequence[Judgement], held: str) -> Iterator[str]:
@@ -265,7 +272,9 @@ def _estimate(point: Point) -> str:
 
 
 def number(value: float, sign: str = "-") -> str:
-    """A score or a count in words: three decimals below 1000, whole numbers above."""
+    """A number in words: three decimals, whole above 1000, by its magnitude where tiny."""
     if abs(value) >= _COUNTS_FROM:
         return f"{value:{sign},.0f}"
+    if 0 < abs(value) < _TINY_BELOW:
+        return f"{value:{sign}.1e}"
     return f"{value:{sign}z.3f}"

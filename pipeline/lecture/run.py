@@ -22,10 +22,11 @@ from pipeline.families import FamilyConfig, choice_name, varied
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import number, write_index, write_page
 from pipeline.lecture.pictures import Drawn, draw_pictures, keep_pictures
-from pipeline.study.claim import Claim, Expected, Flip, Quantity, Quick
+from pipeline.study.claim import Claim, Expected, Quantity, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import Judgement, StudyOutcome, judge
 from pipeline.study.findings import Findings
+from pipeline.study.flipped import flipped
 from pipeline.study.plan import read_families
 from pipeline.workspace import Workspace, open_workspace
 
@@ -95,7 +96,9 @@ def run_lecture(
         say(f"page: {write_page(run, runs / FOLDER)}")
         if docs is not None:
             write_page(run, docs, patients=False)
-        if run.holds is mode.flip:
+        if mode.flip and run.stands:
+            unexpected.append(f"{claim.number} {claim.title} ({', '.join(run.stands)})")
+        elif not mode.flip and not run.holds:
             unexpected.append(f"{claim.number} {claim.title}")
     if docs is not None:
         known_claims = {one: claim_of(one, study_stages.read_study(one)) for one in claims()}
@@ -222,19 +225,6 @@ def quickened(
             "seeds": quick.seeds,
         }
     )
-
-
-def flipped(config: StudyConfig, flip: Flip) -> StudyConfig:
-    """The study with its mechanism undone."""
-    families = []
-    for chosen in config.families:
-        name = choice_name(chosen)
-        changed = varied(chosen, flip.params[name]) if name in flip.params else chosen
-        if name in flip.permute:
-            changed = varied(changed, {}).model_copy(update={"permute": flip.permute[name]})
-        families.append(changed)
-    probes = config.probes | flip.probes
-    return config.model_copy(update={"families": tuple(families), "probes": probes})
 
 
 def smaller(cohort: CohortConfig, patients: int) -> CohortConfig:

@@ -50,6 +50,11 @@ PROBES: Final[dict[str, type[Probe]]] = {
 }
 
 
+def bounds_of(measured: str) -> tuple[float, float]:
+    """Least and largest value of what is measured, ``probe/quantity``."""
+    return PROBES[measured.partition("/")[0]].bounds
+
+
 def load_probe(name: str) -> Probe:
     """A probe as it is by default, or as a YAML file has it, whose field ``probe`` says which.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from pipeline.probes.attack import Strength, Target, fgsm, noise, pgd, sweep
 from pipeline.probes.base import Probe, ProbeError, drawn, network_of
 from pipeline.probes.pictures import canvas, scan_plane, show, show_signed
 from pipeline.views import ViewsConfig, views
+
+_ATTACKS: Final = ("fgsm", "pgd", "noise")
 
 
 class Adversarial(Probe):
@@ -50,6 +52,7 @@ class Adversarial(Probe):
         "flip": "share of the intensity range",
     }
     amount: ClassVar[str] = "largest change of a pixel (epsilon), share of the intensity range"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     probe: Literal["adversarial"] = "adversarial"
     epsilons: tuple[float, ...] = Field(default=(0.005, 0.01, 0.02, 0.05, 0.1), min_length=1)
@@ -62,6 +65,12 @@ class Adversarial(Probe):
         if list(epsilons) != sorted(set(epsilons)) or not 0 < min(epsilons) <= max(epsilons) <= 1:
             raise ValueError(f"must grow from above 0 to at most 1, not {list(epsilons)}")
         return epsilons
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        swept = [f"{name} accuracy at {e:g}" for name in _ATTACKS for e in self.epsilons]
+        return ("accuracy", *swept, *(f"{name} flip" for name in _ATTACKS))
 
     def check(self, family: Family[Any]) -> None:
         """As all probes; also ``probe.no_gradient``."""
@@ -128,12 +137,11 @@ class Adversarial(Probe):
         )
 
     def _swept(self, target: Target, x: Tensor, seed: int) -> dict[str, Strength]:
-        attacks = {
-            "fgsm": fgsm(target),
-            "pgd": pgd(target, self.steps, seed),
-            "noise": noise(target, seed),
+        attacks = (fgsm(target), pgd(target, self.steps, seed), noise(target, seed))
+        return {
+            name: sweep(target, attack, x, self.epsilons)
+            for name, attack in zip(_ATTACKS, attacks, strict=True)
         }
-        return {name: sweep(target, attack, x, self.epsilons) for name, attack in attacks.items()}
 
 
 def _with_gradient(family: Family[Any]) -> TrainedNetwork[Any]:

@@ -51,10 +51,17 @@ class Probe(Config, ABC):
     Attributes:
         units: What an axis of each quantity says beside its name.
         amount: What N is in quantities that are called ``... at N``.
+        bounds: Least and largest value that any of its quantities can take.
     """
 
     units: ClassVar[Mapping[str, str]] = {}
     amount: ClassVar[str] = ""
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    @property
+    @abstractmethod
+    def quantities(self) -> tuple[str, ...]:
+        """Name of every number that ``measure`` gives; it hangs on the probe's own fields alone."""
 
     def check(self, family: Family[Any]) -> None:
         """Refuse a family, fitted or not, that it could not look at; cheap.
@@ -66,7 +73,7 @@ class Probe(Config, ABC):
 
     @abstractmethod
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
-        """Quantity -> finite value; the names hang on the probe's own fields alone.
+        """Quantity -> finite value, under the names of ``quantities``.
 
         Raises:
             ProbeError: ``probe.no_network``, ``probe.no_convolution``, ``probe.reads_images``,

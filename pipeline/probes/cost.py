@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
@@ -30,8 +31,14 @@ class Cost(Probe):
         "multiply_adds": "for one scan",
         "activation_bytes": "bytes for one scan",
     }
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     probe: Literal["cost"] = "cost"
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        return tuple(self.units)
 
     def measure(self, family: Family[Any], scans: Scans, seed: int) -> dict[str, float]:
         """As all probes; no convolution is needed."""

@@ -8,6 +8,7 @@ no border at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -50,11 +51,17 @@ class Equivariance(Probe):
         "share of the map's root mean square",
     )
     amount: ClassVar[str] = "shift, places of the map"
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     probe: Literal["equivariance"] = "equivariance"
     where: Where = "first_resolution"
     up_to: PositiveInt = 8
     scans: PositiveInt = 8
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        return (*self.units, *(f"border_mean at {n}" for n in range(1, self.up_to + 1)))
 
     def check(self, family: Family[Any]) -> None:
         """As all probes."""

@@ -7,7 +7,8 @@ it convolution, which is no loss, since a kernel that is learned can be learned 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+import math
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -54,11 +55,19 @@ class Filters(Probe):
         pretrained: The network trained on ImageNet.
     """
 
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
+
     probe: Literal["filters"] = "filters"
     sigma: PositiveFloat = 1.5
     size: Odd = 5
     mirrored: bool = True
     pretrained: NetworkName = "efficientnet-lite0"
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        errors = ("correlation_error", "convolution_error")
+        return (*errors, "asymmetric_difference", "symmetric_difference")
 
     def check(self, family: Family[Any]) -> None:
         """As all probes; also ``probe.not_2d``."""

@@ -49,6 +49,7 @@ class Foreign(Probe):
         "p": "p-value of the batch",
         "auroc": "AUROC of the score",
     }
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     probe: Literal["foreign"] = "foreign"
     shifts: Annotated[tuple[Shift, ...], Field(min_length=1)] = (
@@ -58,6 +59,12 @@ class Foreign(Probe):
         Shift(kind="orientation", amount=2),
     )
     scans: Annotated[int, Field(ge=_LEAST_SCANS)] = 240
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        told = [f"{what} {shift}" for shift in self.shifts for what in self.units]
+        return ("p unshifted", *told)
 
     def check(self, family: Family[Any]) -> None:
         """Any family predicts."""

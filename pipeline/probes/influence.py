@@ -55,6 +55,13 @@ class Influence(Probe):
     depth: PositiveInt = 3
     images: PositiveInt = 4
 
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        shares = [f"{padding} border_share" for padding in PADDINGS]
+        sizes = [f"{name} size" for name in _SIZES]
+        return ("border_share", "border_share on scans", *shares, *sizes)
+
     def check(self, family: Family[Any]) -> None:
         """As all probes."""
         tap(family, self.where)

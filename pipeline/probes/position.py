@@ -7,6 +7,7 @@ map are equal unless padding, or windows beyond the border, make them differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
@@ -43,10 +44,16 @@ class Position(Probe):
     """
 
     units: ClassVar[Mapping[str, str]] = {"position": "R² of the place, read off the map"}
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, 1.0)
 
     probe: Literal["position"] = "position"
     where: Where = "last"
     images: int = Field(default=32, ge=2)
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes; of images there is no ``position slice``."""
+        return ("position", *(f"position {axis}" for axis in _AXES))
 
     def check(self, family: Family[Any]) -> None:
         """As all probes."""

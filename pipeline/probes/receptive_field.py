@@ -8,6 +8,7 @@ output reaches: for convolutions it must be the field, for max pooling at most.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
@@ -47,10 +48,16 @@ class ReceptiveField(Probe):
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("field", "support", "measured_field"), "voxels along an axis"
     )
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
 
     probe: Literal["receptive_field"] = "receptive_field"
     where: Where = "last"
     images: PositiveInt = 4
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        return tuple(self.units)
 
     def check(self, family: Family[Any]) -> None:
         """As all probes; also ``probe.field_too_large``."""

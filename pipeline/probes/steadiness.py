@@ -43,10 +43,17 @@ class Steadiness(Probe):
         "change": "mean change of a probability",
     }
     amount: ClassVar[str] = "shift, voxels"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     probe: Literal["steadiness"] = "steadiness"
     up_to: PositiveInt = 2
     scans: PositiveInt = 128
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """As all probes."""
+        shifts = range(1, self.up_to + 1)
+        return tuple(f"{what} at {voxels}" for voxels in shifts for what in self.units)
 
     def check(self, family: Family[Any]) -> None:
         """Any family predicts."""

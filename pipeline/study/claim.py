@@ -226,6 +226,8 @@ class Flip(Config):
         permute: Family -> ``permute`` in place of its own.
         cohorts: Cohort of the claim -> the one in its place.
         probes: Family of the study -> what is measured on it in place of its own probes.
+        fails: Which of the claim's expectations must fail, by their places in ``expect``, from 1:
+            those that rest on the mechanism. All of them must; with none, any one may.
     """
 
     says: str
@@ -233,6 +235,7 @@ class Flip(Config):
     permute: dict[str, int | None] = Field(default_factory=dict)
     cohorts: dict[str, Annotated[str, config_name("data")]] = Field(default_factory=dict)
     probes: dict[str, tuple[ProbeConfig, ...]] = Field(default_factory=dict)
+    fails: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
 
 class Claim(Config):

@@ -139,6 +139,12 @@ class StudyConfig(Config):
                     )
         if not (flip.params or flip.permute or flip.cohorts or flip.probes):
             raise ValueError("claim.flip changes nothing: give params, permute, cohorts or probes")
+        last = len(self.claim.expect)
+        for place in flip.fails:
+            if place > last:
+                raise ValueError(
+                    f"claim.flip.fails: there is no expectation {place}; 'expect' has 1 to {last}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -173,6 +179,25 @@ class StudyConfig(Config):
                     raise ValueError(
                         f"claim.expect: '{asked}' has {name} '{value}', which the study does not "
                         f"have{nearest(str(value), [str(one) for one in known])}; it has {allowed}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _measured(self) -> StudyConfig:
+        """What the claim looks at is measured by a probe of that family, undone as well."""
+        if self.claim is None:
+            return self
+        undone = self.probes | self.claim.flip.probes
+        for field, probes in (("probes", self.probes), ("claim.flip.probes", undone)):
+            for asked in self.claim.quantities():
+                own = probes.get(asked.family, ())
+                known = [f"{one.probe}/{name}" for one in own for name in one.quantities]
+                if asked.measured and asked.measured not in known:
+                    near = nearest(asked.measured, known)
+                    told = ", ".join(known) or "nothing"
+                    raise ValueError(
+                        f"claim.expect: '{asked.measured}' is not measured on '{asked.family}'"
+                        f"{near}; its probes ({field}) give {told}"
                     )
         return self
 

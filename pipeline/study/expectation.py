@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,8 @@ from pipeline.study.claim import (
 )
 from pipeline.study.components import Measured
 from pipeline.study.config import StudyConfig
-from pipeline.study.learning_curve import Curves, Floats, Where, interval
+from pipeline.study.errors import StudyError
+from pipeline.study.learning_curve import Curves, Floats, Where, interval, possible
 from pipeline.study.rank_correlation import permutation_p, rank_correlation
 
 
@@ -90,7 +91,8 @@ def judge(
         else (expectation.of, expectation.of)
     )
     level = next(iter(outcomes.values())).config.level
-    low, high = interval(drawn - of_drawn, level)
+    least, largest = _possible(expectation, outcomes)
+    low, high = (min(max(end, least), largest) for end in interval(drawn - of_drawn, level))
     difference = value - of
     holds, why = _decide(expectation, difference, (low, high), slack, significant=significant)
     return Judgement(
@@ -151,16 +153,59 @@ def _decide(
     return True, "the interval does not hold 0" if significant else "it lies on that side"
 
 
-def _numbers(quantity: Quantity, outcomes: Mapping[str, StudyOutcome]) -> tuple[float, Floats]:
-    """Mean and resamples."""
-    outcome = outcomes[quantity.cohort] if quantity.cohort else next(iter(outcomes.values()))
+def _possible(
+    expectation: Expectation, outcomes: Mapping[str, StudyOutcome]
+) -> tuple[float, float]:
+    """Least and largest difference that the two numbers can have."""
+    low, high = _range(expectation.value, outcomes)
+    of = expectation.of
+    of_low, of_high = _range(of, outcomes) if isinstance(of, Quantity) else (of, of)
+    return low - of_high, high - of_low
+
+
+def _range(quantity: Quantity, outcomes: Mapping[str, StudyOutcome]) -> tuple[float, float]:
+    outcome = _outcome(quantity, outcomes)
+    return (-math.inf, math.inf) if quantity.term else possible(_where(quantity, outcome))
+
+
+def _outcome(quantity: Quantity, outcomes: Mapping[str, StudyOutcome]) -> StudyOutcome:
+    return outcomes[quantity.cohort] if quantity.cohort else next(iter(outcomes.values()))
+
+
+def _where(quantity: Quantity, outcome: StudyOutcome) -> Where:
+    """Among the points of the outcome; not for a term."""
     size = outcome.sizes[-1] if quantity.size == ALL else quantity.size
-    if quantity.term:
-        part = outcome.terms[quantity.family, size][quantity.term]
-        return part.value, part.drawn
     if quantity.measured:
-        where = Where(quantity.family, size, MEASURED, quantity.measured)
-    else:
-        split = f"test/{quantity.under}" if quantity.under else "test"
-        where = Where(quantity.family, size, split, quantity.metric or outcome.config.metric)
+        return Where(quantity.family, size, MEASURED, quantity.measured)
+    split = f"test/{quantity.under}" if quantity.under else "test"
+    return Where(quantity.family, size, split, quantity.metric or outcome.config.metric)
+
+
+def _numbers(quantity: Quantity, outcomes: Mapping[str, StudyOutcome]) -> tuple[float, Floats]:
+    """Mean and resamples.
+
+    Raises:
+        StudyError: ``study.no_such_number``: the cohort's scans do not have it.
+    """
+    outcome = _outcome(quantity, outcomes)
+    if quantity.term:
+        size = outcome.sizes[-1] if quantity.size == ALL else quantity.size
+        terms = outcome.terms.get((quantity.family, size), {})
+        if quantity.term not in terms:
+            raise _absent(quantity, terms)
+        return terms[quantity.term].value, terms[quantity.term].drawn
+    where = _where(quantity, outcome)
+    if where not in outcome.curves.points:
+        alike = [one for one in outcome.curves.points if one.family == where.family]
+        raise _absent(quantity, [one.metric for one in alike if one.split == where.split])
     return outcome.curves.points[where].mean, outcome.curves.drawn[where]
+
+
+def _absent(quantity: Quantity, found: Iterable[str]) -> StudyError:
+    there = ", ".join(dict.fromkeys(found))
+    return StudyError(
+        "study.no_such_number",
+        f"claim.expect: '{quantity}' did not come out of the study; there is "
+        f"{there or 'nothing of the kind'}",
+        fix="expect one of these, or give the family the probe or condition for it",
+    )

@@ -32,6 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics import METRICS, within_range
+from pipeline.probes import bounds_of
+from pipeline.study.claim import MEASURED
 
 _STREAM: Final = 0xC0DE  # keeps these draws apart from those of patients into subsets
 
@@ -165,8 +167,8 @@ def distribution(replicates: Replicates, draws: Draws) -> Floats:
 def point(where: Where, replicates: Replicates, drawn: Floats, level: float) -> Point:
     """Summarise the cells of one family and size; ``drawn`` is their ``distribution``."""
     low, high = interval(drawn, level)
-    if where.metric in METRICS:
-        low, high = (within_range(where.metric, end) for end in (low, high))
+    least, largest = possible(where)
+    low, high = (min(max(end, least), largest) for end in (low, high))
     values = replicates.values
     return Point(
         **vars(where),
@@ -179,6 +181,15 @@ def point(where: Where, replicates: Replicates, drawn: Floats, level: float) -> 
         seeds=int((~np.isnan(values)).any(axis=0).sum()),
         cells=int((~np.isnan(values)).sum()),
     )
+
+
+def possible(where: Where) -> tuple[float, float]:
+    """Least and largest value of such a number: the end of an interval may lie beyond."""
+    if where.split == MEASURED:
+        return bounds_of(where.metric)
+    if where.metric not in METRICS:
+        return -math.inf, math.inf
+    return within_range(where.metric, -math.inf), within_range(where.metric, math.inf)
 
 
 def interval(drawn: Floats, level: float) -> tuple[float, float]:

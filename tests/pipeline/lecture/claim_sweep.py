@@ -16,4 +16,4 @@ def holds_and_fails_undone(name: str, run_quickly: Callable[[str, bool], ClaimRu
     unexpected = [f"{one.expectation}: {one.why}" for one in found.judgements if not one.holds]
     assert not unexpected
     undone = run_quickly(name, True)
-    assert not undone.holds, f"it holds although: {undone.claim.flip.says}"
+    assert not undone.stands, f"it holds although: {undone.claim.flip.says}"

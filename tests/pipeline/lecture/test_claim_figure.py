@@ -142,6 +142,7 @@ def test_what_all_families_have_alike_is_not_drawn(other: float, panels: int) ->
     quantities = [{"family": f, "measured": "receptive_field/field"} for f in ("a", "b")]
     study = {
         "families": [family("a", 4), family("b", 8)],
+        "probes": {name: [{"probe": "receptive_field"}] for name in "ab"},
         "claim": {"expect": [{"value": quantities[0], "is": "near", "of": quantities[1]}]},
     }
     fields = {("a", "measured"): 5.0, ("b", "measured"): other}

@@ -13,12 +13,11 @@ from data_prep.cohort import CohortConfig
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
 from pipeline import tracking
-from pipeline.lecture.page import write_page
+from pipeline.lecture.page import number, write_page
 from pipeline.lecture.run import (
     ClaimError,
     Mode,
     claims,
-    flipped,
     quickened,
     run_claim,
     run_lecture,
@@ -27,6 +26,7 @@ from pipeline.lecture.run import (
 from pipeline.study.claim import Claim, Flip, Quantity, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import judge
+from pipeline.study.flipped import flipped
 from pipeline.study.plan import read_families
 from pipeline.study_stages import read_study
 
@@ -222,6 +222,76 @@ def test_a_flip_of_what_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         read_study(written(tmp_path, flip={"says": "s", **flip}))
+
+
+@pytest.mark.parametrize(
+    ("flip", "said"),
+    [
+        ({"params": {"cnn": {"dropout": 0.0, "widths": [6]}}}, "params.cnn.dropout is 0.0 without"),
+        ({"params": {"cnn": {"train": {"epochs": 1}}}}, "params.cnn.train.epochs is 1 without"),
+        ({"permute": {"linear": None}}, "permute.linear is None without"),
+        ({"cohorts": dict.fromkeys(FLIPPED, next(iter(FLIPPED)))}, "presence_centred is lecture/"),
+        ({"probes": {"cnn": [{"probe": "receptive_field"}]}}, "probes.cnn is receptive_field"),
+    ],
+)
+def test_a_flip_to_what_is_there_already_is_refused(
+    tmp_path: Path, flip: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_study(written(tmp_path, flip={"says": "s", **flip}))
+    assert caught.value.code == "claim.idle_flip"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("receptive_field/feild", "did you mean 'receptive_field/field'.*receptive_field/support"),
+        ("cost/parameters", "'cost/parameters' is not measured on 'cnn'"),
+    ],
+)
+def test_what_no_probe_of_the_family_measures_is_refused(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    asked = {"value": {"family": "cnn", "measured": name}, "is": "above", "of": 1}
+    with pytest.raises(ConfigError, match=said):
+        read_study(written(tmp_path, expect=[asked]))
+    other = {"value": {"family": "linear", "measured": "cost/parameters"}, "is": "above", "of": 1}
+    with pytest.raises(ConfigError, match="give nothing"):
+        read_study(written(tmp_path, expect=[other]))
+
+
+def test_a_flip_must_go_on_measuring_what_is_expected(tmp_path: Path) -> None:
+    flip = {"says": "s", "probes": {"cnn": [{"probe": "cost"}]}}
+    with pytest.raises(ConfigError, match=r"claim\.flip\.probes.*give cost/parameters"):
+        read_study(written(tmp_path, flip=flip))
+
+
+def test_a_flip_says_what_must_fail_and_all_of_that_must(shown: Path, tmp_path: Path) -> None:
+    """Undone, a line sees nothing, and the window of the network stays as it was."""
+    flip = STUDY["claim"]["flip"]
+
+    def undone(fails: list[int]) -> list[str]:
+        config = read_study(written(tmp_path, flip=flip | {"fails": fails}))
+        runs = shown / "runs" / "quick" / "flip"
+        run = run_claim("line", config, runs, 1, None, Mode(quick=True, flip=True))
+        if fails == [1]:
+            assert "fail in row 1 of what is expected." in write_page(run, tmp_path).read_text()
+        return run.stands
+
+    assert (undone([]), undone([1])) == ([], [])
+    assert undone([1, 2]) == ["cnn (receptive_field: field) is within 0.05 of 5"]
+    with pytest.raises(ConfigError, match="there is no expectation 4; 'expect' has 1 to 3"):
+        undone([4])
+
+
+def test_a_number_is_never_rounded_to_none() -> None:
+    assert [number(one) for one in (0.0, -0.0, 0.0123, 1234.4)] == [
+        "0.000",
+        "0.000",
+        "0.012",
+        "1,234",
+    ]
+    assert (number(1e-5), number(-3e-4, "+")) == ("1.0e-05", "-3.0e-04")
 
 
 def test_a_flip_can_measure_otherwise() -> None:

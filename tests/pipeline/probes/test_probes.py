@@ -16,7 +16,7 @@ from data_prep.errors import ConfigError
 from pipeline.families import build_family, load_family_config
 from pipeline.families.mlp import Mlp, MlpParams
 from pipeline.families.random_features import RandomFeatures, RandomFeaturesParams
-from pipeline.probes import PROBES, ProbeConfig, load_probe
+from pipeline.probes import PROBES, ProbeConfig, bounds_of, load_probe
 from pipeline.probes.adversarial import Adversarial
 from pipeline.probes.base import Probe, ProbeError
 from pipeline.probes.equivariance import Equivariance
@@ -75,6 +75,10 @@ def test_numbers_are_finite_repeat_and_leave_the_family_as_it_was(name: str) -> 
     before = {key: value.copy() for key, value in family.state().items()}
     found = quick(name).measure(family, scans, seed=3)
     assert found
+    last_axis = {"position slice"}  # that images do not have
+    assert set(quick(name).quantities) - last_axis == set(found)
+    low, high = bounds_of(f"{name}/{next(iter(found))}")
+    assert all(low <= value <= high for value in found.values())
     assert all(type(value) is float and math.isfinite(value) for value in found.values())
     torch.manual_seed(99)
     assert quick(name).measure(family, scans, seed=3) == found

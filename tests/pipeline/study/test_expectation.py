@@ -14,6 +14,7 @@ from data_prep.errors import ConfigError
 from pipeline.study.claim import Expectation, Expected, Ranking
 from pipeline.study.components import Measured
 from pipeline.study.config import StudyConfig
+from pipeline.study.errors import StudyError
 from pipeline.study.expectation import StudyOutcome, judge
 from pipeline.study.learning_curve import Draws, Replicates, Where, curves
 
@@ -164,6 +165,25 @@ def test_numbers_of_several_cohorts_sizes_conditions_and_probes_are_found() -> N
     assert found.expectation == (
         "mlp on b under shift 4 px (brier) is below mlp on b (equivariance: border)"
     )
+
+
+def test_an_interval_keeps_to_what_the_numbers_can_be() -> None:
+    place = {"split": "measured", "metric": "adversarial/pgd accuracy at 0.02"}
+    probed = outcome({"mlp": 0.02, "cnn": 0.97}, spread=0.2, **place)
+    assert all(0 <= one.low <= one.high <= 1 for one in probed.curves.points.values())
+    asked = {"family": "mlp", "measured": place["metric"]}
+    found = judge(expectation(value=asked, **{"is": "below"}, of=0.5), {"a": probed})
+    assert found.low == pytest.approx(-0.5)
+    assert found.high < 0.5
+
+
+def test_a_number_that_did_not_come_out_is_an_error_that_says_what_did() -> None:
+    known = {"a": outcome(KNOWN)}
+    for fields, there in (({"metric": "brier"}, "auc"), ({"term": "bias2"}, "nothing of the kind")):
+        asked = expectation(value={"family": "mlp", **fields}, **{"is": "above"}, of=0.5)
+        with pytest.raises(StudyError, match=f"there is {there}") as caught:
+            judge(asked, known)
+        assert caught.value.code == "study.no_such_number"
 
 
 def test_a_term_of_the_loss_is_a_number_like_any_other() -> None:
