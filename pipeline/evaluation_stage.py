@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from data_prep.attributes import read_attributes
 from data_prep.ingest import raw_root
+from data_prep.labelling import patient_pseudonym
 from data_prep.stage import new_stage, refuse_foreign, stage_digest
 from pipeline.console import progress, say
 from pipeline.workspace import Workspace
@@ -35,7 +36,7 @@ def evaluate_package(
         The answer, in sentences.
 
     Raises:
-        CohortError: ``cohort.other_classes``, ``cohort.no_test_scans`` or
+        CohortError: ``cohort.other_classes``, ``cohort.no_test_scans``, ``cohort.all_seen`` or
             ``cohort.nothing_answered``.
         StageError: As ``labelled_scans``; ``stage.not_ours`` if ``out`` holds something else.
     """
@@ -45,9 +46,10 @@ def evaluate_package(
     from pipeline.model_page.pictures import examples
     from pipeline.model_page.sensitivities import find_audit
     from pipeline.model_page.summary import sentences
-    from pipeline.serving.labelled import labelled_scans
+    from pipeline.serving.labelled import labelled_scans, unseen
 
-    records = labelled_scans(package, workspace.manifest, workspace.splits)
+    found = labelled_scans(package, workspace.manifest, workspace.splits)
+    records = unseen(package, found, patient_pseudonym(workspace.cohort, workspace.runs))
     refuse_foreign(out, "evaluate")
     root = raw_root(workspace.cohort, workspace.runs)
     needed = min(processes, 1 + len(records) // _SCANS_A_PROCESS)
@@ -58,6 +60,7 @@ def evaluate_package(
         tested,
         workspace.cohort.name,
         split_counts(workspace.manifest, workspace.splits),
+        len(found) - len(records),
         find_audit(workspace.folder, package.digest),
         read_attributes(workspace.manifest, [record.scan_id for record in tested.records]),
     )

@@ -30,7 +30,7 @@ from data_prep.errors import CohortError, ConfigError
 from data_prep.task import Task
 from pipeline.weighted_metrics import Floats, Labels, questions
 
-_NEVER: Final = float(np.nextafter(1.0, 2.0))  # above every probability
+ABOVE_ALL: Final = float(np.nextafter(1.0, 2.0))  # above every probability
 
 
 class DecisionRule(Config):
@@ -168,7 +168,7 @@ def _between(falling: Floats, admitted: int) -> float:
         return 0.0
     low = float(falling[admitted])
     if admitted == 0:
-        return low + (1 - low) / 2 if low + (1 - low) / 2 > low else _NEVER
+        return low + (1 - low) / 2 if low + (1 - low) / 2 > low else ABOVE_ALL
     high = float(falling[admitted - 1])
     middle = low + (high - low) / 2
     return middle if middle > low else high

@@ -90,7 +90,8 @@ class Judged(Config):
         cohort: Whose scans.
         external: Whether that is another cohort than the model was trained on.
         refused: Test scans that could not be read, prepared or answered.
-        seen: Answered scans that the model was fitted on or chosen by.
+        seen: Test scans that were left out, as the model was fitted on, or chosen by, them or other
+            scans of their patients.
         splits: What is in the cohort.
         evaluation: Every metric of calibrated probabilities.
         before: What calibration is to mend, of the family's own probabilities.
@@ -126,6 +127,7 @@ def judge_model(
     tested: AnsweredScans,
     cohort: str,
     splits: tuple[SplitCount, ...],
+    seen: int,
     audit: Sensitivities | None,
     named: Mapping[str, NDArray[np.str_]],
     resamples: int = RESAMPLES,
@@ -141,6 +143,7 @@ def judge_model(
         tested: Its answers.
         cohort: Name of the cohort that the scans are of.
         splits: What is in it.
+        seen: How many of its test scans were left out.
         audit: What an audit of this model on this cohort found.
         named: Attribute -> (N,) values, of those that the cohort's data config names.
         resamples: Of the bootstrap over patients.
@@ -169,14 +172,13 @@ def judge_model(
         seed=seed,
         level=level,
     )
-    flags = card.training.seen.flags
     sets = card.trust.conformal.sets(task, tested.shown)
     return Judged(
         model=package.digest,
         cohort=cohort,
         external=cohort != card.training.data,
         refused=len(tested.refused),
-        seen=sum(bool(flags(record.pixel_sha256)) for record in tested.records),
+        seen=seen,
         splits=splits,
         evaluation=after,
         before={name: before.metrics[name] for name in CALIBRATED if name in before.metrics},

@@ -27,14 +27,17 @@ _SIGNIFICANT: Final = 0.05
 
 def sentences(judged: Judged, card: ModelCard) -> list[str]:
     """How good, calibrated or not, how sets cover, what looks foreign, what is weak."""
-    found = [_how_good(judged, card), *_external(judged, card), _calibrated(judged, card)]
+    found = [_left_out(judged)] if judged.seen else []
+    found += [_how_good(judged, card), *_external(judged, card), _calibrated(judged, card)]
     found += [_sets(judged, card), _foreign(judged), *_weakest(judged), _dangers(judged)]
-    if judged.seen:
-        found.append(
-            f"Caution: the model was fitted on, or chosen by, {judged.seen} of these "
-            f"{judged.evaluation.scans} scans: of them its scores are no test."
-        )
     return found
+
+
+def _left_out(judged: Judged) -> str:
+    return (
+        f"Caution: {counted(judged.seen, 'test scan')} of {judged.cohort} were left out, as the "
+        "model was fitted on, or chosen by, them or other scans of their patients."
+    )
 
 
 def _how_good(judged: Judged, card: ModelCard) -> str:
@@ -92,12 +95,14 @@ def _sets(judged: Judged, card: ModelCard) -> str:
 
 
 def held(coverage: Share, wanted: float) -> str:
-    """Whether a measured coverage is what was promised."""
+    """Whether a coverage contradicts the promise, by the chance of the test scans alone."""
     if coverage.low is None or coverage.high is None:
         return "of no scan"
     if coverage.high < wanted:
-        return "less than promised"
-    return "more than promised" if coverage.low > wanted else "as promised"
+        return "less than promised by more than the chance of these test scans"
+    if coverage.low > wanted:
+        return "more than promised"
+    return "which does not contradict the promise"
 
 
 def _foreign(judged: Judged) -> str:

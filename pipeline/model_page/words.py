@@ -22,7 +22,7 @@ _METRICS: Final[Mapping[str, str]] = {
     "ppv": "positive predictive value",
     "npv": "negative predictive value",
     "prevalence": "prevalence",
-    "brier": "Brier score",
+    "brier": "Brier score, sum over classes",
     "log_loss": "log loss",
     "ece": "calibration error (ECE), plain",
     "ece_debiased": "calibration error (ECE), debiased",

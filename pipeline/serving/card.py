@@ -7,9 +7,11 @@ from typing import Final, Literal
 from pydantic import model_validator
 
 from data_prep.config import Config
+from data_prep.errors import MedcurveError
 from data_prep.preprocess import PrepRecipe
 from data_prep.readers.policy import ReadPolicy
 from data_prep.task import Task
+from pipeline.evaluation.decision import ABOVE_ALL
 from pipeline.evaluation.results import Evaluation
 from pipeline.families import FamilyConfig
 from pipeline.serving.seen import SeenScans
@@ -69,6 +71,28 @@ class ModelCard(Config):
                 f"the recipe gives scans of shape {self.recipe.scan_shape}, "
                 f"the model takes {self.scan_shape}"
             )
+        self._check_trust()
+        if "medcurve" not in self.versions:
+            raise ValueError("versions: does not say which medcurve wrote it")
         if bool(self.reference_sha256) != bool(self.trust.shift):
             raise ValueError("reference_sha256 and trust.shift: one is there without the other")
         return self
+
+    def _check_trust(self) -> None:
+        """Refuse numbers that are for another task."""
+        task, trust = self.task, self.trust
+        questions = task.n_classes if task.is_multi_label else int(task.kind == "binary")
+        thresholds = trust.decision.thresholds
+        if thresholds and len(thresholds) != questions:
+            raise ValueError(f"trust.decision has {len(thresholds)} thresholds, not {questions}")
+        if any(not 0 <= threshold <= ABOVE_ALL for threshold in thresholds):
+            raise ValueError("trust.decision: a threshold is not between 0 and 1")
+        answers = 2 * task.n_classes if task.is_multi_label else task.n_classes
+        if len(trust.conformal.quantiles) != answers:
+            raise ValueError(
+                f"trust.conformal has {len(trust.conformal.quantiles)} quantiles, not {answers}"
+            )
+        try:
+            trust.calibration.check_task(task)
+        except MedcurveError as error:
+            raise ValueError(f"trust.calibration: {error.message}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_prep.errors import CohortError, ScanError
@@ -55,3 +56,29 @@ def nothing_answered(scans: int, first: ScanError) -> CohortError:
         fix="see where the scans lie (source.root in the data config), and run "
         "`medcurve ingest` again",
     )
+
+
+def unseen(
+    package: ModelPackage, records: Sequence[ScanRecord], pseudonym: Callable[[str], str]
+) -> list[ScanRecord]:
+    """The scans that are a test: the model has met neither them nor their patients.
+
+    Args:
+        package: The model.
+        records: Labelled scans.
+        pseudonym: From their patient ids to names under the site's key.
+
+    Raises:
+        CohortError: ``cohort.all_seen``.
+    """
+    flags = package.card.training.seen.flags
+    kept = [one for one in records if not flags(one.pixel_sha256, pseudonym(one.patient_id))]
+    if not kept:
+        raise CohortError(
+            "cohort.all_seen",
+            f"the model was fitted on, or chosen by, all {len(records)} test scans or their "
+            "patients",
+            fix="give a cohort of other patients, or train the model again on the splits that "
+            "stand now",
+        )
+    return kept

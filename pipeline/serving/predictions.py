@@ -40,7 +40,8 @@ class Prediction:
         predicted: The class that the model decides for; for a multi-label task the labels; ()
             where the scan was not scored, or the model abstains.
         probability: One per class, calibrated and rounded; () where the scan was not scored.
-        within: The prediction set; () where it is empty, or the scan was not scored.
+        within: The prediction set; () where it is empty, the scan was not scored, or the model
+            abstains.
         shift: How foreign the scan is to the training scans; None where that is not known.
         flags: Oddities that were accepted.
         code: Stable code of ``errors.SCAN_CODES`` where the scan was not scored.
@@ -130,7 +131,7 @@ def scored(
         status="ok",
         predicted=() if silent else answer.predicted,
         probability=tuple(float(p) for p in answer.probability),
-        within=answer.within,
+        within=() if silent else answer.within,
         shift=round(answer.shift.score, SHIFT_DECIMALS) if answer.shift else None,
         flags=(*flags, ABSTAINED) if silent else flags,
     )

@@ -168,6 +168,7 @@ def _trust(
             *_looks(store, fitted.family, kept, _chosen(store, "train", planned.train)),
             *_looks(store, fitted.family, kept, val),
             config.trust.shift.false_alarms,
+            [row.patient_id for row in val],
         )
     except ShiftError as error:  # too few scans: the model answers, and says that it cannot tell
         return trust.model_copy(update={"notes": (*trust.notes, error.message)}), None

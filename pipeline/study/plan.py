@@ -146,8 +146,10 @@ def lay_out(
 
     Raises:
         CohortError, StageError: As ``open_plan``.
+        ConfigError, TrustError: ``config.decision_rule``, ``trust.calibration_method``.
     """
     store = Store.open(store_folder)
+    config.trust.check(store.task)
     check_leaks(store.index)  # whatever wrote the store: no score of a torn patient is ever made
     return make_plan(config, families, store, arithmetic(config.threads)), store
 

@@ -96,7 +96,7 @@ class Calibration(Config):
         rows = np.asarray(probability, dtype=np.float64)
         if self.method == "none":
             return rows
-        self._check_task(task)
+        self.check_task(task)
         if not task.is_multi_label:
             return apply_map(self.method, self.numbers, rows)
         each = len(self.numbers) // task.n_classes
@@ -106,7 +106,14 @@ class Calibration(Config):
         ]
         return np.stack([column[:, 1] for column in columns], axis=1)
 
-    def _check_task(self, task: Task) -> None:
+    def check_task(self, task: Task) -> None:
+        """Refuse a task that these numbers are not for.
+
+        Raises:
+            TrustError: ``trust.calibration_of_another_task``.
+        """
+        if self.method == "none":
+            return
         suited = self.method in _methods(task)
         one = identity(self.method, _classes(task)) if suited else ()
         labels = task.n_classes if task.is_multi_label else 1
@@ -156,14 +163,25 @@ def fit_calibration(
     candidates: dict[Method, float] = {}
     if method == "auto":
         method, candidates = _chosen(task, target, rows, patient_ids, seed)
-    elif method not in _methods(task):
-        raise TrustError(
-            "trust.calibration_method",
-            f"'{method}' does not calibrate a {task.kind} task of {task.n_classes} classes",
-            fix=f"use one of: auto, {', '.join(_methods(task))}",
-        )
+    else:
+        check_method(method, task)
     numbers = _fit(task, method, target, rows, patient_ids)
     return Calibration(method=method if numbers else "none", numbers=numbers, candidates=candidates)
+
+
+def check_method(method: Method, task: Task) -> None:
+    """Refuse a method that does not calibrate such a task.
+
+    Raises:
+        TrustError: ``trust.calibration_method``.
+    """
+    if method not in _methods(task):
+        raise TrustError(
+            "trust.calibration_method",
+            f"trust.calibration '{method}' does not calibrate a {task.kind} task of "
+            f"{task.n_classes} classes",
+            fix=f"use one of: auto, {', '.join(_methods(task))}",
+        )
 
 
 def cross_fitted(

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from data_prep.config import Config
+from data_prep.task import Task
 from pipeline.evaluation.decision import DecisionRule
+from pipeline.trust.calibration import check_method
 from pipeline.trust.calibration_maps import Method
 from pipeline.trust.shift_policy import ShiftPolicy
 
@@ -26,3 +28,14 @@ class TrustConfig(Config):
     coverage: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     decision: DecisionRule = DecisionRule()
     shift: ShiftPolicy = ShiftPolicy()
+
+    def check(self, task: Task) -> None:
+        """Refuse what says nothing about a task, before anything is trained.
+
+        Raises:
+            ConfigError: ``config.decision_rule``.
+            TrustError: ``trust.calibration_method``.
+        """
+        self.decision.check(task)
+        if self.calibration != "auto":
+            check_method(self.calibration, task)

@@ -36,6 +36,7 @@ MAX_HELD_OUT: Final = 500
 _LEAST_STEP: Final = 0.25
 _UPPER: Final = 0.9  # the quantile that, less the median, gives the step
 _UPPER_SDS: Final = 1.2816  # of a normal distribution
+_DRAW: Final = 0x0E4C
 _ROUNDING: Final = 1e-9
 
 
@@ -260,11 +261,13 @@ def fit_shift_reference(
     held_out: Sequence[ScanLook],
     held_out_features: Rows,
     false_alarms: float = 0.05,
+    held_out_patients: Sequence[str] = (),
 ) -> ShiftReference:
     """Fit on training scans; take the threshold from scans of the same cohort that were held out.
 
     Held-out scans must be of other patients, and must not have taken part in the model's weights.
-    Scans of one patient count as if they were of several.
+    Of each held-out patient one scan is kept, drawn with a fixed seed: scans of one patient are no
+    independent witnesses, neither for the threshold nor against a batch.
 
     Args:
         training: N scans, at least 8.
@@ -273,10 +276,13 @@ def fit_shift_reference(
             and ``ShiftReference.notes`` says so.
         held_out_features: (M, D).
         false_alarms: Share of scans like the held-out ones that may be flagged.
+        held_out_patients: (M,) whose scans they are; left out: each is of another patient.
 
     Raises:
         ShiftError: ``shift.too_few_scans``.
     """
+    one_each = _one_of_each(held_out_patients or [str(n) for n in range(len(held_out))])
+    held_out, held_out_features = [held_out[n] for n in one_each], held_out_features[one_each]
     if len(training) < LEAST_TRAINING or len(held_out) < LEAST_HELD_OUT:
         raise ShiftError(
             "shift.too_few_scans",
@@ -303,6 +309,13 @@ def fit_shift_reference(
         held=held,
         points=points,
     )
+
+
+def _one_of_each(patients: Sequence[str]) -> NDArray[np.intp]:
+    """Position of one scan of each patient, rising."""
+    order = np.random.default_rng(_DRAW).permutation(len(patients))
+    _, first = np.unique(np.array(patients, dtype=np.str_)[order], return_index=True)
+    return np.sort(order[first])
 
 
 def _steps(pool: NDArray[np.float32], distances: NDArray[np.float32]) -> NDArray[np.float64]:

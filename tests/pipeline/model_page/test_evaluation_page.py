@@ -38,7 +38,7 @@ def facts(card: str) -> dict[str, str]:
 
 
 def judged(package: ModelPackage, tested: AnsweredScans) -> Judged:
-    return judge_model(package, tested, "noise", (), None, {}, resamples=200)
+    return judge_model(package, tested, "noise", (), 0, None, {}, resamples=200)
 
 
 @pytest.mark.parametrize("kind", ["multi-class", "ordinal", "multi-label"])
@@ -107,7 +107,7 @@ def test_the_weakest_subgroup_is_the_one_with_the_lowest_auc(tmp_path: Path) -> 
 def test_a_column_that_the_data_config_names_comes_first(tmp_path: Path) -> None:
     package, tested = noise_model(tmp_path / "model", BINARY)
     sex = np.array(["f" if n % 4 < 2 else "" for n in range(60)])
-    found = judge_model(package, tested, "noise", (), None, {"sex": sex}, resamples=200)
+    found = judge_model(package, tested, "noise", (), 0, None, {"sex": sex}, resamples=200)
     first, second = found.evaluation.subgroups[:2]
     assert [(g.attribute, g.group) for g in (first, second)] == [("sex", "f"), ("sex", "unknown")]
     write_evaluation(package, tested, found, [], tmp_path)
@@ -149,7 +149,7 @@ def test_each_finding_has_its_sentence(tmp_path: Path) -> None:
     def told(**changes: object) -> str:
         return " ".join(sentences(found.model_copy(update=changes), package.card))
 
-    assert "Caution: the model was fitted on, or chosen by, 3 of these 60" in told(seen=3)
+    assert "Caution: 3 test scans of noise were left out" in told(seen=3)
     assert "differ from them, by their intensities and what they show (p = 0.002)" in told(
         foreign=foreign
     )
@@ -171,7 +171,7 @@ def test_each_finding_has_its_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [(0.8, 0.95, "as promised"), (0.5, 0.7, "less than"), (0.95, 1.0, "more than")],
+    [(0.8, 0.95, "which does not"), (0.5, 0.7, "less than"), (0.95, 1.0, "more than")],
 )
 def test_coverage_is_held_against_what_was_promised(low: float, high: float, verdict: str) -> None:
     assert held(Share(value=low, low=low, high=high, scans=9), 0.9).startswith(verdict)

@@ -129,6 +129,7 @@ def test_what_is_done_with_a_scan_unlike_the_training_scans(
     usual = [float(row["shift_score"]) for name, row in found.items() if name != "bright.png"]
     assert float(odd["shift_score"]) > max(usual)
     assert (odd["predicted_class"] == "") == (then == "abstain")
+    assert (odd["prediction_set"] == "") == (then == "abstain")
     assert (ABSTAINED in odd["flags"].split()) == (then == "abstain")
 
 

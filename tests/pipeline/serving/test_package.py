@@ -310,3 +310,36 @@ def test_multi_label_models_keep_their_own_probabilities(make_package):
     probability = package.predict(torch.zeros(2, 1, 6, 5, 4))
     assert probability.shape == (2, 3)
     assert not np.allclose(probability.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("decision", {"rule": {"rule": "youden"}, "thresholds": [0.2, 0.4]}, "2 thresholds, not 1"),
+        ("decision", {"rule": {"rule": "youden"}, "thresholds": [-5.0]}, "not between 0 and 1"),
+        (
+            "conformal",
+            {
+                "coverage": 0.9,
+                "by_class": True,
+                "quantiles": [1, 1, 1],
+                "patients": [9, 9, 9],
+                "pooled": [True, True, True],
+            },
+            "3 quantiles, not 2",
+        ),
+        ("calibration", {"method": "temperature", "numbers": [[0.5], [0.5]]}, "does not fit"),
+    ],
+)
+def test_numbers_for_another_task_are_refused(make_package, tmp_path, part, value, said):
+    trust = make_package().card.trust.model_dump(mode="json")
+    reseal(tmp_path / "model", trust=trust | {part: value})
+    error = refusal(tmp_path / "model")
+    assert error.code == "package.invalid"
+    assert said in error.message
+
+
+def test_a_package_that_does_not_say_its_version_is_refused(make_package, tmp_path):
+    make_package()
+    reseal(tmp_path / "model", versions={})
+    assert refusal(tmp_path / "model").code == "package.invalid"

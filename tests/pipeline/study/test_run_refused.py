@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.errors import ConfigError, StageError
+from data_prep.errors import ConfigError, MedcurveError, StageError
 from pipeline.families.checkpoint import CheckpointError
 from pipeline.study import compute
 from pipeline.study.config import StudyConfig
@@ -178,3 +178,25 @@ def test_an_unknown_family_is_answered_with_the_nearest(
         run_study(config, store, tmp_path / "out", only=["linaer"])
     assert caught.value.code == "study.unknown_family"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("trust", "code"),
+    [
+        ({"calibration": "vector"}, "trust.calibration_method"),
+        ({"decision": {"rule": "youden"}}, None),
+    ],
+)
+def test_what_a_release_could_not_fit_is_refused_before_any_training(
+    store: Path, tmp_path: Path, trust: dict[str, object], code: str | None
+) -> None:
+    study = StudyConfig.model_validate(
+        {"families": ("prior",), "sizes": (6,), "subsets": 1, "resamples": 100, "trust": trust}
+    )
+    if code is None:
+        assert cost_of_study(study, store, tmp_path / "out").cells == 1
+        return
+    with pytest.raises(MedcurveError) as caught:
+        run_study(study, store, tmp_path / "out")
+    assert caught.value.code == code
+    assert not list((tmp_path / "out").glob("cells/*"))

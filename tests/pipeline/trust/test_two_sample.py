@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -99,3 +101,34 @@ def test_a_batch_is_tested_against_the_held_out_scans() -> None:
     assert foreign.p_values["histogram"] == 0.001
     assert foreign.p_value < 0.01
     assert foreign.groups == (50, 20)
+
+
+def test_patients_with_several_scans_raise_no_more_false_alarms() -> None:
+    p_values = []
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        train, held, new = (clustered(rng, n, each) for n, each in ((30, 1), (12, 5), (40, 1)))
+        reference = fit_shift_reference(
+            train[0], train[1], held[0], held[1], held_out_patients=held[2]
+        )
+        assert len(reference.held) == 12
+        p_values.append(batch_test(reference, new[0], new[1], new[2]).p_value)
+    # 2 are expected, and 7 or more come once in 150; counting each scan there were 30.
+    assert np.sum(np.array(p_values) <= 0.05) <= 6
+
+
+def clustered(
+    rng: np.random.Generator, patients: int, each: int
+) -> tuple[list, np.ndarray, list[str]]:
+    """Scans of which those of one patient are nearly alike."""
+    looks, features = looked(patients * each, int(rng.integers(1 << 30)))
+    whose = np.repeat(np.arange(patients), each)
+    level = rng.normal(0, 20, patients)
+    looks = [
+        replace(
+            looks[n - n % each],
+            raw=looks[n - n % each].raw + level[whose[n]],
+        )
+        for n in range(len(looks))
+    ]
+    return looks, features[np.arange(len(looks)) // each * each], [f"p{n}" for n in whose]
