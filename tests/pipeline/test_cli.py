@@ -368,7 +368,11 @@ def test_a_disk_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    names = [
+        command.name or command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
+    ]
     assert len(names) >= 14
     for name in names:
         assert medcurve(name, "--help") == 0

@@ -25,6 +25,7 @@ from pipeline.audit.answers import Answers, ask
 from pipeline.audit.audit import judge
 from pipeline.audit.sweep import Step, sweep
 from pipeline.cli import app
+from pipeline.serving import labelled
 from pipeline.serving.inference import predict
 from pipeline.serving.labelled import labelled_scans
 from pipeline.serving.package import ModelPackage
@@ -234,7 +235,7 @@ def test_a_test_split_without_scans_is_refused(
     sides_once: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = sides_once.workspace
-    monkeypatch.setattr(answering, "read_table", lambda *_: [])
+    monkeypatch.setattr(labelled, "read_table", lambda *_: [])
     with pytest.raises(CohortError) as found:
         labelled_scans(sides_once.package, workspace.manifest, workspace.splits)
     assert found.value.code == "cohort.no_test_scans"
