@@ -19,6 +19,7 @@ from data_prep.readers.source import SCAN_FLAGS
 from data_prep.survey import SampledScan, load_sample, thumbnail_path
 from pipeline import cohort_figures
 from pipeline.page import render
+from pipeline.wording import counted
 
 # What a page can show and an eye take in.
 _MOST_CLASSES: Final = 24
@@ -61,7 +62,7 @@ def write_cohort_page(
         "more_in_sheet": max(0, len(classes) - _SHEET_CLASSES),
         "quarantine": _explained(counts["quarantined_by_code"], SCAN_CODES),
         "flags": _explained(seen.flags, SCAN_FLAGS),
-        "skipped": _number(counts["skipped_files"], "file"),
+        "skipped": counted(counts["skipped_files"], "file"),
         **_plan(seen),
     }
     write_bytes(out, render("pipeline", "cohort.html.j2", values))
@@ -79,7 +80,7 @@ def facts(seen: CohortFingerprint, counts: Mapping[str, Any]) -> Facts:
     spread = seen.scans_per_patient
     return [
         ("task", seen.task.kind),
-        ("scans", f"{seen.scans:,} of {_number(seen.patients, 'patient')}"),
+        ("scans", f"{seen.scans:,} of {counted(seen.patients, 'patient')}"),
         ("scans per patient", _span(spread)),
         ("classes", _list(seen.scans_per_class)),
         ("formats", _list(seen.formats)),
@@ -94,7 +95,7 @@ def facts(seen: CohortFingerprint, counts: Mapping[str, Any]) -> Facts:
         ("scale between scans", f"{found.gain:.1f}-fold ({found.sampled} scans read again)"),
         ("flags", _list(seen.flags) or "none"),
         ("quarantined", _list(counts["quarantined_by_code"]) or "none"),
-        ("skipped", _number(counts["skipped_files"], "file")),
+        ("skipped", counted(counts["skipped_files"], "file")),
     ]
 
 
@@ -103,7 +104,7 @@ def _sentences(
 ) -> Sequence[str]:
     kind = "volumes" if seen.spatial_ndim == 3 else "images"
     sentences = [
-        f"{_number(seen.scans, 'scan')} of {_number(seen.patients, 'patient')} in "
+        f"{counted(seen.scans, 'scan')} of {counted(seen.patients, 'patient')} in "
         f"{len(seen.scans_per_class)} classes; {_balance(seen)}.",
         f"The {kind} have {_medians(seen)}"
         + (f", in {orientations} orientations." if orientations > 1 else "."),
@@ -111,7 +112,7 @@ def _sentences(
     ]
     refused = sum(counts["quarantined_by_code"].values())
     if refused:
-        sentences.append(f"{_number(refused, 'scan')} could not be used; the reasons are below.")
+        sentences.append(f"{counted(refused, 'scan')} could not be used; the reasons are below.")
     return sentences
 
 
@@ -122,10 +123,6 @@ def _balance(seen: CohortFingerprint) -> str:
     if counts[rarest] == max(counts.values()):
         return f"each has {share}"
     return f"the rarest, {rarest}, has {share}"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _scale(seen: CohortFingerprint) -> str:

@@ -12,10 +12,11 @@ from data_prep.files import write_bytes, write_csv
 from data_prep.manifest import ScanRecord
 from pipeline.audit.audit import LEAST_LOSS, Audit, AuditRow, Estimate
 from pipeline.audit.figure import ARMS, panels, whole_figure
-from pipeline.audit.summary import decimals, interval, percent, sentences
+from pipeline.audit.summary import interval, percent, sentences
 from pipeline.page import render
 from pipeline.serving.card import ModelCard
 from pipeline.study.config import METRIC_WORDS
+from pipeline.wording import decimals
 
 PAGE: Final = "audit.html"
 TABLE: Final = "audit.csv"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from pipeline.audit.audit import LEAST_LOSS, SHOWN_DANGERS, Audit, AuditRow, Estimate
 from pipeline.audit.sweep import RANGES
 from pipeline.shifts import ORIENTATION_MISTAKES
 from pipeline.study.config import METRIC_WORDS
+from pipeline.wording import decimals, listed
 
 # Flips of a kind that counts as harmless.
 HARMLESS_FLIPS: Final = 0.01
@@ -44,11 +44,6 @@ def described(audit: Audit, row: AuditRow) -> str:
     )
 
 
-def decimals(number: float) -> str:
-    """Three of them; never a minus before nothing."""
-    return f"{round(number, 3) + 0.0:.3f}"
-
-
 def interval(estimate: Estimate) -> str:
     """``[0.235, 0.435]``."""
     return f"[{decimals(estimate.low)}, {decimals(estimate.high)}]"
@@ -67,12 +62,12 @@ def _dangers(audit: Audit) -> str:
             f"No realistic shift costs {metric} more than chance explains, on {audit.scans} scans "
             f"of {audit.patients} patients."
         )
-    listed = [f"{row.step} (loss {decimals(row.loss.value)})" for row in worst]
+    shown = [f"{row.step} (loss {decimals(row.loss.value)})" for row in worst]
     of_what = f"of {metric} {decimals(audit.base.score.value)}"
     if len(worst) == 1:
-        return f"The only dangerous shift is {listed[0]}, {of_what}."
+        return f"The only dangerous shift is {shown[0]}, {of_what}."
     which = "most dangerous shifts" if len(worst) == SHOWN_DANGERS else "dangerous shifts"
-    return f"The {_COUNTS[len(worst)]} {which} are {_joined(listed)}, {of_what}."
+    return f"The {_COUNTS[len(worst)]} {which} are {listed(shown)}, {of_what}."
 
 
 def _silent_flips(audit: Audit) -> list[str]:
@@ -100,7 +95,7 @@ def _harmless(audit: Audit) -> list[str]:
     if not (harmless := [one.kind for one in RANGES if one.kind in tried - harmed]):
         return []
     return [
-        f"With its recipe the model does not mind {_joined(harmless)}: no realistic amount changes "
+        f"With its recipe the model does not mind {listed(harmless)}: no realistic amount changes "
         f"{METRIC_WORDS[audit.metric]} by {LEAST_LOSS:g} or flips more than "
         f"{percent(HARMLESS_FLIPS)} of predictions."
     ]
@@ -133,8 +128,3 @@ def _headers(audit: Audit) -> list[str]:
         f"{text}. What is only stored along other axes, as the header truly says, costs at most "
         f"{decimals(max(right.loss.value, 0))}."
     ]
-
-
-def _joined(items: Sequence[str]) -> str:
-    *others, last = items
-    return f"{', '.join(others)} and {last}" if others else last

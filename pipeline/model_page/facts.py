@@ -8,20 +8,13 @@ from typing import Final
 
 from data_prep.preprocess import PrepRecipe
 from pipeline.model_page.judged import Judged
-from pipeline.model_page.words import (
-    counted,
-    decimals,
-    metric_name,
-    p_value,
-    percent,
-    told,
-    told_share,
-)
+from pipeline.model_page.words import metric_name, p_value, percent, told, told_share
 from pipeline.page import markdown_table
 from pipeline.serving.card import ModelCard
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.calibration import Calibration
 from pipeline.trust.conformal import Conformal
+from pipeline.wording import counted, decimals
 
 NOT_STATED: Final = "not stated"
 # Sections that the page has as tables of its own.

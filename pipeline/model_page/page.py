@@ -19,7 +19,6 @@ from pipeline.model_page.words import (
     METHODS,
     SHORT,
     SIDES,
-    decimals,
     interval,
     metric_name,
     p_value,
@@ -33,6 +32,7 @@ from pipeline.serving.card import ModelCard
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.figures import reliability_figure, risk_coverage_figure
 from pipeline.trust.reliability import ReliabilityBin
+from pipeline.wording import decimals
 
 PAGE: Final = "evaluation.html"
 PAGE_WITHOUT_SCANS: Final = "evaluation_without_scans.html"

@@ -8,10 +8,7 @@ from pipeline.evaluation.results import Score, SubgroupScores
 from pipeline.model_page.judged import Judged
 from pipeline.model_page.words import (
     SIDES,
-    counted,
-    decimals,
     headline,
-    joined,
     metric_name,
     p_value,
     percent,
@@ -20,6 +17,7 @@ from pipeline.model_page.words import (
 )
 from pipeline.serving.card import ModelCard
 from pipeline.trust.covered import Share
+from pipeline.wording import counted, decimals, listed
 
 # Below it, a batch is not drawn like the scans held out of training.
 _SIGNIFICANT: Final = 0.05
@@ -50,7 +48,7 @@ def _how_good(judged: Judged, card: ModelCard) -> str:
     of = f"{counted(evaluation.scans, 'test scan')} of {counted(evaluation.patients, 'patient')}"
     if not scores:
         return f"On {of} of {judged.cohort} neither AUC nor accuracy can be told with an interval."
-    text = f"On {of} of {judged.cohort}, {card.family.family} has {joined(scores)}"
+    text = f"On {of} of {judged.cohort}, {card.family.family} has {listed(scores)}"
     if (name := headline(evaluation)) == "auc" and evaluation.metrics[name].low <= 0.5:
         return f"{text}: it may be no better than chance."
     return f"{text}."
@@ -120,7 +118,7 @@ def _foreign(judged: Judged) -> str:
     if foreign.p_value > _SIGNIFICANT:
         return f"{flagged}; all together they cannot be told from them (p = {p})."
     by = [SIDES[side] for side in SIDES if foreign.p_values.get(side, 1) <= _SIGNIFICANT]
-    why = f", by {joined(by)}" if by else ""
+    why = f", by {listed(by)}" if by else ""
     return f"{flagged}; all together they differ from them{why} (p = {p})."
 
 
@@ -162,8 +160,8 @@ def _dangers(judged: Judged) -> str:
             f"Of {audit.tried} shifts that were tried, no realistic one costs {metric} more than "
             "chance explains."
         )
-    listed = [f"{one.shift} (loss {decimals(one.loss)})" for one in audit.dangers]
+    shown = [f"{one.shift} (loss {decimals(one.loss)})" for one in audit.dangers]
     return (
-        f"Dangerous to it {'are' if len(listed) > 1 else 'is'} {joined(listed)}, of {metric} "
+        f"Dangerous to it {'are' if len(shown) > 1 else 'is'} {listed(shown)}, of {metric} "
         f"{decimals(audit.base)}; {audit.tried} shifts were tried."
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from pipeline.evaluation.results import Evaluation, Score
 from pipeline.trust.covered import Share
 from pipeline.trust.shift_spaces import Part
+from pipeline.wording import decimals
 
 _METRICS: Final[Mapping[str, str]] = {
     "auc": "AUC",
@@ -58,11 +59,6 @@ def metric_name(name: str, at: float) -> str:
     return _METRICS.get(name, name.replace("_", " "))
 
 
-def decimals(number: float) -> str:
-    """Three of them; never a minus before nothing."""
-    return f"{round(number, 3) + 0.0:.3f}"
-
-
 def interval(score: Score) -> str:
     """``[0.876, 0.975]``."""
     return f"[{decimals(score.low)}, {decimals(score.high)}]"
@@ -88,17 +84,6 @@ def told_share(share: Share) -> str:
 def p_value(p: float) -> str:
     """``0.042``; none is below what the divisions can tell."""
     return f"{p:.3f}"
-
-
-def counted(number: int, one: str) -> str:
-    """``1 scan``, ``24 scans``."""
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
-
-
-def joined(items: Sequence[str]) -> str:
-    """``a, b and c``."""
-    *others, last = items
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def headline(evaluation: Evaluation) -> str:

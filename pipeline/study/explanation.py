@@ -12,8 +12,9 @@ from pipeline.study.components import FEWEST_SUBSETS, Component, Decomposed
 from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.forecast import POINTS, Forecast, Outlook
 from pipeline.study.reach import Reach
-from pipeline.study.summary import listed, named
+from pipeline.study.summary import named
 from pipeline.study.verdict import Verdict
+from pipeline.wording import listed
 
 
 def limit_sentences(

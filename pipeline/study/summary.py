@@ -17,6 +17,7 @@ from pipeline.study.config import METRIC_WORDS, StudyConfig
 from pipeline.study.learning_curve import Curves, Point, Where
 from pipeline.study.reach import Reach
 from pipeline.study.selection import Choice
+from pipeline.wording import listed
 
 # Above this, pairs that never part are not told one by one: the table has them.
 MANY_FAMILIES: Final = 4
@@ -244,11 +245,6 @@ def interval_text(point: Point) -> str:
 def signed(value: float, low: float, high: float) -> str:
     """``+0.031 [+0.004, +0.060]``."""
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def listed(items: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def named(shown: Mapping[str, str]) -> str:

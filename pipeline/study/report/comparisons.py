@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import Final
 
 from pipeline.study.config import METRIC_WORDS
-from pipeline.study.report.parts import Cell, Record, Section, Table, counted, estimate, plain
+from pipeline.study.report.parts import Cell, Record, Section, Table, estimate, plain
 from pipeline.study.results import COMPARISONS
+from pipeline.wording import counted
 
 _MANY_PAIRS: Final = 12  # more are behind a fold
 

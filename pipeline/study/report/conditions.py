@@ -6,17 +6,9 @@ from typing import Final
 
 from pipeline.study.claim import MEASURED
 from pipeline.study.config import METRIC_WORDS
-from pipeline.study.report.parts import (
-    Cell,
-    Record,
-    Section,
-    Table,
-    at_largest,
-    counted,
-    estimate,
-    plain,
-)
+from pipeline.study.report.parts import Cell, Record, Section, Table, at_largest, estimate, plain
 from pipeline.study.results import CURVES
+from pipeline.wording import counted
 
 _UNDER: Final = "test/"
 

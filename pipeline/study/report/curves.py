@@ -22,7 +22,6 @@ from pipeline.study.report.parts import (
     Section,
     Table,
     at_largest,
-    counted,
     estimate,
     number,
     plain,
@@ -30,6 +29,7 @@ from pipeline.study.report.parts import (
 )
 from pipeline.study.results import COSTS, CURVES, FORECAST
 from pipeline.study.summary import TREND_WORDS
+from pipeline.wording import counted
 
 _CROWDED: Final = 3  # more families than this are also shown one by one
 _PANEL: Final = (2.4, 2.0)

@@ -96,11 +96,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def counted(count: int, what: str) -> str:
-    """``1 scan``, ``2 scans``."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def at_largest(results: Record, split: str = "test") -> Sequence[Record]:
     """The points of the headline metric at the largest size."""
     return [

@@ -15,13 +15,13 @@ from pipeline.study.report.parts import (
     Record,
     Section,
     Table,
-    counted,
     estimate,
     number,
     plain,
     single,
 )
 from pipeline.study.results import CONFUSION, DIFFICULTY, HARDEST_SCANS, RELIABILITY
+from pipeline.wording import counted
 
 _PANEL: Final = (2.1, 2.2)
 _ASKED: Final = {

@@ -15,7 +15,8 @@ from pipeline.study.grid import Cell
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.reach import reaches
 from pipeline.study.selection import Choice, ScoredCell, choose
-from pipeline.study.summary import caveats, few_patients, headline, listed
+from pipeline.study.summary import caveats, few_patients, headline
+from pipeline.wording import listed
 
 SIZES = (20, 40, 80)
 DRAWS = Draws.of(1, 1, 1000, 0)

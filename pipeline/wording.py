@@ -1,0 +1,20 @@
+"""How counts, numbers and lists are put into words, wherever something is said of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def listed(items: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def counted(count: int, what: str) -> str:
+    """``1 scan``, ``2 scans``, ``1,000 scans``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def decimals(number: float) -> str:
+    """Three of them; never a minus before nothing."""
+    return f"{round(number, 3) + 0.0:.3f}"
