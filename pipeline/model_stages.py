@@ -116,6 +116,7 @@ def predict_stage(
     what is done with scans unlike the training scans; None: as the model was released.
     """
     from pipeline import tracking
+    from pipeline.serving.beside import EXTRA_FLAGS
     from pipeline.serving.inference import predict
     from pipeline.serving.predictions import SHIFT_FLAGS
     from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
@@ -143,7 +144,7 @@ def predict_stage(
         say("  note: no scan was scored; quarantine.csv says why for each")
     for code, count in found.quarantined_by_code.items():
         say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
-    for flag, meaning in (SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS).items():
+    for flag, meaning in (SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS | EXTRA_FLAGS).items():
         if seen := found.flagged.get(flag):
             say(f"  flagged: {seen} × {flag} ({meaning})")
     if (shift := found.shift) and shift.p_value <= _CLEARLY:

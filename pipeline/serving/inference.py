@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_prep.errors import ScanError
+from data_prep.files import write_csv
 from data_prep.progress import Progress, silent
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
@@ -20,6 +21,7 @@ from data_prep.scan_look import ScanLook
 from data_prep.stage import new_stage
 from pipeline.serving.answers import Answer, answers, block_scans, not_finite
 from pipeline.serving.batch_shift import BatchSample
+from pipeline.serving.beside import Beside, FailedExtra, ScoredScan, write_beside
 from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import (
@@ -44,6 +46,7 @@ def predict(
     new_child: NewChild = ChildProcess,
     pseudonym: Callable[[str], str] | None = None,
     on_shift: OnShift | None = None,
+    beside: Sequence[Beside] = (),
     progress: Progress = silent,
 ) -> PredictionSummary:
     """Score every scan under ``inputs`` and write the tables into ``out``.
@@ -64,6 +67,8 @@ def predict(
             patient whom the model has seen are flagged; None where there is no key.
         on_shift: What to do with scans that do not look like the training scans; None: as the
             model was released.
+        beside: What else is written of the scans that are scored; where there is any,
+            ``extras.csv`` says which of it could not be written.
         progress: Told (scans done, scans in all).
 
     Raises:
@@ -79,8 +84,15 @@ def predict(
         total = len(rows) + sum(len(folder.scans) for folder in folders)
         read = _read(folders, package, workers, new_child)
         sample = BatchSample()
+        failed: list[FailedExtra] = []
         for batch in _batches(read, _batch_scans(package, batch_size)):
-            rows += _score(package, batch, pseudonym, on_shift, sample)
+            found = _score(package, batch, pseudonym, on_shift, sample)
+            for one, row in zip(batch, found, strict=True):
+                if row.status == "ok" and isinstance(one.result, PreparedScan):
+                    scan = ScoredScan(row, one.folder.root, one.scan.source, one.result.array)
+                    row, missed = write_beside(beside, partial, scan)
+                    failed += missed
+                rows.append(row)
             progress(len(rows), total)
         rows.sort(key=lambda row: (row.scan, row.files))
         skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
@@ -88,6 +100,10 @@ def predict(
         summary = summarise(rows, skipped, package.task, _identity(package), seconds)
         summary = replace(summary, shift=sample.test(package.reference))
         write_predictions(partial, package.task, rows, skipped, summary)
+        if beside:
+            _finish(beside, partial, package, summary, failed)
+        for path in partial.rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
     return summary
 
 
@@ -183,6 +199,19 @@ def _refusal(answer: Answer, on_shift: OnShift) -> ScanError | None:
             f"score {answer.shift.score:.1f}, p {answer.shift.p_value:.2g})",
         )
     return None
+
+
+def _finish(
+    beside: Sequence[Beside],
+    folder: Path,
+    package: ModelPackage,
+    summary: PredictionSummary,
+    failed: Sequence[FailedExtra],
+) -> None:
+    lines = sorted((extra.scan, extra.code, readable(extra.reason)) for extra in failed)
+    write_csv(folder / "extras.csv", ("scan", "code", "reason"), lines)
+    for one in beside:
+        one.finish(folder, package, summary)
 
 
 def _rejected_row(folder: InputFolder, number: int) -> Prediction:

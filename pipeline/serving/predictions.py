@@ -169,10 +169,10 @@ def write_predictions(
     skipped: Sequence[tuple[str, str]],
     summary: PredictionSummary,
 ) -> None:
-    """Write all tables of a batch; they hold paths, so that only their owner may read them.
+    """Write all tables of a batch.
 
     Args:
-        folder: Exists and is private.
+        folder: Exists and is private, for the tables hold paths.
         task: Names the probability columns.
         rows: Sorted by scan.
         skipped: (path, reason), sorted.
@@ -187,8 +187,6 @@ def write_predictions(
     write_csv(folder / "quarantine.csv", ("path", "code", "reason"), refused)
     write_csv(folder / "skipped.csv", ("path", "reason"), skipped)
     write_json(folder / "summary.json", summary.to_json())
-    for path in folder.iterdir():
-        path.chmod(0o600)
 
 
 def _cells(row: Prediction, n_classes: int) -> list[object]:
