@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -26,13 +28,29 @@ def predict_network(
     are laid out as training does it: otherwise a network that was loaded would sum in another order
     than the one that was saved.
     """
+    return look_through(net, x, task, test_time)[0]
+
+
+def look_through(
+    net: nn.Module,
+    x: Tensor,
+    task: Task,
+    test_time: ViewsConfig | None = None,
+    layer: nn.Module | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """What ``predict_network`` gives, and what goes into ``layer`` of ``net`` on the same way.
+
+    Returns:
+        Probabilities (N, n_classes), and inputs of ``layer`` (N, D) float32 for the scans
+        themselves (of several views the first); without a layer, D is 0.
+    """
     device = next(net.parameters()).device
     layout = memory_format(x.ndim)
     put_channels_last(net, x.ndim)
     was_training = net.training
     net.eval()
-    with torch.no_grad():
-        found = []
+    found, inside = [], []
+    with torch.no_grad(), _inputs_of(layer) as inputs:
         for start in range(0, len(x), _EVALUATION_BATCH):
             batch = x[start : start + _EVALUATION_BATCH].to(device)
             # "to": "contiguous" leaves the strides of one channel, and with them the kernel, open.
@@ -41,9 +59,24 @@ def predict_network(
                 for view in views(batch, test_time or ViewsConfig())
             ]
             found.append(torch.stack(seen).mean(dim=0))
+            inside.append(inputs[0].flatten(1).cpu() if layer else torch.empty(len(batch), 0))
+            inputs.clear()
     net.train(was_training)
-    rows: NDArray[np.float64] = torch.cat(found).numpy()
-    return rows
+    return torch.cat(found).numpy(), torch.cat(inside).numpy()
+
+
+@contextmanager
+def _inputs_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
+    """What goes into ``layer``, call by call."""
+    seen: list[Tensor] = []
+    if layer is None:
+        yield seen
+        return
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def _probability(logits: Tensor, task: Task) -> Tensor:

@@ -153,6 +153,14 @@ class Family(ABC, Generic[P]):
         """
         return np.asarray((pooled(x) if x.ndim > 2 else x).numpy())
 
+    def look(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """``predict_proba`` and ``features`` of prepared scans, in one pass where one has both.
+
+        Probabilities have the bits of ``predict_proba``; features are those of ``features`` to
+        1e-5.
+        """
+        return self.predict_proba(x), self.features(x)
+
     @abstractmethod
     def state(self) -> State:
         """Everything that fitting decided, as named arrays (what safetensors stores)."""

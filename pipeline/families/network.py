@@ -21,9 +21,9 @@ from pipeline.dataset import Scans
 from pipeline.device import seeded
 from pipeline.families import logistic
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
-from pipeline.families.frozen import features_of
+from pipeline.families.frozen import classifier_of, features_of
 from pipeline.losses import refuse_unfit, shift_logits, start_balanced
-from pipeline.prediction import predict_network, put_channels_last
+from pipeline.prediction import look_through, predict_network, put_channels_last
 from pipeline.training import TrainConfig, train_network
 from pipeline.views import ViewsConfig
 
@@ -88,6 +88,9 @@ class TrainedNetwork(Family[N]):
 
     def features(self, x: Tensor) -> NDArray[np.float32]:
         return trained_features(self.net, x)
+
+    def look(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        return look_once(self.net, x, self.task, self.params.test_time)
 
     def network(self) -> nn.Module:
         return self.net
@@ -262,6 +265,16 @@ def trained_features(net: nn.Module, x: Tensor) -> NDArray[np.float32]:
     """
     put_channels_last(net, x.ndim)
     return np.asarray(features_of(net, x).numpy())
+
+
+def look_once(
+    net: nn.Module, x: Tensor, task: Task, test_time: ViewsConfig
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """As ``Family.look``: a trained network's probabilities of scans, and what its last layer sees.
+
+    ``predict_network`` followed by ``trained_features`` would go through it twice.
+    """
+    return look_through(net, x, task, test_time, classifier_of(net))
 
 
 def state_of(net: nn.Module) -> State:

@@ -60,6 +60,9 @@ class Permuted(Family[FamilyParams]):
     def features(self, x: Tensor) -> NDArray[np.float32]:
         return self._inner.features(x if self._prepares else self._permuted(x))
 
+    def look(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        return self._inner.look(x if self._prepares else self._permuted(x))
+
     def state(self) -> State:
         return self._inner.state()
 

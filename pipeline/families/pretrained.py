@@ -28,6 +28,7 @@ from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.network import (
     NetworkParams,
     fit_network,
+    look_once,
     refuse_foreign_axes,
     refuse_unfit_training,
     refuse_unseen_mirrors,
@@ -220,6 +221,11 @@ class Pretrained(Family[PretrainedParams]):
 
     def features(self, x: Tensor) -> NDArray[np.float32]:
         return super().features(x) if self._probes else trained_features(self._net, x)
+
+    def look(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        if self._probes:
+            return super().look(x)
+        return look_once(self._net, x, self.task, self.params.test_time)
 
     def network(self) -> nn.Module:
         """The network that was trained on ImageNet, images (not scans) in."""

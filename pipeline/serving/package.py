@@ -99,8 +99,7 @@ class ModelPackage:
         Returns:
             Probabilities (N, n_classes) and features (N, D) (``Family.features``).
         """
-        prepared = self.family.prepare(x)
-        return self.family.predict_proba(prepared), self.family.features(prepared)
+        return self.family.look(self.family.prepare(x))
 
     def calibrate(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, n_classes) as the family gives them -> as they are to be read; NaN stays NaN."""

@@ -206,6 +206,10 @@ def test_features_are_of_each_scan_alone_and_outlive_the_object(
     alone = np.concatenate([family.features(family.prepare(row[None])) for row in x])
     assert np.allclose(alone, together, rtol=1e-4, atol=1e-4)
     assert np.array_equal(family.features(family.prepare(x)), together)
+    probability, seen = family.look(family.prepare(x))
+    assert np.array_equal(probability, family.predict_proba(family.prepare(x)))
+    assert seen.dtype == np.float32
+    assert np.allclose(seen, together, rtol=1e-5, atol=1e-5)
     other = family_of(name, ndim, kind, seed=7)
     other.load_state({key: value.copy() for key, value in family.state().items()})
     assert np.array_equal(other.features(other.prepare(x)), together)

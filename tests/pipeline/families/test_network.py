@@ -1,4 +1,4 @@
-"""Batches that a batch norm cannot bear are refused in words before any training."""
+"""Batches that a batch norm cannot bear are refused; one pass gives all that a network says."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from data_prep.task import Task
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family, network
 from pipeline.families.base import FamilyError
+from pipeline.families.network import TrainedNetwork
 
 TASK = Task(kind="binary", class_names=("a", "b"))
 TRAIN = {"epochs": 1, "min_steps": 3, "precision": "fp32"}
@@ -67,3 +68,18 @@ def test_looking_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         states.append({name: value.tobytes() for name, value in built.state().items()})
         monkeypatch.setattr(network, "_refuse_lone_values", lambda *_: None)
     assert states[0] == states[1]
+
+
+def test_a_look_passes_through_the_network_once_and_sees_the_scan_itself() -> None:
+    params = {"widths": [2], "augment": {"flip_axes": [0]}, "test_time": {"flip_axes": [0]}}
+    config = FamilyConfig.model_validate({"family": "cnn_scratch", "params": params})
+    built = build_family(config, TASK, (1, 8, 8), seed=0)
+    assert isinstance(built, TrainedNetwork)
+    x, passes = scans(5, (1, 8, 8)).x, []
+    handle = built.net.register_forward_hook(lambda *_: passes.append(1))
+    probability, features = built.look(x)
+    handle.remove()
+    assert len(passes) == 2  # the scan and its mirror image
+    assert np.array_equal(probability, built.predict_proba(x))
+    assert np.allclose(features, built.features(x), atol=1e-6)
+    assert not np.allclose(features, built.features(x.flip(2)), atol=1e-3)
