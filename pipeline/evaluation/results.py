@@ -75,12 +75,15 @@ class SubgroupScores(Scores):
     """The scans that have one value of an attribute in common.
 
     Attributes:
-        attribute, group: Which.
-        too_few: True where they are of fewer than 10 patients, so that nothing is scored.
+        attribute, group: Which; ``other`` are all groups of fewer than 10 patients.
+        also: What the same scans have in common besides, by other attributes.
+        too_few: True where they are of fewer than 10 patients all the same, so that nothing is
+            scored.
     """
 
     attribute: str
     group: str
+    also: tuple[str, ...] = ()
     too_few: bool = False
 
 

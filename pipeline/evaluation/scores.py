@@ -19,7 +19,7 @@ from pipeline.evaluation.decision import Decision
 from pipeline.evaluation.measures import Scans
 from pipeline.evaluation.resampled import Plan, Told, resampled
 from pipeline.evaluation.results import ClassScores, Evaluation, Score, SubgroupScores
-from pipeline.evaluation.subgroups import FEWEST_PATIENTS, groups_of
+from pipeline.evaluation.subgroups import FEWEST_PATIENTS, Group, divisions
 from pipeline.weighted_metrics import Floats, Labels
 
 _ONE: Final = Task(kind="binary", class_names=("the rest", "it"))
@@ -47,7 +47,7 @@ def evaluate(
         patient_ids: (N,) patient of each scan.
         decision: From probabilities to decisions.
         subgroups: Attribute -> (N,) text, "" where unknown; numbers of many values are divided at
-            their quartiles.
+            their quartiles. Groups of fewer than 10 patients are one, ``other``.
         resamples: How many times the patients are drawn.
         seed: Decides the draws.
         level: Coverage that intervals aim at.
@@ -67,9 +67,8 @@ def evaluate(
     plan = Plan(resamples, seed, level, at)
     whole, classes = resampled(scans, plan)
     groups = [
-        _subgroup(name, group, scans.of(chosen), plan)
-        for name, values in (subgroups or {}).items()
-        for group, chosen in groups_of(values)
+        _subgroup(group, scans.of(group.chosen), plan)
+        for group in divisions(subgroups or {}, scans.patient)
     ]
     return Evaluation(
         patients=scans.n_patients,
@@ -101,10 +100,11 @@ def _classes(scans: Scans, told: Mapping[str, Told], level: float) -> Iterator[C
         )
 
 
-def _subgroup(attribute: str, group: str, scans: Scans, plan: Plan) -> SubgroupScores:
+def _subgroup(group: Group, scans: Scans, plan: Plan) -> SubgroupScores:
     found = SubgroupScores(
-        attribute=attribute,
-        group=group,
+        attribute=group.attribute,
+        group=group.name,
+        also=group.also,
         too_few=scans.n_patients < FEWEST_PATIENTS,
         patients=scans.n_patients,
         scans=len(scans.patient),

@@ -14,7 +14,7 @@ from pipeline.serving.card import ModelCard
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.calibration import Calibration
 from pipeline.trust.conformal import Conformal
-from pipeline.wording import counted, decimals
+from pipeline.wording import counted, decimals, listed
 
 NOT_STATED: Final = "not stated"
 # Sections that the page has as tables of its own.
@@ -154,9 +154,11 @@ def _subgroups(judged: Judged) -> Iterator[tuple[str, str]]:
             if (score := group.metrics.get(name))
         ]
         known = "; ".join(scores) or "too few patients to be scored"
-        yield f"{group.attribute}: {group.group}", f"{counted(group.patients, 'patient')}; {known}"
+        same = f" (the same scans: {listed(group.also)})" if group.also else ""
+        name = f"{group.attribute}: {group.group}{same}"
+        yield name, f"{counted(group.patients, 'patient')}; {known}"
     if not evaluation.subgroups:
-        yield "Subgroups", "nothing is noted by which these scans differ"
+        yield "Subgroups", "nothing is noted by which 10 patients or more differ from the others"
     if not judged.attributes:
         yield "Sex, age, scanner, site", f"{NOT_STATED}: the data config names no such column"
 

@@ -130,7 +130,13 @@ def _values(
         "classes": [(one.name, one.with_it, _cells(one, _OF_CLASS)) for one in evaluation.classes],
         "group_columns": _columns(of_group),
         "groups": [
-            (one.attribute, one.group, one.patients, one.too_few, _cells(one, of_group))
+            (
+                "; ".join((one.attribute, *one.also)),
+                one.group,
+                one.patients,
+                one.too_few,
+                _cells(one, of_group),
+            )
             for one in evaluation.subgroups
         ],
         "attributes": ", ".join(judged.attributes),

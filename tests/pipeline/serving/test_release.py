@@ -56,7 +56,8 @@ def write_store(folder: Path, seed: int) -> Path:
     write_json(folder / "recipe.json", PrepRecipe.fit(config, [volume]).to_json())
     write_table(folder / AS_READ, AsRead, [as_read(row) for row in rows])
     sites = [
-        AttributeRow(r.scan_id, "site", "far" if r.patient_id == "test-3" else "near") for r in rows
+        AttributeRow(r.scan_id, "site", "far" if r.patient_id in ("test-3", "test-4") else "near")
+        for r in rows
     ]
     write_table(folder / ATTRIBUTES, AttributeRow, sites)
     write_json(folder / "policy.json", POLICY.model_dump(mode="json"))
@@ -126,9 +127,12 @@ def test_the_card_says_where_the_model_comes_from_and_how_good_it_is(finished, r
         if name != "ece":  # which is above the truth by chance, as its interval knows
             assert metric.low <= metric.value <= metric.high
     assert (card.test.patients, card.test.scans, card.test.resamples) == (12, 24, 10_000)
-    far, near = card.test.subgroups
-    assert (far.attribute, far.group, far.patients, far.too_few) == ("site", "far", 1, True)
-    assert (near.attribute, near.group, near.patients, near.scans) == ("site", "near", 11, 22)
+    near, other = card.test.subgroups
+    assert (other.attribute, other.group, other.patients, other.too_few) == (
+        *("site", "other", 2),
+        True,
+    )
+    assert (near.attribute, near.group, near.patients, near.scans) == ("site", "near", 10, 20)
     assert near.metrics["auc"].low <= near.metrics["auc"].value <= near.metrics["auc"].high
     results = read_json(finished / "study" / "results.json")
     assert card.training.data == "toy"
