@@ -100,6 +100,7 @@ SCAN_CODES: Final[dict[str, str]] = {
     "dicom.duplicate_instance": "two different files have one SOP Instance UID",
     "dicom.multi_frame": "a cine or other multi-frame object that is not a volume",
     "dicom.mosaic": "a mosaic whose layout is not stated completely",
+    "dicom.no_reference": "no SOP, series or study UID, so that no report can refer to it",
     "dicom.secondary_capture": "a screen capture that may hold burned-in text",
     # NIfTI
     "nifti.malformed": "not a well-formed NIfTI file",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from data_prep.errors import SCAN_CODES, MedcurveError
+from data_prep.errors import SCAN_CODES, ConfigError, MedcurveError
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
 from pipeline.console import progress, say, warn
 from pipeline.engines import decoding, workers
@@ -17,6 +17,7 @@ from pipeline.stages import refuse_stale
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.dicom_out.beside import DicomOut
     from pipeline.serving.package import ModelPackage
     from pipeline.trust.shift_policy import OnShift
 
@@ -109,11 +110,13 @@ def predict_stage(
     *,
     ray: str | None = None,
     on_shift: OnShift | None = None,
+    dicom: bool = False,
 ) -> None:
     """Run a model package, by folder or MLflow address, over files and folders of scans.
 
     ``ray`` is the address of a Ray cluster; None: scans are read by processes here. ``on_shift`` is
-    what is done with scans unlike the training scans; None: as the model was released.
+    what is done with scans unlike the training scans; None: as the model was released. ``dicom``
+    also writes a structured report and a picture of each scan that came from DICOM.
     """
     from pipeline import tracking
     from pipeline.serving.beside import EXTRA_FLAGS
@@ -124,6 +127,7 @@ def predict_stage(
     uri = uri or tracking.default_uri(runs)
     package = open_package(model, runs, uri)
     key = find_pseudonym_key(runs)
+    objects = _dicom_out(package) if dicom else None
     with decoding(ray, processes) as (new_child, count), progress("predict", "scans") as report:
         found = predict(
             package,
@@ -134,12 +138,18 @@ def predict_stage(
             new_child=new_child,
             pseudonym=partial(pseudonym, key=key) if key else None,
             on_shift=on_shift,
+            beside=[objects] if objects else [],
             progress=report,
         )
     say(
         f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
         f"{found.skipped} skipped → {out / 'predictions.csv'}"
     )
+    if objects:
+        say(
+            f"  dicom: a report and a picture of {objects.written} scans, none of "
+            f"{objects.without} → {out / 'dicom'}"
+        )
     if not found.ok:
         say("  note: no scan was scored; quarantine.csv says why for each")
     for code, count in found.quarantined_by_code.items():
@@ -157,6 +167,18 @@ def predict_stage(
         tracking.log_predictions(asdict(found), uri, model=package.digest)
     except tracking.TrackingError as error:
         warn(error)
+
+
+def _dicom_out(package: ModelPackage) -> DicomOut:
+    try:
+        from pipeline.dicom_out.beside import DicomOut
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "config.no_highdicom",
+            f"--dicom needs the Python package highdicom, which is not installed ({error})",
+            fix="install it with: pip install -c constraints.txt -e '.[dicom]'",
+        ) from error
+    return DicomOut(package)
 
 
 def verify_stage(model: Path) -> None:

@@ -148,6 +148,12 @@ def predict(
             help="What to do with scans unlike the training scans; default: as released.",
         ),
     ] = None,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom", help="Also write a structured report and a picture of each DICOM scan."
+        ),
+    ] = False,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a model over folders of scans: one row for each, a bad scan never stops it.
@@ -166,6 +172,7 @@ def predict(
         tracking_uri,
         ray=ray_address(engine, address),
         on_shift=on_shift.value if on_shift else None,
+        dicom=dicom,
     )
 
 
