@@ -139,7 +139,7 @@ LabelRule = Annotated[TableLabels | FolderLabels, Field(discriminator="kind")]
 
 
 class SplitConfig(Config):
-    """How patients are divided where no official split is given.
+    """How patients are divided where no official split is given, or none is wanted.
 
     Attributes:
         val: Share of the patients for validation.
@@ -147,6 +147,8 @@ class SplitConfig(Config):
         folds: Number of cross-validation folds among training and validation patients.
         seed: Decides the draw.
         accept_duplicates: Go on although identical images stand in two splits; recorded.
+        redraw: Pool all scans of a cohort that brings its own split, and divide them anew. Patients
+            with an identical image are then drawn together.
     """
 
     val: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
@@ -154,6 +156,7 @@ class SplitConfig(Config):
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     seed: int = 0
     accept_duplicates: bool = False
+    redraw: bool = False
 
 
 class CohortConfig(Config):

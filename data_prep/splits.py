@@ -86,14 +86,19 @@ def split_cohort(
 def assign_splits(records: Sequence[ScanRecord], config: SplitConfig) -> list[SplitRow]:
     """Give every scan a split and a fold; all scans of a patient stay together.
 
-    Official splits are kept. A cohort with an official test split but no validation split has
-    one drawn from its training patients.
+    Official splits are kept, unless all is to be drawn anew. A cohort with an official test split
+    but no validation split has one drawn from its training patients.
     """
+    of = (
+        _one_for_all_alike(records)
+        if config.redraw
+        else {r.patient_id: r.patient_id for r in records}
+    )
     by_patient = defaultdict(list)
     for record in records:
-        by_patient[record.patient_id].append(record)
+        by_patient[of[record.patient_id]].append(record)
     stratum = {patient: _stratum(scans) for patient, scans in by_patient.items()}
-    official = _official(by_patient)
+    official = {} if config.redraw else _official(by_patient)
     rng = np.random.default_rng([config.seed, 0x5B117])
     split = dict(official)
     free = {patient: name for patient, name in stratum.items() if patient not in split}
@@ -112,9 +117,24 @@ def assign_splits(records: Sequence[ScanRecord], config: SplitConfig) -> list[Sp
         )
     folds = draw_folds({p: s for p, s in stratum.items() if split[p] != "test"}, config.folds, rng)
     return [
-        SplitRow(r.scan_id, r.patient_id, split[r.patient_id], folds.get(r.patient_id, -1))
+        SplitRow(r.scan_id, r.patient_id, split[of[r.patient_id]], folds.get(of[r.patient_id], -1))
         for r in records
     ]
+
+
+def _one_for_all_alike(records: Sequence[ScanRecord]) -> dict[str, str]:
+    """Patient -> the first of those that identical images join, from one to the next."""
+    of = {record.patient_id: record.patient_id for record in records}
+    seen: dict[str, str] = {}
+    for record in records:
+        mine, other = (
+            of[record.patient_id],
+            of[seen.setdefault(record.pixel_sha256, record.patient_id)],
+        )
+        if mine != other:
+            kept, gone = sorted((mine, other))
+            of = {patient: kept if first == gone else first for patient, first in of.items()}
+    return of
 
 
 class _Placed(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,34 @@ def test_official_splits_are_kept() -> None:
     official = ["train", "val", "test"] * 4
     records = [record(n, official=name) for n, name in enumerate(official)]
     assert [row.split for row in assign_splits(records, SplitConfig())] == official
+
+
+def test_an_official_split_can_be_drawn_anew() -> None:
+    """As if there were none; and patients with an identical image stand together."""
+    official = ["train"] * 60 + ["test"] * 40
+    records = [record(n, label="ab"[n % 2], official=name) for n, name in enumerate(official)]
+    config = SplitConfig(redraw=True, seed=3)
+    bare = [replace(one, official_split="") for one in records]
+    assert assign_splits(records, config) == assign_splits(bare, SplitConfig(seed=3))
+    rows = assign_splits(records, config)
+    assert Counter(row.split for row in rows) == {"train": 60, "val": 16, "test": 24}
+
+    chain = [(0, 99), (99, 50), (7, 8)]  # of 0 and 99, 99 and 50, 7 and 8
+    for seed in range(5):
+        alike = [
+            *records,
+            *(
+                record(1000 + at, records[one].patient_id, pixels=records[other].pixel_sha256)
+                for at, (one, other) in enumerate(chain)
+            ),
+        ]
+        found = {
+            row.patient_id: (row.split, row.fold)
+            for row in assign_splits(alike, SplitConfig(redraw=True, seed=seed))
+        }
+        where = [found[records[number].patient_id] for number in (0, 99, 50, 7, 8)]
+        assert where[0] == where[1] == where[2] and where[3] == where[4]
+        check_leaks(assign_splits(alike, SplitConfig(redraw=True, seed=seed)))
 
 
 def test_a_missing_official_validation_is_drawn_from_training() -> None:
