@@ -14,6 +14,7 @@ from pipeline.console import progress, say, warn
 from pipeline.engines import decoding, workers
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.stages import refuse_stale
+from pipeline.wording import stated
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
     say(f"release: test {scores} → {out}")
     say(
         f"release: calibration {trust.calibration.method}, decision {trust.decision.rule}, "
-        f"prediction sets of {trust.conformal.coverage:.0%}"
+        f"prediction sets of {stated(trust.conformal.coverage)}"
     )
     for note in trust.notes:
         say(f"  note: {note}")

@@ -18,3 +18,8 @@ def counted(count: int, what: str) -> str:
 def decimals(number: float) -> str:
     """Three of them; never a minus before nothing."""
     return f"{round(number, 3) + 0.0:.3f}"
+
+
+def stated(share: float) -> str:
+    """``90 %``, ``99.95 %``: a share that somebody has stated, with as many decimals as it has."""
+    return f"{100 * share:.12g}\N{NO-BREAK SPACE}%"

@@ -14,7 +14,7 @@ from pipeline.serving.card import ModelCard
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.calibration import Calibration
 from pipeline.trust.conformal import Conformal
-from pipeline.wording import counted, decimals, listed
+from pipeline.wording import counted, decimals, listed, stated
 
 NOT_STATED: Final = "not stated"
 # Sections that the page has as tables of its own.
@@ -208,7 +208,7 @@ def set_names(package: ModelPackage) -> list[str]:
 
 def _sets(package: ModelPackage, judged: Judged) -> Iterator[tuple[str, str]]:
     conformal: Conformal = package.card.trust.conformal
-    yield "Promised", percent(conformal.coverage) + (", of each class" * conformal.by_class)
+    yield "Promised", stated(conformal.coverage) + (", of each class" * conformal.by_class)
     yield "Measured", told_share(judged.sets.coverage)
     rows = zip(
         set_names(package),

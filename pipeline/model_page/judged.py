@@ -186,7 +186,7 @@ def judge_model(
         reliability_after=reliability(task, target, tested.probability, patients, level),
         confusion=confusion(task, target, card.trust.decision.decide(task, tested.probability)),
         risk=risk_coverage(task, target, tested.probability, patients, seed=seed, level=level),
-        sets=measure_sets(task, target, sets, patients, level),
+        sets=measure_sets(task, target, sets, patients, card.trust.conformal, level),
         foreign=_foreign(package, tested, level),
         audit=audit,
         attributes=tuple(named),

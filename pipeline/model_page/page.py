@@ -32,7 +32,7 @@ from pipeline.serving.card import ModelCard
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.figures import reliability_figure, risk_coverage_figure
 from pipeline.trust.reliability import ReliabilityBin
-from pipeline.wording import decimals
+from pipeline.wording import decimals, stated
 
 PAGE: Final = "evaluation.html"
 PAGE_WITHOUT_SCANS: Final = "evaluation_without_scans.html"
@@ -155,7 +155,7 @@ def _values(
         "risk": risk_coverage_figure([("", judged.risk)]),
         "aurc": f"{decimals(judged.risk.aurc)} "
         f"[{decimals(judged.risk.aurc_low)}, {decimals(judged.risk.aurc_high)}]",
-        "promised": percent(card.trust.conformal.coverage),
+        "promised": stated(card.trust.conformal.coverage),
         "sets": _set_rows(package, judged),
         "mean_size": f"{judged.sets.mean_size:.2f}",
         "answered": told_share(judged.sets.answered),
@@ -220,10 +220,10 @@ def _cells(scores: Scores, names: Sequence[str]) -> list[tuple[str, str]]:
 def _set_rows(package: ModelPackage, judged: Judged) -> list[tuple[str, int, str, str, int]]:
     """Class, scans, coverage, whether it is as promised, and validation patients behind it."""
     conformal = package.card.trust.conformal
-    wanted, patients = conformal.coverage, conformal.patients
+    patients = conformal.patients
     names = zip(set_names(package), judged.sets.classes, patients, strict=True)
     rows = [("all", judged.sets.coverage, sum(patients)), *((n, s, p) for n, s, p in names)]
-    return [(n, s.scans, told_share(s), held(s, wanted), p) for n, s, p in rows]
+    return [(n, s.scans, told_share(s), held(s), p) for n, s, p in rows]
 
 
 def _shift_rows(judged: Judged) -> list[tuple[str, str]]:

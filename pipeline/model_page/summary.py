@@ -16,8 +16,8 @@ from pipeline.model_page.words import (
     told_share,
 )
 from pipeline.serving.card import ModelCard
-from pipeline.trust.covered import Share
-from pipeline.wording import counted, decimals, listed
+from pipeline.trust.covered import Coverage
+from pipeline.wording import counted, decimals, listed, stated
 
 # Below it, a batch is not drawn like the scans held out of training.
 _SIGNIFICANT: Final = 0.05
@@ -80,25 +80,27 @@ def _calibrated(judged: Judged, card: ModelCard) -> str:
 
 
 def _sets(judged: Judged, card: ModelCard) -> str:
-    wanted, coverage = card.trust.conformal.coverage, judged.sets.coverage
+    coverage = judged.sets.coverage
     empty = (
         f"; {told_share(judged.sets.empty)} have an empty one" if judged.sets.empty.value else ""
     )
     return (
-        f"Prediction sets of {percent(wanted)} hold the true class for {told_share(coverage)} of "
-        f"the scans, {held(coverage, wanted)}; "
+        f"Prediction sets of {stated(card.trust.conformal.coverage)} hold the true class for "
+        f"{told_share(coverage)} of the scans, each patient counting once, {held(coverage)}; "
         f"{told_share(judged.sets.answered)} of the scans have a set of one class, and of these "
         f"{told_share(judged.sets.right)} are right{empty}."
     )
 
 
-def held(coverage: Share, wanted: float) -> str:
-    """Whether a coverage contradicts the promise, by the chance of the test scans alone."""
-    if coverage.low is None or coverage.high is None:
+def held(coverage: Coverage) -> str:
+    """Whether a coverage contradicts the promise, by the chance of validation and test patients."""
+    if coverage.value is None:
         return "of no scan"
-    if coverage.high < wanted:
-        return "less than promised by more than the chance of these test scans"
-    if coverage.low > wanted:
+    if coverage.least is None or coverage.most is None:
+        return "not promised: too few validation patients of a class"
+    if coverage.value < coverage.least:
+        return "less than promised by more than the chance of so many validation and test patients"
+    if coverage.value > coverage.most:
         return "more than promised"
     return "which does not contradict the promise"
 

@@ -70,7 +70,11 @@ def told(score: Score) -> str:
 
 
 def percent(share: float) -> str:
-    """``90.4 %``; the space does not break."""
+    """``90.4 %``; the space does not break. Nearly all is not all: ``> 99.9 %``."""
+    if 0.9995 <= share < 1:
+        return ">\N{NO-BREAK SPACE}99.9\N{NO-BREAK SPACE}%"
+    if 0 < share < 0.0005:
+        return "<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%"
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 

@@ -22,9 +22,11 @@ from pipeline.model_page.pictures import examples, surest
 from pipeline.model_page.sensitivities import Sensitivities
 from pipeline.model_page.subgroups import subgroups
 from pipeline.model_page.summary import held, sentences, weakest
+from pipeline.model_page.words import percent
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.config import TrustConfig
-from pipeline.trust.covered import Share
+from pipeline.trust.covered import Coverage, Share
+from pipeline.wording import stated
 
 NAMES = ("none | at all", "some", "a class with a name that goes on and on and on")
 BINARY = Task(kind="binary", class_names=("no", "yes"))
@@ -175,12 +177,28 @@ def test_each_finding_has_its_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(0.8, 0.95, "which does not"), (0.5, 0.7, "less than"), (0.95, 1.0, "more than")],
+    ("value", "verdict"), [(0.8, "which does not"), (0.7, "less than"), (0.96, "more than")]
 )
-def test_coverage_is_held_against_what_was_promised(low: float, high: float, verdict: str) -> None:
-    assert held(Share(value=low, low=low, high=high, scans=9), 0.9).startswith(verdict)
-    assert held(Share(value=None, low=None, high=None, scans=0), 0.9) == "of no scan"
+def test_coverage_is_held_against_what_was_promised(value: float, verdict: str) -> None:
+    found = Coverage(value=value, low=value, high=value, scans=9, least=0.75, most=0.95)
+    assert held(found).startswith(verdict)
+    assert held(found.model_copy(update={"least": None})).startswith("not promised")
+    assert held(found.model_copy(update={"value": None})) == "of no scan"
+
+
+def test_nearly_all_is_not_written_as_all() -> None:
+    assert [percent(share) for share in (1.0, 0.9996, 0.999, 0.0003, 0.0)] == [
+        "100.0\N{NO-BREAK SPACE}%",
+        ">\N{NO-BREAK SPACE}99.9\N{NO-BREAK SPACE}%",
+        "99.9\N{NO-BREAK SPACE}%",
+        "<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%",
+        "0.0\N{NO-BREAK SPACE}%",
+    ]
+    assert [stated(share) for share in (0.9, 0.999, 0.9995)] == [
+        "90\N{NO-BREAK SPACE}%",
+        "99.9\N{NO-BREAK SPACE}%",
+        "99.95\N{NO-BREAK SPACE}%",
+    ]
 
 
 def test_an_explanation_that_is_not_cheap_is_left_out(tmp_path: Path) -> None:
