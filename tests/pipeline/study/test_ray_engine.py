@@ -68,7 +68,8 @@ def test_a_removed_node_costs_its_cells_in_flight_and_one_that_joins_is_used(
             nodes.kill()
             nodes.add()
         elif done > 6 and len({node for _, node in begun()}) < 3:
-            time.sleep(1)  # so that cells are left when the node that joined is ready
+            # The more patient, the longer it takes: cells must be left when the new node is ready.
+            time.sleep(0.2 * (done - 6))
 
     found = toys.run(run_ray, 2, toy_needs, after=after)
     quick = Toys(tmp_path / "here", {"toy": toy_config()}, subsets=8, seeds=2)
@@ -145,8 +146,9 @@ def test_nodes_of_another_arithmetic_are_refused_in_words(
         Toys(tmp_path, {"toy": toy_config()}).run(partial(run_ray, say=said.append), 2)
 
     assert caught.value.code == "study.no_node"
-    assert len(said) == 2
-    for line in said:
+    refused = [line for line in said if line.startswith("node ")]  # beside calls for patience
+    assert len(refused) == 2
+    for line in refused:
         assert f"node {os.uname().nodename}" in line
         assert f"instructions is '{mine['instructions']}' there and 'VSX' here" in line
         assert line in caught.value.message
