@@ -1,8 +1,8 @@
 """Attributes of scans, such as sex, scanner or site: what scores are told apart by.
 
-They are columns of the label table that the data config names. Ingest writes them beside the
-manifest, and prep those of the store's scans beside its index, as ``attributes.parquet``: one row
-for each scan and attribute. No model ever sees them.
+They are columns of the label table that the data config names, and elements of DICOM headers.
+Ingest writes them beside the manifest, and prep those of the store's scans beside its index, as
+``attributes.parquet``: one row for each scan and attribute. No model ever sees them.
 """
 
 from __future__ import annotations
@@ -93,15 +93,26 @@ def refuse_identifying(
     """
     for position, attribute in enumerate(attributes):
         cells = [scan[position] for scan in values]
-        patients = {who for who, cell in zip(patient_ids, cells, strict=True) if cell}
-        distinct = {cell for cell in cells if cell}
-        if len(distinct) < max(_FEWEST, _NEARLY_ALL * len(patients)):
-            continue
-        if not all(_MEASURED.fullmatch(cell) for cell in distinct):
+        if told := tells_who(patient_ids, cells):
             raise CohortError(
                 "labels.identifying_column",
-                f"{where}: the attribute '{attribute}' has {len(distinct)} different values for "
-                f"{len(patients)} patients, so that a value tells who it is",
+                f"{where}: the attribute '{attribute}' has {told}, so that a value tells who it is",
                 fix="take it out of labels.attributes, or write groups instead (a site, a year); "
                 "measured numbers of up to four digits, such as an age, are put into quarters",
             )
+
+
+def tells_who(patient_ids: Sequence[str], cells: Sequence[str]) -> str:
+    """Nothing where values are shared or measured; else how many there are for how many patients.
+
+    Args:
+        patient_ids: (N,) patient of each scan.
+        cells: (N,) value of each scan, "" where unknown.
+    """
+    patients = {who for who, cell in zip(patient_ids, cells, strict=True) if cell}
+    distinct = {cell for cell in cells if cell}
+    if len(distinct) < max(_FEWEST, _NEARLY_ALL * len(patients)):
+        return ""
+    if all(_MEASURED.fullmatch(cell) for cell in distinct):
+        return ""
+    return f"{len(distinct)} different values for {len(patients)} patients"

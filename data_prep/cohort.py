@@ -12,16 +12,26 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from data_prep.config import Config, config_name, relative_to_config
 from data_prep.phantom import PhantomConfig
+from data_prep.readers.dicom_attributes import HeaderAttribute
 from data_prep.readers.policy import DEFAULT_POLICY, ReadPolicy
 from data_prep.scene import SceneConfig
 from data_prep.task import TaskKind
 
 
 class FolderSource(Config):
-    """Scans of any format under one folder, read-only; ``root`` starts from the config's folder."""
+    """Scans of any format under one folder, read-only.
+
+    Attributes:
+        root: The folder, from the config's own.
+        dicom_attributes: Elements of DICOM headers to tell scores apart by, where there are such.
+            An age becomes a band, a site (``InstitutionName``, only when named) a keyed pseudonym.
+    """
 
     kind: Literal["folder"]
     root: Annotated[str, AfterValidator(relative_to_config)]
+    dicom_attributes: tuple[HeaderAttribute, ...] = (
+        *("PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName"),
+    )
 
 
 class MedMnistSource(Config):

@@ -2,7 +2,7 @@
 
 Writes ``manifest.parquet`` (one row a scan), ``miniatures.parquet``, ``quarantine.csv`` (path,
 code, reason), ``skipped.csv``, ``task.json`` and ``ingest.json`` (counts), and where the label
-table has attributes ``attributes.parquet``. Raw data is only read.
+table or DICOM headers have attributes ``attributes.parquet``. Raw data is only read.
 Scans are written as they come in, so that memory does not grow with their number.
 """
 
@@ -20,6 +20,7 @@ from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneS
 from data_prep.describe import describe
 from data_prep.errors import CohortError, ScanError
 from data_prep.files import digest, read_json, sha256_file, write_csv, write_json
+from data_prep.header_attributes import with_header_attributes
 from data_prep.labelling import LabelledScan, join_labels
 from data_prep.labels import infer_task
 from data_prep.manifest import ScanRecord
@@ -152,11 +153,13 @@ def ingest(
     inputs = {"files": _listing(root, found, stamps)}
     if not is_current(out, "ingest", inputs, settings):
         labelled, quarantine, notes = join_labels(config, root, found, runs)
+        described = with_header_attributes(config, labelled, runs)
+        labelled, notes = described.scans, [*notes, *described.notes]
         labelled.sort(key=lambda scan: (scan.source.paths[0], scan.source.item))
         skipped = [(item.path, item.reason) for item in found.skipped]
         with new_stage(out, "ingest", inputs, settings) as folder:
             with (
-                ManifestWriter(folder, config.attributes) as manifest,
+                ManifestWriter(folder, described.attributes) as manifest,
                 DecodePool(root, workers, policy=config.read, new_child=new_child) as pool,
             ):
                 quarantine += _read_scans(pool, root, labelled, stamps, manifest, progress)

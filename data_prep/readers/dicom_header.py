@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
+from data_prep.readers.dicom_attributes import ATTRIBUTE_TAGS, header_attributes
 from data_prep.readers.dicom_file import element, lookup, quiet_pydicom, read_header_dataset
 from data_prep.readers.mosaic import MOSAIC_TAGS, is_mosaic
 
@@ -47,6 +48,7 @@ _PROGRAMS: Final = (
 HEADER_TAGS: Final[tuple[str | int, ...]] = (
     *TIME_KEYS,
     *MOSAIC_TAGS,
+    *ATTRIBUTE_TAGS,
     "SpecificCharacterSet",
     "SOPClassUID",
     "SOPInstanceUID",
@@ -85,6 +87,7 @@ class SliceHeader:
         slice_spacing: Spacing Between Slices in millimetres, or None.
         time_points: Number of Temporal Positions, 0 if not stated.
         time_key: Values of ``TIME_KEYS``, as text.
+        attributes: Of patient, scanner and site, in the order of ``ATTRIBUTE_TAGS``.
         mosaic: The image is a Siemens mosaic: a whole volume in tiles.
         flags: Oddities seen in the header.
     """
@@ -96,6 +99,7 @@ class SliceHeader:
     sop_instance: str = ""
     series_uid: str = ""
     patient_id: str = field(default="", repr=False)
+    attributes: tuple[str, ...] = field(default=(), repr=False)
     modality: str = ""
     rows: int = 0
     columns: int = 0
@@ -163,6 +167,7 @@ def _header(dataset: Dataset, path: str) -> SliceHeader:
         sop_instance=_text(dataset, "SOPInstanceUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         patient_id=_text(dataset, "PatientID"),
+        attributes=_shared(header_attributes({n: _text(dataset, n) for n in ATTRIBUTE_TAGS})),
         modality=_text(dataset, "Modality"),
         rows=_value(dataset, "Rows", int) or 0,
         columns=_value(dataset, "Columns", int) or 0,

@@ -264,5 +264,6 @@ def _source(headers: Sequence[SliceHeader], flags: tuple[str, ...], item: str = 
         item=item,
         series_uid=first.series_uid,
         patient_key=first.patient_id,
+        header=first.attributes,
         flags=tuple(dict.fromkeys((*flags, *seen))),
     )

@@ -54,6 +54,9 @@ class ScanSource:
         series_uid: DICOM SeriesInstanceUID, else "".
         patient_key: DICOM PatientID as written, else "". It identifies a person: it is never
             written anywhere, only turned into a keyed pseudonym.
+        header: What the DICOM header says of patient, scanner and site, in the order of
+            ``dicom_attributes.ATTRIBUTE_TAGS``; () for other formats. The site's name is never
+            written either.
         flags: Oddities that were accepted while the files were grouped.
     """
 
@@ -62,6 +65,7 @@ class ScanSource:
     item: str = ""
     series_uid: str = ""
     patient_key: str = field(default="", repr=False)
+    header: tuple[str, ...] = field(default=(), repr=False)
     flags: tuple[str, ...] = ()
 
 

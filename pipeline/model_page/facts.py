@@ -160,7 +160,7 @@ def _subgroups(judged: Judged) -> Iterator[tuple[str, str]]:
     if not evaluation.subgroups:
         yield "Subgroups", "nothing is noted by which 10 patients or more differ from the others"
     if not judged.attributes:
-        yield "Sex, age, scanner, site", f"{NOT_STATED}: the data config names no such column"
+        yield "Sex, age, scanner, site", f"{NOT_STATED}: neither header nor named column has them"
 
 
 def _calibration(card: ModelCard, judged: Judged) -> Iterator[tuple[str, str]]:

@@ -101,7 +101,7 @@ class Judged(Config):
         sets: Prediction sets held against the truth.
         foreign: None where the model cannot tell.
         audit: None where this model has not been audited on this cohort.
-        attributes: Those that the cohort's data config names.
+        attributes: Those of the cohort's label table and DICOM headers.
     """
 
     model: str
@@ -145,7 +145,7 @@ def judge_model(
         splits: What is in it.
         seen: How many of its test scans were left out.
         audit: What an audit of this model on this cohort found.
-        named: Attribute -> (N,) values, of those that the cohort's data config names.
+        named: Attribute -> (N,) values, of the cohort's label table and DICOM headers.
         resamples: Of the bootstrap over patients.
     """
     card, task = package.card, package.task

@@ -1,7 +1,7 @@
 """By what test scans are told apart into subgroups.
 
-First what the label table says of patients and scanners, where the data config names such columns
-(``labels.attributes``); then what ingest has noted of each scan.
+First what the label table, where the data config names such columns (``labels.attributes``), and
+DICOM headers say of patients and scanners; then what ingest has noted of each scan.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def subgroups(
 
     Args:
         records: (N,) scans.
-        named: Attributes that the data config names, as ``read_attributes`` gives them.
+        named: Attributes of label table and DICOM headers, as ``read_attributes`` gives them.
     """
     found = dict(named)
     for name, column in _COLUMNS.items():

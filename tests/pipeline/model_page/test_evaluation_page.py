@@ -113,7 +113,7 @@ def test_a_column_that_the_data_config_names_comes_first(tmp_path: Path) -> None
     assert [(g.attribute, g.group) for g in (first, second)] == [("sex", "f"), ("sex", "unknown")]
     write_evaluation(package, tested, found, [], tmp_path)
     assert (
-        "By what the label table says (sex, town, gender)"
+        "By what the label table or DICOM headers say (sex, town, gender)"
         in (tmp_path / "evaluation.html").read_text()
     )
     table = facts((tmp_path / "MODEL_CARD.md").read_text())
