@@ -19,16 +19,27 @@ none of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_prep.config import Config
 from data_prep.errors import CohortError, ConfigError
 from data_prep.task import Task
 from pipeline.weighted_metrics import Floats, Labels, questions
+
+# The parameters of each rule: to set another one is to expect what will not happen.
+_USED: Final[Mapping[str, frozenset[str]]] = {
+    "argmax": frozenset(),
+    "youden": frozenset(),
+    "sensitivity": frozenset({"at"}),
+    "specificity": frozenset({"at"}),
+    "cost": frozenset({"false_negative", "false_positive"}),
+}
+_PARAMETERS: Final = frozenset().union(*_USED.values())
 
 ABOVE_ALL: Final = float(np.nextafter(1.0, 2.0))  # above every probability
 
@@ -47,6 +58,17 @@ class DecisionRule(Config):
     at: Annotated[float, Field(gt=0, le=1)] = 0.9
     false_negative: Annotated[float, Field(gt=0)] = 5.0
     false_positive: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _only_what_is_used(self) -> DecisionRule:
+        for name in sorted(_PARAMETERS - _USED[self.rule]):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                rules = " and ".join(rule for rule, used in _USED.items() if name in used)
+                raise ValueError(
+                    f"{name} is for rule: {rules}, and does nothing with rule: {self.rule}; leave "
+                    "it out, or change the rule"
+                )
+        return self
 
     def check(self, task: Task) -> None:
         """Refuse a rule that says nothing about the task.

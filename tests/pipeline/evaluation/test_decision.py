@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from data_prep.config import parse_config
 from data_prep.errors import CohortError, ConfigError
 from data_prep.task import Task
 from pipeline.evaluation.decision import Decision, DecisionRule, fit_decision
@@ -55,7 +56,9 @@ def test_no_other_threshold_serves_the_rule_better(
     scans: tuple[NDArray[np.int64], Floats], name: str, at: float
 ) -> None:
     target, p = scans
-    rule = DecisionRule.model_validate({"rule": name, "at": at, "false_negative": 3})
+    used = {"at": at} if name in ("sensitivity", "specificity") else {}
+    used |= {"false_negative": 3} if name == "cost" else {}
+    rule = DecisionRule.model_validate({"rule": name} | used)
     decision = fit_decision(rule, BINARY, target, rows(p))
     decided = decision.decide(BINARY, rows(p))
     found = worth(rule, target, decided)
@@ -101,6 +104,24 @@ def test_a_dear_alarm_is_never_raised() -> None:
     fitted = fit_decision(rule, BINARY, np.array([0, 1, 0]), p)
     assert fitted.thresholds[0] > 1
     assert not fitted.decide(BINARY, p).any()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"at": 0.8}, "at is for rule: sensitivity and specificity, .* with rule: argmax"),
+        ({"rule": "youden", "false_negative": 2}, "false_negative is for rule: cost"),
+        ({"rule": "cost", "at": 0.5}, "at is for rule"),
+        ({"rule": "sensitivity", "false_positive": 2}, "leave it out, or change the rule"),
+    ],
+)
+def test_a_parameter_that_the_rule_does_not_look_at_is_refused(
+    content: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_config(content, DecisionRule, source="study.yaml")
+    whole = DecisionRule.model_validate({"rule": "sensitivity", "at": 0.8})
+    assert DecisionRule.model_validate(whole.model_dump(mode="json")) == whole
 
 
 def test_each_label_has_its_threshold() -> None:
