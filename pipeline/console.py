@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from data_prep.errors import MedcurveError
+from data_prep.errors import SCAN_CODES, MedcurveError
 from data_prep.progress import Progress
 
 OUT = Console(highlight=False, soft_wrap=True)
@@ -131,6 +131,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         drawn.add_row(*map(escape, row))
     OUT.print(drawn, soft_wrap=False)
+
+
+def say_quarantined(by_code: Mapping[str, int]) -> None:
+    """Print how many scans were quarantined for which reason."""
+    for code, count in by_code.items():
+        say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
 
 
 def warn(error: MedcurveError) -> None:

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from data_prep.errors import SCAN_CODES, ConfigError, MedcurveError
+from data_prep.errors import ConfigError, MedcurveError
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
-from pipeline.console import progress, say, warn
+from pipeline.console import progress, say, say_quarantined, warn
 from pipeline.engines import decoding, workers
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.stages import refuse_stale
@@ -153,8 +153,7 @@ def predict_stage(
         )
     if not found.ok:
         say("  note: no scan was scored; quarantine.csv says why for each")
-    for code, count in found.quarantined_by_code.items():
-        say(f"  quarantined: {count} × {code} ({SCAN_CODES[code]})")
+    say_quarantined(found.quarantined_by_code)
     for flag, meaning in (SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS | EXTRA_FLAGS).items():
         if seen := found.flagged.get(flag):
             say(f"  flagged: {seen} × {flag} ({meaning})")

@@ -9,8 +9,9 @@ from pathlib import Path
 from data_prep.config import find_config
 from data_prep.errors import ConfigError
 from data_prep.ingest import raw_root
+from data_prep.labelling import patient_pseudonym
 from data_prep.stage import new_stage, refuse_foreign, stage_digest
-from pipeline.console import progress, say
+from pipeline.console import progress, say, say_quarantined
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.model_stages import open_package
 from pipeline.workspace import Workspace, open_workspace
@@ -64,7 +65,7 @@ def audit_stage(
     from pipeline.audit.summary import sentences
     from pipeline.audit.sweep import sweep
     from pipeline.metrics import higher_is_better
-    from pipeline.serving.labelled import labelled_scans
+    from pipeline.serving.labelled import labelled_scans, seen
 
     higher_is_better(metric)  # refuses what is no metric, before any work
     package = open_package(model, runs, uri)
@@ -76,8 +77,7 @@ def audit_stage(
     with progress("audit", "scans") as report:
         answers = ask(package, raw_root(workspace.cohort, runs), records, steps, processes, report)
     audit = judge(answers, package.task, metric)
-    flags = package.card.training.seen.flags
-    seen = sum(bool(flags(record.pixel_sha256)) for record in answers.records)
+    met = sum(seen(package, answers.records, patient_pseudonym(workspace.cohort, runs)))
     inputs = {
         "model": package.digest,
         "manifest": stage_digest(workspace.manifest),
@@ -90,12 +90,12 @@ def audit_stage(
         "steps": [str(step) for step in steps],
     }
     with new_stage(out, "audit", inputs, config) as folder:
-        write_audit(audit, package.card, workspace.cohort.name, answers.refused, seen, folder)
+        write_audit(audit, package.card, workspace.cohort.name, answers.refused, met, folder)
     say(
         f"audit: {len(steps)} shifts of {audit.scans} scans, {len(answers.refused)} quarantined "
         f"→ {out / PAGE}"
     )
-    for sentence in sentences(audit, seen):
+    for sentence in sentences(audit, met):
         say(f"• {sentence}")
     return out
 
@@ -141,6 +141,7 @@ def explain_stage(
         f"explain: {found.explained} scans by {', '.join(found.methods)}, {found.quarantined} "
         f"quarantined, {found.skipped} skipped → {out / TABLE}"
     )
+    say_quarantined(found.quarantined_by_code)
     if found.empty:
         say(f"  note: in {found.empty} maps nothing speaks for the class; their pictures say so")
 

@@ -47,7 +47,7 @@ def write_audit(
         card: The model's.
         cohort: Name of the cohort that the scans are of.
         refused: Scans that could not be answered.
-        seen: How many of the others the model was fitted on or chosen by.
+        seen: Of how many of the others it was fitted on, or chosen by, them or their patients.
         folder: Exists.
     """
     dangers = audit.dangers()

@@ -23,14 +23,14 @@ def sentences(audit: Audit, seen: int) -> list[str]:
 
     Args:
         audit: What was found.
-        seen: How many of the scans the model was fitted on or chosen by.
+        seen: Of how many of the scans it was fitted on, or chosen by, them or their patients.
     """
     found = [_dangers(audit), *_silent_flips(audit), *_harmless(audit), _forgotten(audit)]
     found += _headers(audit)
     if seen:
         found.append(
-            f"Caution: the model was fitted on, or chosen by, {seen} of the {audit.scans} scans: "
-            "for them its score is no test."
+            f"Caution: the model was fitted on, or chosen by, {seen} of the {audit.scans} scans, "
+            "or scans of their patients: for them its score is no test."
         )
     return found
 

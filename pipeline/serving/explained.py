@@ -6,6 +6,7 @@ that cannot be read or explained is quarantined and the batch goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,17 +47,22 @@ class ExplainSummary:
 
     Attributes:
         explained: Scans that have maps.
-        quarantined: Scans that have none, each with a code.
+        quarantined_by_code: Code -> scans that have none.
         skipped: Files that are not meant to be scans.
         empty: Maps in which nothing speaks for the class.
         methods: That were used.
     """
 
     explained: int
-    quarantined: int
+    quarantined_by_code: dict[str, int]
     skipped: int
     empty: int
     methods: tuple[Method, ...]
+
+    @property
+    def quarantined(self) -> int:
+        """Scans that have no maps."""
+        return sum(self.quarantined_by_code.values())
 
 
 def explain_scans(
@@ -101,8 +107,8 @@ def explain_scans(
         for path in item.rejected.paths
     ]
     skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
-    quarantined = sum(len(folder.rejected) for folder in folders)
-    done, total = quarantined, quarantined + sum(len(folder.scans) for folder in folders)
+    codes = Counter(item.rejected.code for folder in folders for item in folder.rejected)
+    done, total = codes.total(), codes.total() + sum(len(folder.scans) for folder in folders)
     rows: list[tuple[object, ...]] = []
     empty = 0
     config = {"methods": list(chosen), "class": target_class}
@@ -111,7 +117,7 @@ def explain_scans(
         for folder, scan, read in _read(folders, package, workers, new_child):
             answer = _explained(package, read, chosen, target_class)
             if isinstance(answer, ScanError):
-                quarantined += 1
+                codes[answer.code] += 1
                 reason = readable(answer.message)
                 refused += [(folder.shown(p), answer.code, reason) for p in scan.source.paths]
             else:
@@ -125,7 +131,8 @@ def explain_scans(
         write_csv(partial / "skipped.csv", ("path", "reason"), skipped)
         for path in partial.iterdir():
             path.chmod(0o600)
-    return ExplainSummary(total - quarantined, quarantined, len(skipped), empty, chosen)
+    by_code = dict(sorted(codes.items()))
+    return ExplainSummary(total - codes.total(), by_code, len(skipped), empty, chosen)
 
 
 def _chosen(

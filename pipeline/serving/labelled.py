@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from data_prep.errors import CohortError, ScanError
 from data_prep.files import read_table
@@ -11,6 +12,11 @@ from data_prep.manifest import ScanRecord, load_manifest
 from data_prep.splits import SPLIT_TABLE, SplitRow
 from data_prep.stage import check_inputs, stage_digest
 from pipeline.serving.package import ModelPackage
+
+# Codes of scans that are as they should be, for another model.
+_ANOTHER_KIND: Final = frozenset(
+    ("volume.wrong_ndim", "volume.wrong_channels", "volume.wrong_plane")
+)
 
 
 def labelled_scans(package: ModelPackage, manifest: Path, splits: Path) -> list[ScanRecord]:
@@ -50,29 +56,42 @@ def labelled_scans(package: ModelPackage, manifest: Path, splits: Path) -> list[
 
 def nothing_answered(scans: int, first: ScanError) -> CohortError:
     """The error of a cohort none of whose test scans could be read and scored."""
+    other_kind = first.code in _ANOTHER_KIND
     return CohortError(
         "cohort.nothing_answered",
         f"none of the {scans} test scans could be read and scored; the first: {first.message}",
-        fix="see where the scans lie (source.root in the data config), and run "
+        fix="these scans are of another kind than the model's: give a cohort of such as it was "
+        "trained on, or another model"
+        if other_kind
+        else "see where the scans lie (source.root in the data config), and run "
         "`medcurve ingest` again",
     )
 
 
-def unseen(
+def seen(
     package: ModelPackage, records: Sequence[ScanRecord], pseudonym: Callable[[str], str]
-) -> list[ScanRecord]:
-    """The scans that are a test: the model has met neither them nor their patients.
+) -> list[bool]:
+    """Of each scan, whether the model was fitted on, or chosen by, it or a scan of its patient.
 
     Args:
         package: The model.
         records: Labelled scans.
         pseudonym: From their patient ids to names under the site's key.
+    """
+    flags = package.card.training.seen.flags
+    return [bool(flags(one.pixel_sha256, pseudonym(one.patient_id))) for one in records]
+
+
+def unseen(
+    package: ModelPackage, records: Sequence[ScanRecord], pseudonym: Callable[[str], str]
+) -> list[ScanRecord]:
+    """The scans that are a test: the model has met neither them nor their patients; see ``seen``.
 
     Raises:
         CohortError: ``cohort.all_seen``.
     """
-    flags = package.card.training.seen.flags
-    kept = [one for one in records if not flags(one.pixel_sha256, pseudonym(one.patient_id))]
+    met = seen(package, records, pseudonym)
+    kept = [record for record, known in zip(records, met, strict=True) if not known]
     if not kept:
         raise CohortError(
             "cohort.all_seen",

@@ -47,6 +47,7 @@ def test_every_scan_is_explained_or_quarantined(
         package, [inbox], out, methods=(), progress=lambda done, total: seen.append((done, total))
     )
     assert (found.explained, found.quarantined, found.skipped) == (2, 2, 1)
+    assert found.quarantined_by_code == {"nifti.truncated": 1, "volume.wrong_ndim": 1}
     assert found.methods == METHODS
     assert seen[-1] == (4, 4)
     table = rows(out / TABLE)
@@ -109,7 +110,9 @@ def test_the_command_writes_maps_by_the_default_method(
     out = tmp_path / "maps"
     command = ["explain", tmp_path / "model", inbox, "--out", out, "--runs", tmp_path / "runs"]
     assert medcurve(*command, "--workers", 1) == 0
-    assert "explain: 2 scans by occlusion, 2 quarantined, 1 skipped" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "explain: 2 scans by occlusion, 2 quarantined, 1 skipped" in printed
+    assert "quarantined: 1 × volume.wrong_ndim (2D where the recipe" in printed
     assert {row["method"] for row in rows(out / TABLE)} == {"occlusion"}
     assert medcurve(*command, "--method", "gradcam") == 2
     assert "explain.unknown_method" in capsys.readouterr().err
