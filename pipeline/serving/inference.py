@@ -29,6 +29,7 @@ from pipeline.serving.predictions import (
     Prediction,
     PredictionSummary,
     scored,
+    shift_score,
     summarise,
     write_predictions,
 )
@@ -182,7 +183,8 @@ def _score(
         odd = (UNLIKE_TRAINING,) if answer.shift and answer.shift.flagged else ()
         flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen, *odd)))
         if error := _refusal(answer, on_shift):
-            rows.append(_quarantined(name, files, flags, error))
+            refused = _quarantined(name, files, flags, error)
+            rows.append(replace(refused, shift=shift_score(answer)))
         else:
             rows.append(scored(name, files, flags, answer, on_shift == "abstain"))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,9 +133,16 @@ def scored(
         predicted=() if silent else answer.predicted,
         probability=tuple(float(p) for p in answer.probability),
         within=() if silent else answer.within,
-        shift=round(answer.shift.score, SHIFT_DECIMALS) if answer.shift else None,
+        shift=shift_score(answer),
         flags=(*flags, ABSTAINED) if silent else flags,
     )
+
+
+def shift_score(answer: Answer) -> float | None:
+    """How foreign a scan is to the training scans, as the tables show it."""
+    if answer.shift is None or not math.isfinite(answer.shift.score):
+        return None
+    return round(answer.shift.score, SHIFT_DECIMALS)
 
 
 def summarise(
