@@ -8,7 +8,7 @@ from typing import Final
 
 from data_prep.preprocess import PrepRecipe
 from pipeline.model_page.judged import Judged
-from pipeline.model_page.words import metric_name, p_value, percent, told, told_share
+from pipeline.model_page.words import interval, metric_name, p_value, percent, told, told_share
 from pipeline.page import markdown_table
 from pipeline.serving.card import ModelCard
 from pipeline.serving.package import ModelPackage
@@ -133,9 +133,9 @@ def _recipe(recipe: PrepRecipe) -> Iterator[tuple[str, str]]:
 def _results(judged: Judged) -> Iterator[tuple[str, str]]:
     evaluation = judged.evaluation
     for name, score in evaluation.metrics.items():
-        yield metric_name(name, evaluation.at), told(score)
-    if evaluation.delong:
-        yield "AUC, DeLong", told(evaluation.delong)
+        again = evaluation.delong if name == "auc" else None
+        more = f"; DeLong's interval {interval(again)}" if again else ""
+        yield metric_name(name, evaluation.at), told(score) + more
     for name, one in evaluation.untold.items():
         value = "" if one.value is None else f"{decimals(one.value)}, "
         yield metric_name(name, evaluation.at), f"{value}no interval: {one.why}"
@@ -176,7 +176,9 @@ def _calibration(card: ModelCard, judged: Judged) -> Iterator[tuple[str, str]]:
         )
     for name, before in judged.before.items():
         after = judged.evaluation.metrics.get(name)
-        if after:
+        if after and calibration.method == "none":
+            yield metric_name(name, 0), told(after)
+        elif after:
             yield metric_name(name, 0), f"{told(before)} before, {told(after)} after"
     yield "Decision", str(decision.rule)
     yield "Threshold", thresholds(card)

@@ -187,10 +187,11 @@ def _metric_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
     """Metric, value, interval and how that was made; DeLong's beside the bootstrap's."""
     rows = []
     for name, score in evaluation.metrics.items():
-        words = metric_name(name, evaluation.at)
-        rows.append((words, decimals(score.value), interval(score), METHODS[score.method]))
+        how = METHODS[score.method]
         if name == "auc" and (again := evaluation.delong):
-            rows.append((words, decimals(again.value), interval(again), METHODS[again.method]))
+            how = f"{how}; {METHODS[again.method]}'s is {interval(again)}"
+        words = metric_name(name, evaluation.at)
+        rows.append((words, decimals(score.value), interval(score), how))
     return rows
 
 
@@ -226,9 +227,15 @@ def _set_rows(package: ModelPackage, judged: Judged) -> list[tuple[str, int, str
     return [(n, s.scans, told_share(s), held(s), p) for n, s, p in rows]
 
 
-def _shift_rows(judged: Judged) -> list[tuple[str, str]]:
+def _shift_rows(judged: Judged) -> list[tuple[str, str, str]]:
+    """Side, p-value, and whether it allows for there being several."""
     if judged.foreign is None:
         return []
     found = judged.foreign.p_values
-    rows = [(words, p_value(found[side])) for side, words in SIDES.items() if side in found]
-    return [("all sides together", p_value(judged.foreign.p_value)), *rows]
+    rows = [
+        (f"{words}, alone", p_value(found[side]), "not adjusted")
+        for side, words in SIDES.items()
+        if side in found
+    ]
+    together = p_value(judged.foreign.p_value)
+    return [("all sides together", together, f"adjusted for {len(rows)}"), *rows]

@@ -120,8 +120,8 @@ def _foreign(judged: Judged) -> str:
     if foreign.p_value > _SIGNIFICANT:
         return f"{flagged}; all together they cannot be told from them (p = {p})."
     by = [SIDES[side] for side in SIDES if foreign.p_values.get(side, 1) <= _SIGNIFICANT]
-    why = f", by {listed(by)}" if by else ""
-    return f"{flagged}; all together they differ from them{why} (p = {p})."
+    why = f", by {listed(by)} (each side by itself, not adjusted)" if by else ""
+    return f"{flagged}; all together they differ from them (p = {p}){why}."
 
 
 def weakest(judged: Judged) -> tuple[SubgroupScores, Score] | None:

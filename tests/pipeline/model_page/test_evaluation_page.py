@@ -124,6 +124,20 @@ def test_a_column_that_the_data_config_names_comes_first(tmp_path: Path) -> None
     assert "Sex, age, scanner, site" not in table
 
 
+def test_nothing_is_told_twice(tmp_path: Path) -> None:
+    package, tested = noise_model(tmp_path / "model", BINARY, TrustConfig(calibration="none"))
+    found = judged(package, tested)
+    write_evaluation(package, tested, found, [], tmp_path)
+    page = (tmp_path / "evaluation.html").read_text()
+    table = facts((tmp_path / "MODEL_CARD.md").read_text())
+    assert page.count('<tr><th scope="row">AUC</th>') == 1
+    assert "DeLong&#39;s is [" in page
+    assert "; DeLong's interval [" in table["AUC"]
+    assert "before" not in table["log loss"]
+    # where a row would be cut, each of its numbers stands by itself, with its name
+    assert page.count('data-of="PPV"') == page.count('data-of="NPV"') == 1
+
+
 def test_one_class_alone_is_told_without_curves(tmp_path: Path) -> None:
     package, tested = noise_model(tmp_path / "model", BINARY)
     alone = AnsweredScans(
@@ -157,9 +171,12 @@ def test_each_finding_has_its_sentence(tmp_path: Path) -> None:
         return " ".join(sentences(found.model_copy(update=changes), package.card))
 
     assert "Caution: 3 test scans of noise were left out" in told(seen=3)
-    assert "differ from them, by their intensities and what they show (p = 0.002)" in told(
-        foreign=foreign
-    )
+    differ = "they differ from them (p = 0.002), by their intensities and what they show (each"
+    assert differ in told(foreign=foreign)
+    write_evaluation(package, tested, found.model_copy(update={"foreign": foreign}), [], tmp_path)
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "<td>0.002</td><td>adjusted for 3</td>" in page
+    assert page.count("<td>not adjusted</td>") == 3
     alike = foreign.model_copy(update={"p_value": 0.4})
     assert "all together they cannot be told from them (p = 0.400)" in told(foreign=alike)
     assert "no realistic one costs AUC more than chance explains" in told(audit=audit)
