@@ -56,6 +56,11 @@ class SceneSource(Config):
     scene: SceneConfig
 
 
+Source = Annotated[
+    FolderSource | MedMnistSource | PhantomSource | SceneSource, Field(discriminator="kind")
+]
+
+
 class PatientFromColumn(Config):
     """Patient ids stand in a column of the label table."""
 
@@ -184,9 +189,7 @@ class CohortConfig(Config):
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    source: Annotated[
-        FolderSource | MedMnistSource | PhantomSource | SceneSource, Field(discriminator="kind")
-    ]
+    source: Source
     labels: LabelRule = TableLabels()
     patient: PatientRule = PatientFromColumn()
     split: SplitConfig = SplitConfig()

@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,10 +35,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OSError: It cannot be written; the error names a file, also where the disk is full.
     """
+    with _replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the place of ``path`` when it is whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -80,22 +88,25 @@ def escape_cell(value: object) -> object:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV atomically; numbers stay numbers, text that looks like a formula is escaped."""
-    lines = _Lines()
-    # Cells are quoted where they hold any part of the line end: with "\n" alone, a carriage return
-    # in a file's name would begin a new row, formula and all.
-    writer = csv.writer(lines, lineterminator="\r\n")
-    writer.writerow([escape_cell(name) for name in header])
-    writer.writerows([escape_cell(cell) for cell in row] for row in rows)
-    # A name on disk may hold bytes that are not UTF-8; they are kept, as Python's os does.
-    write_bytes(path, "".join(lines).encode("utf-8", "surrogateescape"))
+    """Write a CSV atomically, row by row; text that looks like a formula is escaped."""
+    with _replacing(path) as file:
+        # Cells are quoted where they hold any part of the line end: with "\n" alone, a carriage
+        # return in a file's name would begin a new row, formula and all.
+        writer = csv.writer(_Lines(file), lineterminator="\r\n")
+        writer.writerow([escape_cell(name) for name in header])
+        writer.writerows([escape_cell(cell) for cell in row] for row in rows)
 
 
-class _Lines(list[str]):
-    """What a CSV writer writes, one row an item, each ended by a line feed."""
+class _Lines:
+    """What a CSV writer writes to: each row is ended by a line feed alone."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
     def write(self, row: str) -> None:
-        self.append(f"{row.removesuffix(chr(13) + chr(10))}\n")
+        line = f"{row.removesuffix(chr(13) + chr(10))}\n"
+        # A name on disk may hold bytes that are not UTF-8; they are kept, as Python's os does.
+        self._file.write(line.encode("utf-8", "surrogateescape"))
 
 
 def _arrow_type(hint: Any) -> pa.DataType:

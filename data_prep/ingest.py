@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneSource
+from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneSource, Source
 from data_prep.describe import describe
-from data_prep.errors import CohortError, ScanError
+from data_prep.errors import CohortError, ScanError, StageError
 from data_prep.files import digest, read_json, sha256_file, write_csv, write_json
 from data_prep.header_attributes import with_header_attributes
 from data_prep.labelling import LabelledScan, join_labels
@@ -40,7 +41,7 @@ from data_prep.readers.medmnist import (
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.readers.source import Found, Rejected, ScanSource
 from data_prep.scene import write_scenes
-from data_prep.stage import is_current, new_stage, refuse_foreign
+from data_prep.stage import is_current, new_stage, refuse_foreign, stage_config
 from data_prep.task import Task
 
 
@@ -72,9 +73,34 @@ def raw_root(config: CohortConfig, runs: Path) -> Path:
     Raises:
         CohortError: ``cohort.no_folder`` or ``cohort.not_downloaded`` with what to do.
     """
-    source = config.source
+    return _source_root(config.name, config.source, runs)
+
+
+def manifest_root(manifest: Path) -> Path:
+    """Folder that a manifest's paths start from, by the config that it was ingested with.
+
+    Args:
+        manifest: The folder that ``ingest`` wrote: ``RUNS/COHORT/manifest``.
+
+    Raises:
+        StageError: ``stage.missing``, ``stage.incomplete`` or ``stage.not_a_manifest``.
+        CohortError: As ``raw_root``.
+    """
+    stage, config = stage_config(manifest)
+    if stage != "ingest":
+        raise StageError(
+            "stage.not_a_manifest",
+            f"{manifest} was written by stage '{stage}', not by 'ingest'",
+            fix="give the folder that `medcurve ingest` wrote",
+        )
+    cohort = config["cohort"]
+    source = TypeAdapter[Source](Source).validate_python(cohort["source"])
+    return _source_root(cohort["name"], source, manifest.absolute().parent.parent)
+
+
+def _source_root(name: str, source: Source, runs: Path) -> Path:
     if isinstance(source, PhantomSource | SceneSource):
-        return runs / config.name / "raw"
+        return runs / name / "raw"
     if isinstance(source, MedMnistSource):
         path = find_npz(source.dataset, source.size)
         if path is None:
@@ -82,14 +108,14 @@ def raw_root(config: CohortConfig, runs: Path) -> Path:
                 "cohort.not_downloaded",
                 f"{source.dataset} at {source.size} px is neither in $MEDCURVE_DATA/medmnist nor "
                 "in ~/.medmnist",
-                fix=f"run `medcurve data {config.name}` (needs the network)",
+                fix=f"run `medcurve data {name}` (needs the network)",
             )
         return path.parent
     root = Path(source.root).expanduser()
     if not root.is_dir():
         raise CohortError(
             "cohort.no_folder",
-            f"cohort '{config.name}': source.root {root.absolute()} is not a folder",
+            f"cohort '{name}': source.root {root.absolute()} is not a folder",
             fix="set source.root in the data config to the folder of scans",
         )
     return root

@@ -33,6 +33,16 @@ def stage_digest(folder: Path) -> str:
     return digest(_provenance(folder)["outputs"])
 
 
+def stage_config(folder: Path) -> tuple[str, Any]:
+    """(name of the stage, its config) of what wrote ``folder``.
+
+    Raises:
+        StageError: As ``stage_digest``.
+    """
+    record = _provenance(folder)
+    return str(record["stage"]), record["config"]
+
+
 def is_current(folder: Path, stage: str, inputs: Mapping[str, str], config: Any) -> bool:
     """True where ``folder`` was already made by this stage from these inputs and this config.
 

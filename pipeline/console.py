@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
@@ -60,6 +60,13 @@ def progress(title: str, unit: str) -> Iterator[Progress]:
     In a terminal a bar with count, rate and time left; elsewhere (a log, CI) one plain line every
     ten seconds and one at the end.
     """
+    with noted_progress(title, unit) as report:
+        yield lambda done, total: report(done, total, "")
+
+
+@contextmanager
+def noted_progress(title: str, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """As ``progress``, with (done, total, a note shown behind them)."""
     if not OUT.is_terminal:
         with _plain(title, unit) as report:
             yield report
@@ -70,34 +77,38 @@ def progress(title: str, unit: str) -> Iterator[Progress]:
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Bar(*columns, console=OUT) as bar:
-        task = bar.add_task(f"{title:<8}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(f"{title:<8}", total=None, note="")
+        yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
         if bar.tasks[task].total is None:  # there was nothing to do: what a stage made stands
             bar.update(task, visible=False)
 
 
 @contextmanager
-def _plain(title: str, unit: str) -> Iterator[Progress]:
+def _plain(title: str, unit: str) -> Iterator[Callable[[int, int, str], None]]:
     start = last = time.monotonic()
     begun = start  # when the first unit was done: what came before was not work on units
     seen = (0, 0)
+    behind = ""
 
     def line() -> str:
         now = time.monotonic()
         seconds = now - start
         speed = f", {rate(seen[0] / seconds)} {unit}/s" if seconds > 0 else ""
         left = (seen[1] - seen[0]) * (now - begun) / (seen[0] - 1) if seen[0] > 1 else 0.0
-        return f"{title}: {seen[0]}/{seen[1]} {unit} in {seconds:.1f} s{speed}" + (
-            f", about {left:.0f} s left" if left >= 1 else ""
+        return (
+            f"{title}: {seen[0]}/{seen[1]} {unit} in {seconds:.1f} s{speed}"
+            + (f", about {left:.0f} s left" if left >= 1 else "")
+            + (f" ({behind})" if behind else "")
         )
 
-    def report(done: int, total: int) -> None:
-        nonlocal seen, last, begun
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal seen, last, begun, behind
         if seen[0] == 0:
             begun = time.monotonic()
-        seen = (done, total)
+        seen, behind = (done, total), note
         if time.monotonic() - last >= _PLAIN_EVERY_S:
             last = time.monotonic()
             say(line())

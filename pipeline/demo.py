@@ -44,7 +44,8 @@ def run_demo(data: str, runs: Path, workers: int | None, tracking_uri: str | Non
     heading("4 of 5  model → predictions")
     predictions = workspace.folder / "predictions"
     unseen = find_unseen(workspace)
-    model_stages.predict_stage(str(model), unseen, predictions, 64, count, runs, tracking_uri)
+    options = model_stages.BatchOptions(processes=count)
+    model_stages.predict_stage(str(model), unseen, predictions, options, runs, tracking_uri)
     heading("5 of 5  what was found")
     for sentence in found.sentences:
         say(f"• {sentence}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from data_prep.errors import ConfigError, MedcurveError
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
-from pipeline.console import progress, say, say_quarantined, warn
+from pipeline.console import noted_progress, progress, say, say_quarantined, warn
 from pipeline.engines import decoding, workers
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.stages import refuse_stale
@@ -19,12 +20,15 @@ from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from pipeline.dicom_out.beside import DicomOut
+    from pipeline.serving.beside import Beside
     from pipeline.serving.package import ModelPackage
+    from pipeline.serving.predictions import PredictionSummary
     from pipeline.trust.shift_policy import OnShift
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
 
 
+_STDIN: Final = Path("-")
 _CLEARLY: Final = 0.01  # a p-value of a batch that is told of
 
 
@@ -100,57 +104,112 @@ def open_package(model: str, runs: Path, uri: str | None) -> ModelPackage:
     return load_package(tracking.download_model(model, uri or tracking.default_uri(runs)))
 
 
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch of scans is run.
+
+    Attributes:
+        batch_size: Prepared scans in memory at once.
+        processes: That read scans; None: one for each core.
+        ray: Address of a Ray cluster; None: scans are read by processes here.
+        on_shift: What is done with scans unlike the training scans; None: as the model was
+            released.
+        dicom: Also write a structured report and a picture of each scan that came from DICOM.
+    """
+
+    batch_size: int = 64
+    processes: int | None = None
+    ray: str | None = None
+    on_shift: OnShift | None = None
+    dicom: bool = False
+
+
 def predict_stage(
     model: str,
     inputs: Sequence[Path],
     out: Path,
-    batch_size: int,
-    processes: int | None,
+    options: BatchOptions,
     runs: Path,
     uri: str | None,
-    *,
-    ray: str | None = None,
-    on_shift: OnShift | None = None,
-    dicom: bool = False,
 ) -> None:
-    """Run a model package, by folder or MLflow address, over files and folders of scans.
+    """Run a model package, by folder or MLflow address, over scans.
 
-    ``ray`` is the address of a Ray cluster; None: scans are read by processes here. ``on_shift`` is
-    what is done with scans unlike the training scans; None: as the model was released. ``dicom``
-    also writes a structured report and a picture of each scan that came from DICOM.
+    Args:
+        model: The package.
+        inputs: Files, folders or a manifest; ``-`` among them is a list on standard input.
+        out: Folder for the tables.
+        options: How.
+        runs: Where the site's key lies.
+        uri: Tracking URI; None: that of ``runs``.
     """
-    from pipeline import tracking
-    from pipeline.serving.beside import EXTRA_FLAGS
-    from pipeline.serving.inference import predict
-    from pipeline.serving.predictions import SHIFT_FLAGS
-    from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
+    from pipeline.serving.inference import BatchProgress, predict
+    from pipeline.serving.inputs import read_list
 
-    uri = uri or tracking.default_uri(runs)
-    package = open_package(model, runs, uri)
+    address = _pinned(model, runs, uri)
+    package = open_package(address, runs, uri)
     key = find_pseudonym_key(runs)
-    objects = _dicom_out(package) if dicom else None
-    with decoding(ray, processes) as (new_child, count), progress("predict", "scans") as report:
+    listed = read_list(sys.stdin.buffer.read()) if _STDIN in inputs else []
+    objects = _dicom_out(package) if options.dicom else None
+    beside: list[Beside] = [objects] if objects else []
+    with (
+        decoding(options.ray, options.processes) as (new_child, count),
+        noted_progress("predict", "scans") as report,
+    ):
+
+        def tell(now: BatchProgress) -> None:
+            counts = f"{now.ok} ok · {now.quarantined} quarantined · {now.skipped} skipped"
+            report(now.done, now.scans, counts)
+
         found = predict(
             package,
-            inputs,
+            [path for path in inputs if path != _STDIN],
             out,
-            batch_size=batch_size,
+            batch_size=options.batch_size,
             workers=count,
             new_child=new_child,
             pseudonym=partial(pseudonym, key=key) if key else None,
-            on_shift=on_shift,
-            beside=[objects] if objects else [],
-            progress=report,
+            on_shift=options.on_shift,
+            beside=beside,
+            listed=listed,
+            progress=tell,
         )
-    say(
-        f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
-        f"{found.skipped} skipped → {out / 'predictions.csv'}"
-    )
+    _say_predicted(found, out)
     if objects:
         say(
             f"  dicom: a report and a picture of {objects.written} scans, none of "
             f"{objects.without} → {out / 'dicom'}"
         )
+    from pipeline import tracking
+
+    numbers = found.to_json() | {
+        "seconds": found.seconds,
+        "scans_per_second": found.scans_per_second,
+    }
+    try:
+        uri = uri or tracking.default_uri(runs)
+        tracking.log_predictions(numbers, uri, model=package.digest, version=address)
+    except tracking.TrackingError as error:
+        warn(error)
+
+
+def _pinned(model: str, runs: Path, uri: str | None) -> str:
+    """The version that an alias stands for now: it may stand for another when the batch ends."""
+    if not model.startswith("models:/"):
+        return model
+    from pipeline import tracking
+
+    return tracking.pin_model(model, uri or tracking.default_uri(runs))
+
+
+def _say_predicted(found: PredictionSummary, out: Path) -> None:
+    from pipeline.serving.beside import EXTRA_FLAGS
+    from pipeline.serving.predictions import SHIFT_FLAGS
+    from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
+
+    say(
+        f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
+        f"{found.skipped} skipped → {out / 'predictions.csv'}"
+    )
     if not found.ok:
         say("  note: no scan was scored; quarantine.csv says why for each")
     say_quarantined(found.quarantined_by_code)
@@ -163,10 +222,6 @@ def predict_stage(
             f"  note: as a batch, these scans do not look like the training cohort's (p "
             f"{shift.p_value:g}, most by their {side})"
         )
-    try:
-        tracking.log_predictions(asdict(found), uri, model=package.digest)
-    except tracking.TrackingError as error:
-        warn(error)
 
 
 def _dicom_out(package: ModelPackage) -> DicomOut:

@@ -134,7 +134,13 @@ def release(
 
 def predict(
     model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Files and folders of scans.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files and folders of scans, a cohort's manifest, or - for a list on "
+            "standard input."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the predictions.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Scans in memory at once.")] = 64,
     engine: EngineOption = EngineName.LOCAL,
@@ -166,13 +172,15 @@ def predict(
         model,
         inputs,
         out,
-        batch_size,
-        workers,
+        model_stages.BatchOptions(
+            batch_size=batch_size,
+            processes=workers,
+            ray=ray_address(engine, address),
+            on_shift=on_shift.value if on_shift else None,
+            dicom=dicom,
+        ),
         runs,
         tracking_uri,
-        ray=ray_address(engine, address),
-        on_shift=on_shift.value if on_shift else None,
-        dicom=dicom,
     )
 
 

@@ -14,27 +14,53 @@ from pathlib import Path
 
 from data_prep.errors import ScanError
 from data_prep.files import write_csv
-from data_prep.progress import Progress, silent
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.scan_look import ScanLook
 from data_prep.stage import new_stage
 from pipeline.serving.answers import Answer, answers, block_scans, not_finite
 from pipeline.serving.batch_shift import BatchSample
-from pipeline.serving.beside import Beside, FailedExtra, ScoredScan, write_beside
-from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
+from pipeline.serving.beside import Beside, ScoredScan, write_beside
+from pipeline.serving.inputs import InputFolder, ListedPath, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import (
     UNLIKE_TRAINING,
     Prediction,
     PredictionSummary,
+    Tally,
     scored,
     shift_score,
-    summarise,
     write_predictions,
 )
 from pipeline.serving.prepared import PreparedScan, PrepareScan
+from pipeline.serving.spill import Spill
 from pipeline.trust.shift_policy import OnShift
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far a batch is.
+
+    Attributes:
+        scans: That there are.
+        ok: Scored so far.
+        quarantined: So far.
+        skipped: Files that are not meant to be scans.
+    """
+
+    scans: int
+    ok: int
+    quarantined: int
+    skipped: int
+
+    @property
+    def done(self) -> int:
+        """Scans that have a row."""
+        return self.ok + self.quarantined
+
+
+def _silent(_: BatchProgress) -> None:
+    """Report progress to nobody."""
 
 
 def predict(
@@ -48,13 +74,15 @@ def predict(
     pseudonym: Callable[[str], str] | None = None,
     on_shift: OnShift | None = None,
     beside: Sequence[Beside] = (),
-    progress: Progress = silent,
+    listed: Sequence[ListedPath] = (),
+    progress: Callable[[BatchProgress], None] = _silent,
 ) -> PredictionSummary:
     """Score every scan under ``inputs`` and write the tables into ``out``.
 
     Writes ``predictions.csv``, ``predictions.parquet``, ``quarantine.csv``, ``skipped.csv`` and
     ``summary.json``, whose bytes do not depend on ``batch_size`` and ``workers``. Memory is
-    bounded by ``batch_size`` prepared scans, the pool's look-ahead, and a row of text per scan.
+    bounded by ``batch_size`` prepared scans, the pool's look-ahead, and the names of the scans:
+    rows lie on disk until they are sorted into the tables.
 
     Args:
         package: The model.
@@ -70,7 +98,9 @@ def predict(
             model was released.
         beside: What else is written of the scans that are scored; where there is any,
             ``extras.csv`` says which of it could not be written.
-        progress: Told (scans done, scans in all).
+        listed: More files and folders, from a list: what of it does not exist is quarantined,
+            where a path in ``inputs`` that does not exist is an error.
+        progress: Told how far the batch is, whenever the model has run.
 
     Raises:
         InputError: ``predict.not_found``, ``predict.out_in_input`` or ``predict.no_scans``.
@@ -78,31 +108,31 @@ def predict(
     """
     started = time.monotonic()
     on_shift = on_shift or package.card.trust.on_shift
-    folders = find_inputs(inputs, out, package.card.read)
+    folders = find_inputs(inputs, out, package.card.read, listed)
+    skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
     with new_stage(out, "predict", {"model": package.digest}, {"on_shift": on_shift}) as partial:
         partial.chmod(0o700)
-        rows = [_rejected_row(folder, n) for folder in folders for n in range(len(folder.rejected))]
-        total = len(rows) + sum(len(folder.scans) for folder in folders)
-        read = _read(folders, package, workers, new_child)
         sample = BatchSample()
-        failed: list[FailedExtra] = []
-        for batch in _batches(read, _batch_scans(package, batch_size)):
-            found = _score(package, batch, pseudonym, on_shift, sample)
-            for one, row in zip(batch, found, strict=True):
-                if row.status == "ok" and isinstance(one.result, PreparedScan):
-                    scan = ScoredScan(row, one.folder.root, one.scan.source, one.result.array)
-                    row, missed = write_beside(beside, partial, scan)
-                    failed += missed
-                rows.append(row)
-            progress(len(rows), total)
-        rows.sort(key=lambda row: (row.scan, row.files))
-        skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
-        seconds = time.monotonic() - started
-        summary = summarise(rows, skipped, package.task, _identity(package), seconds)
-        summary = replace(summary, shift=sample.test(package.reference))
-        write_predictions(partial, package.task, rows, skipped, summary)
-        if beside:
-            _finish(beside, partial, package, summary, failed)
+        with Spill(partial / ".rows", keys=2) as rows, Spill(partial / ".extras", keys=3) as failed:
+            tally = Tally(rows)
+            for row in _rejected_rows(folders):
+                tally.add(row)
+            total = tally.quarantined + sum(len(folder.scans) for folder in folders)
+            progress(BatchProgress(total, tally.ok, tally.quarantined, len(skipped)))
+            read = _read(folders, package, workers, new_child)
+            for batch in _batches(read, _batch_scans(package, batch_size)):
+                scored_rows = _score(package, batch, pseudonym, on_shift, sample)
+                for one, row in zip(batch, scored_rows, strict=True):
+                    tally.add(_written_beside(beside, partial, one, row, failed))
+                progress(BatchProgress(total, tally.ok, tally.quarantined, len(skipped)))
+            seconds = time.monotonic() - started
+            shift = sample.test(package.reference)
+            summary = tally.summary(skipped, package.task, _identity(package), shift, seconds)
+            write_predictions(partial, package.task, tally, skipped, summary)
+            if beside:
+                write_csv(partial / "extras.csv", ("scan", "code", "reason"), failed.rows())
+        for extra in beside:
+            extra.finish(partial, package, summary)
         for path in partial.rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)
     return summary
@@ -203,25 +233,25 @@ def _refusal(answer: Answer, on_shift: OnShift) -> ScanError | None:
     return None
 
 
-def _finish(
-    beside: Sequence[Beside],
-    folder: Path,
-    package: ModelPackage,
-    summary: PredictionSummary,
-    failed: Sequence[FailedExtra],
-) -> None:
-    lines = sorted((extra.scan, extra.code, readable(extra.reason)) for extra in failed)
-    write_csv(folder / "extras.csv", ("scan", "code", "reason"), lines)
-    for one in beside:
-        one.finish(folder, package, summary)
+def _written_beside(
+    beside: Sequence[Beside], folder: Path, read: _Read, row: Prediction, failed: Spill
+) -> Prediction:
+    """The row of a scan after what else there is was written of it."""
+    if row.status != "ok" or not isinstance(read.result, PreparedScan):
+        return row
+    scan = ScoredScan(row, read.folder.root, read.scan.source, read.result.array)
+    row, missed = write_beside(beside, folder, scan)
+    for extra in missed:
+        failed.add((extra.scan, extra.code, readable(extra.reason)))
+    return row
 
 
-def _rejected_row(folder: InputFolder, number: int) -> Prediction:
-    name, rejected = folder.rejected[number].name, folder.rejected[number].rejected
-    files = tuple(folder.shown(path) for path in rejected.paths)
-    return Prediction(
-        name, files, "quarantined", code=rejected.code, reason=readable(rejected.reason)
-    )
+def _rejected_rows(folders: Iterable[InputFolder]) -> Iterator[Prediction]:
+    for folder in folders:
+        for item in folder.rejected:
+            files = tuple(folder.shown(path) for path in item.rejected.paths)
+            code, reason = item.rejected.code, readable(item.rejected.reason)
+            yield Prediction(item.name, files, "quarantined", code=code, reason=reason)
 
 
 def _quarantined(

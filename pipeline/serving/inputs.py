@@ -1,4 +1,7 @@
-"""What a user asks to have scored: files and folders -> scans with names, each exactly once."""
+"""What a user asks to have scored -> scans with names, each exactly once.
+
+Files, folders, the manifest of a cohort, or a list of files and folders.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data_prep.errors import MedcurveError
+from data_prep.manifest import MANIFEST, load_manifest, source_of
 from data_prep.readers import discover
 from data_prep.readers.policy import ReadPolicy
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
@@ -19,6 +23,14 @@ class InputError(MedcurveError):
 
 
 @dataclass(frozen=True)
+class ListedPath:
+    """A path from a list, and on which line (or at which place) it stands there."""
+
+    path: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class NamedScan:
     """A scan that can be tried: its name in the output, and where it lies under the root."""
 
@@ -58,46 +70,120 @@ class InputFolder:
         return readable(self.prefix + path)
 
 
-def find_inputs(inputs: Sequence[Path], out: Path, policy: ReadPolicy) -> list[InputFolder]:
+def read_list(content: bytes) -> list[ListedPath]:
+    """The paths of a list: one a line, or separated by NUL (``find -print0``).
+
+    A path may hold any byte that the file system allows; with NUL between them also a line feed.
+    """
+    if b"\0" in content:
+        lines = content.split(b"\0")
+    else:
+        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    return [
+        ListedPath(Path(os.fsdecode(line)), number)
+        for number, line in enumerate(lines, start=1)
+        if line
+    ]
+
+
+def find_inputs(
+    inputs: Sequence[Path], out: Path, policy: ReadPolicy, listed: Sequence[ListedPath] = ()
+) -> list[InputFolder]:
     """Find every scan under the given files and folders.
 
     A folder inside another, or a file given twice, counts once.
 
     Args:
-        inputs: Files and folders; folders are searched through.
+        inputs: Files and folders, which are searched through; or one manifest: the folder that
+            ``medcurve ingest`` wrote, or the ``manifest.parquet`` in it.
         out: Where the output is to stand.
         policy: How the model's training scans were read.
+        listed: More files and folders. One that does not exist is rejected, naming its line.
 
     Raises:
         InputError: ``predict.not_found`` for a path that does not exist, ``predict.out_in_input``
-            if ``out`` lies where scans are looked for or holds them, ``predict.no_scans`` if there
-            is nothing to score.
+            if ``out`` lies where scans are looked for or holds them, ``predict.manifest_alone`` for
+            a manifest among other inputs, ``predict.no_scans`` if there is nothing to score.
+        StageError: The manifest cannot be read.
     """
-    requests = _requests(inputs)
-    target = out.resolve()
-    for root, files in requests:
-        if (files is None and target.is_relative_to(root)) or root.is_relative_to(target):
+    missing = [item for item in listed if not os.path.lexists(item.path)]
+    asked = [*inputs, *(item.path for item in listed if os.path.lexists(item.path))]
+    manifests = [path for path in asked if _is_manifest(path)]
+    if manifests:
+        if len(asked) + len(missing) > 1:
             raise InputError(
-                "predict.out_in_input",
-                f"--out {out} and the input {root} lie in each other: inputs would be replaced by "
-                "outputs, or outputs would be inputs next time",
-                fix="choose an output folder apart from the inputs",
+                "predict.manifest_alone",
+                f"{manifests[0]} is a manifest, and there are other inputs beside it",
+                fix="give a manifest alone, and other scans in a batch of their own",
             )
+        return [_scans_of_manifest(manifests[0], out)]
+    requests = _requests(asked)
+    for root, files in requests:
+        _refuse_overlap(root, files, out)
     prefixes = _prefixes([root for root, _ in requests])
     folders = [
         _name_all(root, prefix, discover(root, files, policy))
         for (root, files), prefix in zip(requests, prefixes, strict=True)
     ]
+    if missing:
+        folders.append(_not_there(missing))
     if not any(folder.scans or folder.rejected for folder in folders):
         skipped = Counter(item.reason for folder in folders for item in folder.skipped)
         seen = ", ".join(f"{count} x {reason}" for reason, count in skipped.most_common(3))
         raise InputError(
             "predict.no_scans",
-            f"no scans under {', '.join(str(path) for path in inputs)}"
+            f"no scans under {', '.join(str(path) for path in inputs) or 'the paths of the list'}"
             + (f"; skipped: {seen}" if seen else ": there are no files at all"),
             fix="give a folder with DICOM, NIfTI, PNG, JPEG or TIFF files",
         )
     return folders
+
+
+def _refuse_overlap(root: Path, files: Sequence[Path] | None, out: Path) -> None:
+    """Refuse an output in a folder that is searched, or above anything that is read."""
+    target = out.resolve()
+    above = {root} if files is None else {file.parent for file in files}
+    if files is None and target.is_relative_to(root):
+        found = root
+    elif inside := [folder for folder in above if folder.is_relative_to(target)]:
+        found = min(inside)
+    else:
+        return
+    raise InputError(
+        "predict.out_in_input",
+        f"--out {out} and the input {found} lie in each other: inputs would be replaced by "
+        "outputs, or outputs would be inputs next time",
+        fix="choose an output folder apart from the inputs",
+    )
+
+
+def _is_manifest(path: Path) -> bool:
+    return path.name == MANIFEST or (path / MANIFEST).is_file()
+
+
+def _scans_of_manifest(path: Path, out: Path) -> InputFolder:
+    """The scans of a cohort; what ingest quarantined or skipped is not in its manifest."""
+    # Ingest imports what few batches need, and a batch is to begin soon.
+    from data_prep.ingest import manifest_root
+
+    folder = path.parent if path.name == MANIFEST else path
+    root = manifest_root(folder)
+    _refuse_overlap(root.resolve(), None, out)
+    found = Found(tuple(source_of(record) for record in load_manifest(folder)[0]))
+    if not found.sources:
+        raise InputError("predict.no_scans", f"{folder}: no scan is in the manifest")
+    return _name_all(root, "", found)
+
+
+def _not_there(missing: Sequence[ListedPath]) -> InputFolder:
+    """What a list names and is not there, each path once."""
+    first = {item.path: item.line for item in reversed(missing)}
+    rejected = []
+    for path, line in sorted(first.items()):
+        reason = f"{path}: does not exist (line {line} of the list)"
+        lost = Rejected((path.as_posix(),), "file.unreadable", reason)
+        rejected.append(NamedRejected(readable(path.as_posix()), lost))
+    return InputFolder(Path.cwd(), "", (), tuple(rejected), ())
 
 
 def readable(path: str) -> str:
@@ -118,20 +204,22 @@ def _requests(inputs: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
     for folder in folders:
         if not any(folder.is_relative_to(top) for top in tops):
             tops.append(folder)
-    files: dict[Path, set[Path]] = {}
+    files: set[Path] = set()
     for path in inputs:
         # The folder is resolved, the file is not: whether a link may be followed is for discover.
         parent = path.parent.resolve()
         if not path.is_dir() and not any(parent.is_relative_to(top) for top in tops):
-            files.setdefault(parent, set()).add(parent / path.name)
+            files.add(parent / path.name)
     chosen: list[tuple[Path, list[Path] | None]] = [(top, None) for top in tops]
-    chosen += [(parent, sorted(names)) for parent, names in files.items()]
+    if files:
+        root = Path(os.path.commonpath([file.parent for file in files]))
+        chosen.append((root, sorted(files)))
     return sorted(chosen, key=lambda request: request[0])
 
 
 def _prefixes(roots: Sequence[Path]) -> list[str]:
-    if len(roots) == 1:
-        return [""]
+    if len(roots) <= 1:
+        return [""] * len(roots)
     common = Path(os.path.commonpath(roots))
     relative = [root.relative_to(common).as_posix() for root in roots]
     return ["" if prefix == "." else f"{prefix}/" for prefix in relative]

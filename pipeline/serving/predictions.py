@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.files import write_bytes, write_csv, write_json
+from data_prep.files import write_csv, write_json
 from data_prep.task import Task
 from pipeline.serving.answers import PROBABILITY_DECIMALS, Answer
 from pipeline.serving.batch_shift import BatchShift
+from pipeline.serving.spill import Spill
 
 # Three decimals of a score that counts spreads of the held-out scans.
 SHIFT_DECIMALS: Final = 3
@@ -26,6 +28,8 @@ SHIFT_FLAGS: Final = {
     UNLIKE_TRAINING: "the scan does not look like the training scans: do not rely on the answer",
     ABSTAINED: "the model gives no class, as it was told to for such scans",
 }
+# Rows that are written to a parquet file at once.
+_GROUP_ROWS: Final = 4096
 
 Status = Literal["ok", "quarantined"]
 
@@ -145,54 +149,90 @@ def shift_score(answer: Answer) -> float | None:
     return round(answer.shift.score, SHIFT_DECIMALS)
 
 
-def summarise(
-    rows: Sequence[Prediction],
-    skipped: Sequence[tuple[str, str]],
-    task: Task,
-    model: dict[str, str],
-    seconds: float,
-) -> PredictionSummary:
-    """Count a batch; ``skipped`` holds (path, reason)."""
-    ok = [row for row in rows if row.status == "ok"]
-    chosen = Counter(name for row in ok for name in row.predicted)
-    return PredictionSummary(
-        inputs=len(rows) + len(skipped),
-        ok=len(ok),
-        quarantined=len(rows) - len(ok),
-        skipped=len(skipped),
-        input_files=sum(len(row.files) for row in rows) + len(skipped),
-        quarantined_by_code=_counts([row.code for row in rows if row.code]),
-        skipped_by_reason=_counts([reason for _, reason in skipped]),
-        flagged=_counts([flag for row in rows for flag in row.flags]),
-        predicted={name: chosen[name] for name in task.class_names},
-        model=model,
-        seconds=seconds,
-    )
+class Tally:
+    """Rows of a batch as they come: counted, and kept on disk until they are written.
+
+    Args:
+        spill: Where rows are kept; sorts by two values (scan, files).
+    """
+
+    def __init__(self, spill: Spill) -> None:
+        self._spill = spill
+        self.ok = self.quarantined = self._files = 0
+        self._codes: Counter[str] = Counter()
+        self._flags: Counter[str] = Counter()
+        self._predicted: Counter[str] = Counter()
+
+    def add(self, row: Prediction) -> None:
+        """Take a row."""
+        if row.status == "ok":
+            self.ok += 1
+            self._predicted.update(row.predicted)
+        else:
+            self.quarantined += 1
+            self._codes[row.code] += 1
+        self._files += len(row.files)
+        self._flags.update(row.flags)
+        self._spill.add([getattr(row, field.name) for field in fields(Prediction)])
+
+    def rows(self) -> Iterator[Prediction]:
+        """All rows, sorted by scan; may be asked for again."""
+        for row in self._spill.rows():
+            cells: list[Any] = [tuple(cell) if isinstance(cell, list) else cell for cell in row]
+            yield Prediction(*cells)
+
+    def summary(
+        self,
+        skipped: Sequence[tuple[str, str]],
+        task: Task,
+        model: dict[str, str],
+        shift: BatchShift | None,
+        seconds: float,
+    ) -> PredictionSummary:
+        """The counts; ``skipped`` holds (path, reason)."""
+        return PredictionSummary(
+            inputs=self.ok + self.quarantined + len(skipped),
+            ok=self.ok,
+            quarantined=self.quarantined,
+            skipped=len(skipped),
+            input_files=self._files + len(skipped),
+            quarantined_by_code=_sorted(self._codes),
+            skipped_by_reason=_sorted(Counter(reason for _, reason in skipped)),
+            flagged=_sorted(self._flags),
+            predicted={name: self._predicted[name] for name in task.class_names},
+            model=model,
+            seconds=seconds,
+            shift=shift,
+        )
 
 
 def write_predictions(
     folder: Path,
     task: Task,
-    rows: Sequence[Prediction],
+    tally: Tally,
     skipped: Sequence[tuple[str, str]],
     summary: PredictionSummary,
 ) -> None:
-    """Write all tables of a batch.
+    """Write all tables of a batch, row by row.
 
     Args:
         folder: Exists and is private, for the tables hold paths.
         task: Names the probability columns.
-        rows: Sorted by scan.
+        tally: Holds the rows.
         skipped: (path, reason), sorted.
         summary: Of the same rows.
     """
     classes = [f"p_{name}" for name in task.class_names]
     columns = ("prediction_set", "shift_score", "flags", "code", "reason")
     header = ["scan", "status", "predicted_class", *classes, *columns]
-    write_csv(folder / "predictions.csv", header, (_cells(row, len(classes)) for row in rows))
-    _write_parquet(folder / "predictions.parquet", classes, rows)
-    refused = sorted((f, row.code, row.reason) for row in rows if row.code for f in row.files)
-    write_csv(folder / "quarantine.csv", ("path", "code", "reason"), refused)
+    cells = (_cells(row, len(classes)) for row in tally.rows())
+    write_csv(folder / "predictions.csv", header, cells)
+    _write_parquet(folder / "predictions.parquet", classes, tally.rows())
+    with Spill(folder / ".quarantine", keys=3) as refused:
+        for row in tally.rows():
+            for file in row.files if row.code else ():
+                refused.add((file, row.code, row.reason))
+        write_csv(folder / "quarantine.csv", ("path", "code", "reason"), refused.rows())
     write_csv(folder / "skipped.csv", ("path", "reason"), skipped)
     write_json(folder / "summary.json", summary.to_json())
 
@@ -205,26 +245,28 @@ def _cells(row: Prediction, n_classes: int) -> list[object]:
     return [*text, *shown, *enclosed, " ".join(row.flags), row.code, row.reason]
 
 
-def _write_parquet(path: Path, classes: Sequence[str], rows: Sequence[Prediction]) -> None:
-    columns: dict[str, pa.Array] = {
-        "scan": pa.array([row.scan for row in rows], pa.string()),
-        "status": pa.array([row.status for row in rows], pa.string()),
-        "predicted_class": pa.array([";".join(row.predicted) for row in rows], pa.string()),
-    }
-    for position, name in enumerate(classes):
-        values = [row.probability[position] if row.probability else None for row in rows]
-        columns[name] = pa.array(values, pa.float64())
-    columns["prediction_set"] = pa.array(
-        [list(row.within) if row.probability else None for row in rows], pa.list_(pa.string())
+def _write_parquet(path: Path, classes: Sequence[str], rows: Iterator[Prediction]) -> None:
+    """In groups of one size: what a reader takes at once, and all that is held here."""
+    texts = pa.list_(pa.string())
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("scan", "status", "predicted_class")]
+        + [(name, pa.float64()) for name in classes]
+        + [("prediction_set", texts), ("shift_score", pa.float64()), ("flags", texts)]
+        + [(name, pa.string()) for name in ("code", "reason")]
     )
-    columns["shift_score"] = pa.array([row.shift for row in rows], pa.float64())
-    columns["flags"] = pa.array([list(row.flags) for row in rows], pa.list_(pa.string()))
-    columns["code"] = pa.array([row.code for row in rows], pa.string())
-    columns["reason"] = pa.array([row.reason for row in rows], pa.string())
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    with pq.ParquetWriter(path, schema) as writer:
+        while group := list(islice(rows, _GROUP_ROWS)):
+            cells = zip(*(_values(row, len(classes)) for row in group), strict=True)
+            columns = [pa.array(c, kind) for c, kind in zip(cells, schema.types, strict=True)]
+            writer.write_table(pa.table(columns, schema=schema))
 
 
-def _counts(names: Sequence[str]) -> dict[str, int]:
-    return dict(sorted(Counter(names).items()))
+def _values(row: Prediction, n_classes: int) -> list[object]:
+    answered = row.probability or (None,) * n_classes
+    within = list(row.within) if row.probability else None
+    text = (row.scan, row.status, ";".join(row.predicted))
+    return [*text, *answered, within, row.shift, list(row.flags), row.code, row.reason]
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

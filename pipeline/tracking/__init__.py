@@ -6,7 +6,13 @@ MLflow takes about a second to import, so it is imported when a function first n
 from pipeline.tracking.cell_run import CellRun, find_cell_run
 from pipeline.tracking.client import TrackingError, default_uri, prepare_store, public
 from pipeline.tracking.predictions import log_predictions
-from pipeline.tracking.registry import Registered, download_model, log_evaluation, register_package
+from pipeline.tracking.registry import (
+    Registered,
+    download_model,
+    log_evaluation,
+    pin_model,
+    register_package,
+)
 from pipeline.tracking.sync import SyncReport, sync_study
 from pipeline.tracking.ui import serve_ui
 
@@ -20,6 +26,7 @@ __all__ = [
     "find_cell_run",
     "log_evaluation",
     "log_predictions",
+    "pin_model",
     "prepare_store",
     "public",
     "register_package",

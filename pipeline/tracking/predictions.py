@@ -10,6 +10,7 @@ from pipeline.tracking.client import answering, connect, experiment
 from pipeline.tracking.records import KIND
 
 MODEL: Final = "medcurve.model"
+MODEL_VERSION: Final = "medcurve.model_version"
 
 # Tables of counts that may be logged: their names come from code lists and the task, not from data.
 _COUNTED: Final = frozenset({"shift", "quarantined_by_code", "flagged", "predicted"})
@@ -17,7 +18,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:/-]{0,200}")
 
 
 def log_predictions(
-    summary: Mapping[str, object], uri: str, *, cohort: str = "predictions", model: str = ""
+    summary: Mapping[str, object],
+    uri: str,
+    *,
+    cohort: str = "predictions",
+    model: str = "",
+    version: str = "",
 ) -> str:
     """Log the counts and rates of a batch as a run of its own.
 
@@ -27,6 +33,8 @@ def log_predictions(
         uri: Any tracking URI.
         cohort: Experiment to log in.
         model: Digest of the model package, for the run's tag.
+        version: ``models:/NAME/VERSION`` or ``runs:/...``, if the model came from there; a folder,
+            whose path could tell of patients, is not logged.
 
     Returns:
         Id of the run.
@@ -39,6 +47,8 @@ def log_predictions(
     client = connect(uri)
     with answering(uri):
         tags = {KIND: "predict"} | ({MODEL: model} if model else {})
+        if version.startswith(("models:/", "runs:/")):
+            tags[MODEL_VERSION] = version
         run = client.create_run(experiment(client, uri, cohort), tags=tags, run_name="predict")
         run_id = str(run.info.run_id)
         metrics = [

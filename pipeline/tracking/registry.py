@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -98,6 +99,23 @@ def log_evaluation(files: Sequence[Path], run_id: str, uri: str) -> None:
             client.log_artifact(run_id, str(path), _EVALUATION)
 
 
+def pin_model(model_uri: str, uri: str) -> str:
+    """The version that an address stands for now: ``models:/NAME/VERSION`` for an alias.
+
+    Other addresses are given back as they are.
+
+    Raises:
+        TrackingError: As ``download_model``.
+    """
+    match = _MODEL_URI.fullmatch(model_uri)
+    if match is None or match["version"] is not None:
+        return model_uri
+    client = connect(uri)
+    with _known(model_uri, uri):
+        version = client.get_model_version_by_alias(match["name"], match["alias"]).version
+    return f"models:/{match['name']}/{version}"
+
+
 def download_model(model_uri: str, uri: str, into: Path | None = None) -> Path:
     """The local folder of a model package.
 
@@ -112,9 +130,8 @@ def download_model(model_uri: str, uri: str, into: Path | None = None) -> Path:
     """
     client = connect(uri)
     from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
 
-    try:
+    with _known(model_uri, uri):
         source = _source(client, model_uri)
         where = download_artifacts(
             artifact_uri=source,
@@ -122,6 +139,16 @@ def download_model(model_uri: str, uri: str, into: Path | None = None) -> Path:
             tracking_uri=uri,
             registry_uri=uri,
         )
+    return Path(where)
+
+
+@contextmanager
+def _known(model_uri: str, uri: str) -> Iterator[None]:
+    """Name an address that the store does not know."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             with answering(uri):
@@ -132,7 +159,6 @@ def download_model(model_uri: str, uri: str, into: Path | None = None) -> Path:
             fix="`medcurve ui` shows the registered models; give --tracking-uri if it is another "
             "store's",
         ) from error
-    return Path(where)
 
 
 def _source(client: MlflowClient, model_uri: str) -> str:

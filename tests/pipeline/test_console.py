@@ -42,6 +42,19 @@ def test_a_long_job_tells_every_ten_seconds(
     assert len(lines) == 3
 
 
+def test_a_note_stands_behind_the_bar_and_behind_the_line(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with console.noted_progress("predict", "scans") as report:
+        report(3, 3, "2 ok · 1 [red]quarantined")
+    assert screen.getvalue().rstrip().endswith("(2 ok · 1 [red]quarantined)")
+    text = io.StringIO()
+    monkeypatch.setattr(console, "OUT", Console(file=text, force_terminal=True, width=140))
+    with console.noted_progress("predict", "scans") as report:
+        report(3, 3, "2 ok · 1 [red]quarantined")
+    assert "2 ok · 1 [red]quarantined" in text.getvalue()
+
+
 def test_in_a_terminal_no_work_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     for total, shown in ((None, False), (3, True)):
         text = io.StringIO()

@@ -24,6 +24,7 @@ from pipeline.tracking import (
     default_uri,
     download_model,
     log_predictions,
+    pin_model,
     prepare_store,
     register_package,
     serve_ui,
@@ -203,6 +204,10 @@ def test_a_package_is_registered_once_and_downloaded_by_alias(
     (package / "weights.safetensors").write_bytes(b"better weights")
     second = register_package(package, "liver", "champion", uri)
     assert (first.version, second.version) == ("1", "2")
+    assert pin_model("models:/liver@champion", uri) == "models:/liver/2"
+    assert pin_model("models:/liver/1", uri) == "models:/liver/1"
+    with pytest.raises(TrackingError, match="not in this store"):
+        pin_model("models:/liver@nobody", uri)
 
     for address, content in {
         "models:/liver@champion": b"better weights",
@@ -272,11 +277,16 @@ def test_predictions_are_logged_as_counts_only(uri: str, tmp_path: Path) -> None
         "skipped_by_reason": {"a copy of 'PATIENT^X'": 1},
         "PATIENT^X": 1,
     }
-    run_id = log_predictions(summary, uri, cohort="phantom", model="abc")
+    where = "/scans/PATIENT^X/model"
+    log_predictions(summary, uri, cohort="phantom", model="abc", version=where)
+    run_id = log_predictions(
+        summary, uri, cohort="phantom", model="abc", version="models:/phantom/3"
+    )
     run = MlflowClient(uri, uri).get_run(run_id)
 
     assert run.data.metrics == {"ok": 18, "rate": 0.9, "quarantined_by_code/nifti.truncated": 2}
     assert run.data.tags["medcurve.model"] == "abc"
+    assert run.data.tags["medcurve.model_version"] == "models:/phantom/3"
     assert run.info.status == "FINISHED"
     for path in tmp_path.glob("mlflow.db*"):
         assert b"PATIENT^" not in path.read_bytes()

@@ -22,7 +22,7 @@ from data_prep.errors import StageError
 from data_prep.files import sha256_file
 from data_prep.readers import discover, read_scan
 from data_prep.task import Task
-from pipeline.serving.inference import predict
+from pipeline.serving.inference import BatchProgress, predict
 from pipeline.serving.inputs import InputError
 from pipeline.serving.package import ModelPackage
 
@@ -73,10 +73,8 @@ def recording(package: ModelPackage) -> Recording:
 
 def test_every_scan_gets_a_row_and_the_damaged_ones_say_why(make_package, inbox, tmp_path):
     out = tmp_path / "out"
-    told: list[tuple[int, int]] = []
-    summary = predict(
-        make_package(), [inbox], out, batch_size=4, progress=lambda *now: told.append(now)
-    )
+    told: list[BatchProgress] = []
+    summary = predict(make_package(), [inbox], out, batch_size=4, progress=told.append)
     assert sorted(digests(out)) == sorted([*TABLES, "provenance.json"])
 
     table = rows(out / "predictions.csv")
@@ -112,8 +110,9 @@ def test_every_scan_gets_a_row_and_the_damaged_ones_say_why(make_package, inbox,
     assert counted["ok_rate"] == pytest.approx(17 / 19)
     assert "seconds" not in counted
     assert summary.scans_per_second > 0
-    assert told[-1] == (19, 19)
-    assert told == sorted(told)
+    assert told[-1] == BatchProgress(scans=19, ok=17, quarantined=2, skipped=2)
+    assert [now.done for now in told] == sorted(now.done for now in told)
+    assert told[0].done < 19
 
 
 def test_parquet_says_the_same_as_csv(make_package, inbox, tmp_path):
@@ -270,7 +269,7 @@ def test_no_scans_leaves_the_earlier_output(make_package, write, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from pipeline.serving.inference import predict
+from pipeline.serving.inference import BatchProgress, predict
 from pipeline.serving.package import load_package
 
 package = load_package(Path(sys.argv[1]))

@@ -8,16 +8,20 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from data_prep.cohort import CohortConfig
+from data_prep.ingest import ingest
 from data_prep.readers.policy import DEFAULT_POLICY
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
 from pipeline.serving import inputs as module
-from pipeline.serving.inputs import InputError, find_inputs, readable
+from pipeline.serving.inputs import InputError, ListedPath, find_inputs, read_list, readable
 
 
-def nifti(path: Path) -> Path:
+def nifti(path: Path, value: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.eye(4)), path)
+    nib.save(nib.Nifti1Image(np.full((3, 3, 3), value, np.int16), np.eye(4)), path)
     return path
 
 
@@ -66,6 +70,87 @@ def test_files_of_one_folder_are_looked_at_together(tmp_path):
     folders = find_inputs(files, tmp_path / "out", DEFAULT_POLICY)
     assert len(folders) == 1
     assert [scan.name for scan in folders[0].scans] == ["0.nii", "1.nii", "2.nii"]
+
+
+def test_files_of_many_folders_are_read_by_one_pool(tmp_path):
+    files = [nifti(tmp_path / "in" / f"{n}" / "scan.nii") for n in range(3)]
+    (folder,) = find_inputs(files, tmp_path / "out", DEFAULT_POLICY)
+    assert [scan.name for scan in folder.scans] == [f"{n}/scan.nii" for n in range(3)]
+    assert folder.root == tmp_path / "in"
+
+
+@given(
+    st.lists(
+        st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name),
+        min_size=2,
+        unique=True,
+    )
+)
+def test_a_list_with_nul_holds_any_name(found):
+    listed = read_list(b"\0".join(found) + b"\0")
+    assert [os.fsencode(item.path) for item in listed] == [
+        os.fsencode(Path(os.fsdecode(n))) for n in found
+    ]
+    assert [item.line for item in listed] == list(range(1, len(found) + 1))
+
+
+@pytest.mark.parametrize("content", [b"a b\n\nc\n", b"a b\r\n\r\nc"])
+def test_a_list_has_a_path_a_line(content):
+    assert read_list(content) == [ListedPath(Path("a b"), 1), ListedPath(Path("c"), 3)]
+
+
+def test_what_a_list_names_and_is_not_there_is_rejected_with_its_line(tmp_path):
+    there = nifti(tmp_path / "in" / "a.nii")
+    content = f"{there}\n{tmp_path / 'in' / 'gone.nii'}\n{there}\n{tmp_path / 'in' / 'gone.nii'}\n"
+    listed = read_list(content.encode())
+    found = find_inputs([], tmp_path / "out", DEFAULT_POLICY, listed)
+    assert [scan.name for folder in found for scan in folder.scans] == ["a.nii"]
+    (lost,) = [item for folder in found for item in folder.rejected]
+    assert lost.rejected.code == "file.unreadable"
+    assert "gone.nii: does not exist (line 2 of the list)" in lost.rejected.reason
+
+
+def test_an_empty_list_is_a_clear_error(tmp_path):
+    with pytest.raises(InputError) as caught:
+        find_inputs([], tmp_path / "out", DEFAULT_POLICY, read_list(b"\n\n"))
+    assert caught.value.code == "predict.no_scans"
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> Path:
+    """A runs folder with the manifest of a few images, one of which it quarantined."""
+    place = tmp_path_factory.mktemp("cohort")
+    lines = ["scan,patient_id,label"]
+    for number in range(6):
+        nifti(place / "raw" / f"{number}.nii", number)
+        lines.append(f"{number}.nii,P{number},{'ill' if number % 2 else 'well'}")
+    (place / "raw" / "5.nii").write_bytes(b"")
+    (place / "raw" / "labels.csv").write_text("\n".join(lines) + "\n")
+    config = CohortConfig.model_validate(
+        {
+            "name": "few",
+            "source": {"kind": "folder", "root": str(place / "raw")},
+            "prep": "x",
+        }
+    )
+    ingest(config, place / "runs", place / "runs" / "few" / "manifest")
+    return place
+
+
+@pytest.mark.parametrize("given_as", ["", "manifest.parquet"])
+def test_the_scans_of_a_manifest_are_found_where_they_lie(cohort, tmp_path, given_as):
+    asked = cohort / "runs" / "few" / "manifest" / given_as
+    (folder,) = find_inputs([asked], tmp_path / "out", DEFAULT_POLICY)
+    assert folder.root == cohort / "raw"
+    assert [scan.name for scan in folder.scans] == [f"{n}.nii" for n in range(5)]
+    assert all((folder.root / scan.source.paths[0]).is_file() for scan in folder.scans)
+
+
+def test_a_manifest_is_given_alone_and_out_lies_apart_from_its_scans(cohort, tmp_path):
+    asked = cohort / "runs" / "few" / "manifest"
+    other = nifti(tmp_path / "other.nii")
+    assert refusal(asked, other, out=tmp_path / "out").code == "predict.manifest_alone"
+    assert refusal(asked, out=cohort / "raw" / "out").code == "predict.out_in_input"
 
 
 def test_a_missing_path_is_named(tmp_path):
