@@ -115,6 +115,7 @@ class BatchOptions:
         on_shift: What is done with scans unlike the training scans; None: as the model was
             released.
         dicom: Also write a structured report and a picture of each scan that came from DICOM.
+        gallery: Also write the page to look through the batch.
     """
 
     batch_size: int = 64
@@ -122,6 +123,7 @@ class BatchOptions:
     ray: str | None = None
     on_shift: OnShift | None = None
     dicom: bool = False
+    gallery: bool = True
 
 
 def predict_stage(
@@ -142,6 +144,7 @@ def predict_stage(
         runs: Where the site's key lies.
         uri: Tracking URI; None: that of ``runs``.
     """
+    from pipeline.gallery.beside import PAGE, Gallery
     from pipeline.serving.inference import BatchProgress, predict
     from pipeline.serving.inputs import read_list
 
@@ -151,6 +154,8 @@ def predict_stage(
     listed = read_list(sys.stdin.buffer.read()) if _STDIN in inputs else []
     objects = _dicom_out(package) if options.dicom else None
     beside: list[Beside] = [objects] if objects else []
+    if options.gallery:
+        beside.append(Gallery(package.recipe))
     with (
         decoding(options.ray, options.processes) as (new_child, count),
         noted_progress("predict", "scans") as report,
@@ -174,6 +179,8 @@ def predict_stage(
             progress=tell,
         )
     _say_predicted(found, out)
+    if options.gallery:
+        say(f"  to look through them: {out / PAGE}")
     if objects:
         say(
             f"  dicom: a report and a picture of {objects.written} scans, none of "

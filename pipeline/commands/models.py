@@ -160,6 +160,12 @@ def predict(
             "--dicom", help="Also write a structured report and a picture of each DICOM scan."
         ),
     ] = False,
+    gallery: Annotated[
+        bool,
+        typer.Option(
+            "--gallery/--no-gallery", help="Also write gallery.html, to look through the scans."
+        ),
+    ] = True,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a model over folders of scans: one row for each, a bad scan never stops it.
@@ -178,6 +184,7 @@ def predict(
             ray=ray_address(engine, address),
             on_shift=on_shift.value if on_shift else None,
             dicom=dicom,
+            gallery=gallery,
         ),
         runs,
         tracking_uri,

@@ -1,0 +1,1 @@
+"""The gallery: one page to look through a batch of predictions."""
