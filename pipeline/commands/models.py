@@ -13,6 +13,8 @@ from pipeline.commands.options import (
     DataOption,
     EngineName,
     EngineOption,
+    JudgedBy,
+    Model,
     Prep,
     RayWorkers,
     Runs,
@@ -133,7 +135,7 @@ def release(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
+    model: Model,
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -192,11 +194,8 @@ def predict(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="Cohort; default: that which the model was trained on."),
-    ] = None,
+    model: Model,
+    data: JudgedBy = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; default: RUNS/COHORT/evaluation-MODEL.")
     ] = None,
@@ -215,11 +214,8 @@ def evaluate(
 
 
 def audit(
-    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="Cohort; default: that which the model was trained on."),
-    ] = None,
+    model: Model,
+    data: JudgedBy = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; default: RUNS/COHORT/audit-MODEL.")
     ] = None,
@@ -241,7 +237,7 @@ def audit(
 
 
 def explain(
-    model: Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")],
+    model: Model,
     inputs: Annotated[list[Path], typer.Argument(help="Files and folders of scans.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for maps and pictures.")],
     method: Annotated[

@@ -15,6 +15,11 @@ DataOption = Annotated[
     str, typer.Option("--data", help="Cohort: a name in configs/data, or a YAML file.")
 ]
 StudyName = Annotated[str, typer.Argument(help="A name in configs/study, or a YAML file.")]
+Model = Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")]
+JudgedBy = Annotated[
+    str | None,
+    typer.Option("--data", help="Cohort; default: that which the model was trained on."),
+]
 Prep = Annotated[
     str | None, typer.Option("--prep", help="Prep config in place of the cohort's own.")
 ]

@@ -21,8 +21,7 @@ from pipeline.model_page.gather import AnsweredScans
 from pipeline.model_page.sensitivities import Sensitivities
 from pipeline.model_page.subgroups import subgroups
 from pipeline.serving.package import ModelPackage
-from pipeline.shares import clustered_share
-from pipeline.trust.covered import Covered, Share, measure_sets
+from pipeline.trust.covered import Covered, Share, measure_sets, share_of
 from pipeline.trust.reliability import ReliabilityBin, reliability
 from pipeline.trust.selective import RiskCoverage, risk_coverage
 from pipeline.trust.two_sample import batch_test
@@ -162,16 +161,18 @@ def judge_model(
         level=level,
         at=card.test.at,
     )
-    before = evaluate(
-        task,
-        target,
-        tested.raw,
-        patients,
-        card.trust.decision,
-        resamples=resamples,
-        seed=seed,
-        level=level,
-    )
+    before = after
+    if card.trust.calibration.method != "none":
+        before = evaluate(
+            task,
+            target,
+            tested.raw,
+            patients,
+            card.trust.decision,
+            resamples=resamples,
+            seed=seed,
+            level=level,
+        )
     sets = card.trust.conformal.sets(task, tested.shown)
     return Judged(
         model=package.digest,
@@ -237,19 +238,15 @@ def _foreign(package: ModelPackage, tested: AnsweredScans, level: float) -> Fore
     if package.reference is None:
         return None
     scores = [answer.shift for answer in tested.answers if answer.shift]
+    patients = np.unique(tested.patients, return_inverse=True)[1]
+    every = np.ones(len(patients), dtype=bool)
+    flagged = np.array([one.flagged for one in scores])
     batch = batch_test(package.reference, tested.looks, tested.features, tested.patients.tolist())
     return Foreign(
-        flagged=_share(np.array([one.flagged for one in scores]), tested.patients, level),
+        flagged=share_of(flagged, every, patients, np.ones(len(patients)), level),
         rate=package.reference.rate,
         scores=tuple(sorted((one.score, one.flagged) for one in scores)),
         p_value=batch.p_value,
         p_values=dict(batch.p_values),
         held_out=batch.scans[0],
     )
-
-
-def _share(part: NDArray[np.bool_], patients: NDArray[np.str_], level: float) -> Share:
-    whose = np.unique(patients, return_inverse=True)[1]
-    counts = np.bincount(whose).astype(np.float64)
-    low, high = clustered_share(np.bincount(whose, part).astype(np.float64), counts, level)
-    return Share(value=float(part.mean()), low=low, high=high, scans=len(part))

@@ -27,6 +27,7 @@ from pipeline.probes.pictures import canvas
 from pipeline.shifts import Shift, shift_batch
 from pipeline.trust.shift_reference import ShiftReference, ShiftScore, fit_shift_reference
 from pipeline.trust.two_sample import batch_test
+from pipeline.weighted_metrics import Auc
 
 _LEAST_SCANS: Final = 32
 _TICKS: Final = (0, 5, 10, 100, 1000, 10_000, 100_000)
@@ -149,5 +150,7 @@ def _looked(family: Family[Any], scans: Scans) -> tuple[list[ScanLook], NDArray[
 
 def _auroc(usual: NDArray[np.float64], shifted: NDArray[np.float64]) -> float:
     """Share of pairs in which the shifted scan scores higher; ties count one half."""
-    above = shifted[:, None] - usual
-    return float(np.mean((above > 0) + 0.5 * (above == 0)))
+    scores = np.concatenate([usual, shifted])
+    count = len(scores)
+    area = Auc.of(np.arange(count) >= len(usual), scores, np.arange(count))
+    return float(area(np.ones((count, 1)))[0])

@@ -7,6 +7,7 @@ test split is looked at once, here, for the chosen cell only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +77,7 @@ def release(
     _refuse_another_model(fitted)
     cell = fitted.planned.cell
     opened = Store.open(store, verify=False)  # refit has just verified it
+    used = _used(opened, fitted.planned)
     training = TrainingRecord(
         data=results["cohort"],
         store=results["store"],
@@ -84,9 +86,9 @@ def release(
         patients=cell.size,
         scans=len(fitted.planned.train),
         chosen=choice["reason"],
-        seen=_seen(opened, fitted.planned, pseudonym),
+        seen=_seen(used, pseudonym),
     )
-    trust, reference = _trust(opened, config, fitted)
+    trust, reference = _trust(opened, config, fitted, used)
     test = _evaluate(opened, config, trust, fitted.result.test)
     policy = ReadPolicy.model_validate(read_json(store / POLICY))
     recipe = PrepRecipe.from_json(read_json(store / RECIPE))
@@ -124,48 +126,55 @@ def _refuse_another_model(fitted: Refit) -> None:
         )
 
 
-def _seen(store: Store, planned: PlannedCell, pseudonym: Callable[[str], str] | None) -> SeenScans:
-    digests = {scan: read.pixel_sha256 for scan, read in _as_read(store).items()}
+@dataclass(frozen=True, eq=False)
+class _Used:
+    """The scans that a cell was fitted on and chosen by, with what reading them noted of each."""
+
+    train: list[IndexRow]
+    val: list[IndexRow]
+    as_read: Mapping[str, AsRead]
+
+
+def _used(store: Store, planned: PlannedCell) -> _Used:
+    def chosen(split: str, positions: Positions) -> list[IndexRow]:
+        rows = store.rows(split)
+        return [rows[position] for position in positions]
+
+    return _Used(
+        chosen("train", planned.train),
+        chosen("val", planned.val),
+        {row.scan_id: row for row in read_table(store.folder / AS_READ, AsRead)},
+    )
+
+
+def _seen(used: _Used, pseudonym: Callable[[str], str] | None) -> SeenScans:
+    def pixels(rows: Sequence[IndexRow]) -> list[str]:
+        return [used.as_read[row.scan_id].pixel_sha256 for row in rows]
 
     def patients(rows: Sequence[IndexRow]) -> list[str]:
         return [pseudonym(name) for name in {row.patient_id for row in rows}] if pseudonym else []
 
-    train, val = _chosen(store, "train", planned.train), _chosen(store, "val", planned.val)
     return SeenScans.of(
-        [digests[row.scan_id] for row in train],
-        [digests[row.scan_id] for row in val],
-        patients(train),
-        patients(val),
+        pixels(used.train), pixels(used.val), patients(used.train), patients(used.val)
     )
 
 
-def _chosen(store: Store, split: str, positions: Positions) -> list[IndexRow]:
-    rows = store.rows(split)
-    return [rows[position] for position in positions]
-
-
-def _as_read(store: Store) -> dict[str, AsRead]:
-    return {row.scan_id: row for row in read_table(store.folder / AS_READ, AsRead)}
-
-
 def _trust(
-    store: Store, config: StudyConfig, fitted: Refit
+    store: Store, config: StudyConfig, fitted: Refit, used: _Used
 ) -> tuple[Trusted, ShiftReference | None]:
     """Fit on validation what makes probabilities into answers, and learn what scans look like."""
-    planned = fitted.planned
-    val = _chosen(store, "val", planned.val)
+    val, kept = used.val, used.as_read
     trust = fit_trusted(
         config.trust,
         store.task,
         targets(store.task, [row.target for row in val]),
-        fitted.result.val[np.array(planned.val)],
+        fitted.result.val[np.array(fitted.planned.val)],
         np.array([row.patient_id for row in val], dtype=np.str_),
         seed=config.seed,
     )
-    kept = _as_read(store)
     try:
         reference = fit_shift_reference(
-            *_looks(store, fitted.family, kept, _chosen(store, "train", planned.train)),
+            *_looks(store, fitted.family, kept, used.train),
             *_looks(store, fitted.family, kept, val),
             config.trust.shift.false_alarms,
             [row.patient_id for row in val],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -43,6 +44,14 @@ class ReleaseRule(Config):
 
     rule: Literal["best", "one_standard_error"] = "best"
     metric: MetricName | None = None
+
+
+def _refuse_unknown(what: str, asked: Iterable[str], known: list[str]) -> None:
+    """Refuse the first name that is none of those there are."""
+    for name in asked:
+        if name not in known:
+            near = nearest(name, known)
+            raise ValueError(f"{what} '{name}'{near}; it has {', '.join(known)}")
 
 
 class StudyConfig(Config):
@@ -111,12 +120,7 @@ class StudyConfig(Config):
     @model_validator(mode="after")
     def _probes_fit(self) -> StudyConfig:
         families = [choice_name(one) for one in self.families]
-        for family in self.probes:
-            if family not in families:
-                raise ValueError(
-                    f"probes: the study has no family '{family}'{nearest(family, families)}; it "
-                    f"has {', '.join(families)}"
-                )
+        _refuse_unknown("probes: the study has no family", self.probes, families)
         return self
 
     @model_validator(mode="after")
@@ -131,12 +135,7 @@ class StudyConfig(Config):
             ("cohorts", flip.cohorts, list(self.claim.cohorts)),
             ("probes", flip.probes, list(self.probes)),
         ):
-            for name in asked:
-                if name not in known:
-                    raise ValueError(
-                        f"claim.flip.{field}: the claim has no '{name}'{nearest(name, known)}; it "
-                        f"has {', '.join(known)}"
-                    )
+            _refuse_unknown(f"claim.flip.{field}: the claim has no", asked, known)
         if not (flip.params or flip.permute or flip.cohorts or flip.probes):
             raise ValueError("claim.flip changes nothing: give params, permute, cohorts or probes")
         last = len(self.claim.expect)

@@ -100,7 +100,7 @@ def measure_sets(
     answers = each * sets.shape[-1]
 
     def covered(chosen: NDArray[np.bool_], law: Law | None) -> Coverage:
-        share = _share(holds, chosen, whose, weight, level)
+        share = share_of(holds, chosen, whose, weight, level)
         least, most = None, None
         if law and share.scans:
             patients = effective_patients(sums(whose[chosen], weight[chosen], len(scans)))
@@ -122,19 +122,28 @@ def measure_sets(
             for number in range(answers)
         ),
         mean_size=float(flat.sum(axis=1).mean()),
-        answered=_share(single, all_of_them, whose, once, level),
-        right=_share(holds, single, whose, once, level),
-        empty=_share(nothing, all_of_them, whose, once, level),
+        answered=share_of(single, all_of_them, whose, once, level),
+        right=share_of(holds, single, whose, once, level),
+        empty=share_of(nothing, all_of_them, whose, once, level),
     )
 
 
-def _share(
+def share_of(
     part: NDArray[np.bool_],
     whole: NDArray[np.bool_],
     whose: NDArray[np.int64],
     weight: Floats,
     level: float,
 ) -> Share:
+    """The share of ``part`` in ``whole``.
+
+    Args:
+        part: (N,) which are counted, where they are in ``whole`` too.
+        whole: (N,) which it is a share of.
+        whose: (N,) number of the patient of each.
+        weight: (N,) of each.
+        level: Coverage of the interval over patients.
+    """
     scans = int(whole.sum())
     if not scans:
         return Share(value=None, low=None, high=None, scans=0)

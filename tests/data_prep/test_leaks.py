@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from cohort_rows import image, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,28 +18,14 @@ from data_prep.miniature import Planes
 
 
 def scan(number: int, patient: str, label: str, pixels: int) -> ScanRecord:
-    return ScanRecord(
+    return row(
+        number,
         scan_id=f"s{number}",
         patient_id=patient,
         labels=(label,),
-        official_split="",
-        bayes=(),
-        format="raster",
-        paths=(f"{number}.png",),
-        item="",
-        modality="",
-        shape=(1, 8, 8),
-        spacing_mm=(1.0, 1.0),
-        orientation="",
-        dtype="uint8",
-        minimum=0.0,
-        maximum=1.0,
-        mean=0.5,
-        quantiles=(),
-        sha256=f"{number:064x}",
         pixel_sha256=f"{pixels:064x}",
-        flags=(),
         perceptual_hash="ff",
+        **image(shape=(1, 8, 8)),
     )
 
 

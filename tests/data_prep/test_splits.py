@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cohort_rows import row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,27 +29,13 @@ def record(
     official: str = "",
     pixels: str | None = None,
 ) -> ScanRecord:
-    return ScanRecord(
-        scan_id=f"{number:016x}",
+    return row(
+        number,
         patient_id=patient or f"p{number}",
         labels=(label,) if isinstance(label, str) else label,
         official_split=official,
-        bayes=(),
-        format="nifti",
-        paths=(f"{number}.nii",),
-        item="",
-        modality="MR",
-        shape=(1, 4, 4, 4),
-        spacing_mm=(1.0, 1.0, 1.0),
-        orientation="RAS",
-        dtype="int16",
-        minimum=0.0,
-        maximum=1.0,
-        mean=0.5,
-        quantiles=(),
         sha256=f"{number:064x}",
         pixel_sha256=pixels or f"{number:064x}",
-        flags=(),
         perceptual_hash="00",
     )
 

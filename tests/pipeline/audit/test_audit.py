@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from cohort_rows import image
+from cohort_rows import row as manifest_row
 from numpy.typing import NDArray
 
 from data_prep.errors import CohortError, ConfigError
@@ -28,28 +30,7 @@ N = 60
 
 
 def record_of(number: int, labels: tuple[str, ...], patient: str) -> ScanRecord:
-    return ScanRecord(
-        scan_id=f"{number:016x}",
-        patient_id=patient,
-        labels=labels,
-        official_split="",
-        bayes=(),
-        format="nifti",
-        paths=(f"{number}.nii",),
-        item="",
-        modality="",
-        shape=(1, 4, 4),
-        spacing_mm=(1.0, 1.0),
-        orientation="",
-        dtype="int16",
-        minimum=0.0,
-        maximum=1.0,
-        mean=0.5,
-        quantiles=(),
-        sha256="",
-        pixel_sha256="",
-        flags=(),
-    )
+    return manifest_row(number, patient_id=patient, labels=labels, **image())
 
 
 RECORDS = tuple(record_of(n, (BINARY.class_names[n % 2],), f"P{n // 2}") for n in range(N))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cohort_rows import image, row
 
 from data_prep.manifest import ScanRecord
 from data_prep.preprocess import PrepConfig, PrepRecipe
@@ -82,25 +83,11 @@ def _record(number: int, task: Task, target: np.ndarray) -> ScanRecord:
         labels = tuple(n for n, yes in zip(task.class_names, target, strict=True) if yes)
     else:
         labels = (task.class_names[int(target)],)
-    return ScanRecord(
-        scan_id=f"{number:016x}",
+    return row(
+        number,
         patient_id=f"patient-{number // 2}",
         labels=labels,
-        official_split="",
-        bayes=(),
-        format="png",
-        paths=(f"{number}.png",),
-        item="",
-        modality="MR" if number % 3 else "CT",
-        shape=(1, SIDE, SIDE),
-        spacing_mm=(1.0, 1.0),
-        orientation="",
-        dtype="float32",
-        minimum=0.0,
-        maximum=1.0,
         mean=float(number),
-        quantiles=(),
-        sha256="b" * 64,
         pixel_sha256=f"{number:064x}",
-        flags=(),
+        **image(modality="MR" if number % 3 else "CT", shape=(1, SIDE, SIDE), dtype="float32"),
     )
