@@ -137,10 +137,13 @@ class Measures:
             whole["f1"] = mean_of_known(np.array([one["f1"] for one in of_classes]))
         if self.task.kind == "binary":
             whole |= of_classes[0]
+        return whole | self.mean_losses(weights), classes
+
+    def mean_losses(self, weights: Floats) -> Scores:
+        """Of the same weights, what looks at probabilities and at no decision or rank."""
         brier, log_loss, n = self.losses @ weights
         with np.errstate(invalid="ignore"):
-            whole |= {"brier": brier / n, "log_loss": log_loss / n}
-        return whole, classes
+            return {"brier": brier / n, "log_loss": log_loss / n}
 
     @property
     def shares(self) -> tuple[Shares, dict[str, Shares]]:

@@ -71,10 +71,7 @@ def resampled(scans: Scans, plan: Plan) -> tuple[Told, dict[str, Told]]:
         drawn_bins.append(measures.calibration(weights))
     left_out, class_left_out = measures(_leave_out(n))
     shares, class_shares = measures.shares
-    support = {
-        name: (_patients(scans, truth), _patients(scans, ~truth))
-        for name, truth, _, _ in scans.questions()
-    }
+    support = _support(scans)
     drawn = _joined([block for block, _ in blocks])
     whole = _told(_Evidence(found, drawn, left_out, shares, *_rarest(support)), plan.level)
     whole.metrics.update(_calibration(bins, _joined_bins(drawn_bins), n, plan.level))
@@ -89,6 +86,35 @@ def resampled(scans: Scans, plan: Plan) -> tuple[Told, dict[str, Told]]:
         for name in of_class
     }
     return whole, {name: _told(one, plan.level) for name, one in classes.items()}
+
+
+def resampled_probabilities(scans: Scans, plan: Plan) -> Told:
+    """Score the probabilities alone: Brier score, log loss and calibration error of the task."""
+    measures = Measures.of(scans, plan.at)
+    n, everybody = scans.n_patients, np.ones((scans.n_patients, 1))
+    draws = [
+        (measures.mean_losses(weights), measures.calibration(weights))
+        for weights in patient_draws(n, plan.resamples, plan.seed)
+    ]
+    evidence = _Evidence(
+        measures.mean_losses(everybody),
+        _joined([losses for losses, _ in draws]),
+        measures.mean_losses(_leave_out(n)),
+        {},
+        *_rarest(_support(scans)),
+    )
+    told = _told(evidence, plan.level)
+    drawn = _joined_bins([bins for _, bins in draws])
+    told.metrics.update(_calibration(measures.calibration(everybody), drawn, n, plan.level))
+    return told
+
+
+def _support(scans: Scans) -> dict[str, tuple[int, int]]:
+    """Patients with and without each."""
+    return {
+        name: (_patients(scans, truth), _patients(scans, ~truth))
+        for name, truth, _, _ in scans.questions()
+    }
 
 
 def _told(evidence: _Evidence, level: float) -> Told:

@@ -17,7 +17,7 @@ from data_prep.task import Task
 from pipeline.delong import auc_parts
 from pipeline.evaluation.decision import Decision
 from pipeline.evaluation.measures import Scans
-from pipeline.evaluation.resampled import Plan, Told, resampled
+from pipeline.evaluation.resampled import Plan, Told, resampled, resampled_probabilities
 from pipeline.evaluation.results import ClassScores, Evaluation, Score, SubgroupScores
 from pipeline.evaluation.subgroups import FEWEST_PATIENTS, Group, divisions
 from pipeline.weighted_metrics import Floats, Labels
@@ -84,6 +84,31 @@ def evaluate(
         classes=tuple(_classes(scans, classes, level)),
         subgroups=tuple(groups),
     )
+
+
+def evaluate_probabilities(
+    task: Task,
+    target: Labels,
+    probability: Floats,
+    patient_ids: NDArray[np.str_],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Score]:
+    """Brier score, log loss and calibration error as ``evaluate`` has them, and nothing else.
+
+    Args:
+        task, target, probability, patient_ids, resamples, seed, level: As in ``evaluate``.
+
+    Raises:
+        ValueError: As ``evaluate``.
+    """
+    _check(task, target, probability, patient_ids)
+    decided = Decision().decide(task, probability)
+    patient = np.unique(patient_ids, return_inverse=True)[1]
+    scans = Scans(task, target, probability, decided, patient)
+    return resampled_probabilities(scans, Plan(resamples, seed, level, at=0.9)).metrics
 
 
 def _classes(scans: Scans, told: Mapping[str, Told], level: float) -> Iterator[ClassScores]:

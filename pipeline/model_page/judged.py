@@ -16,7 +16,7 @@ from data_prep.manifest import ScanRecord, load_manifest
 from data_prep.splits import SPLIT_TABLE, SPLITS, SplitRow
 from data_prep.task import Task
 from pipeline.evaluation.results import Evaluation, Score
-from pipeline.evaluation.scores import evaluate
+from pipeline.evaluation.scores import evaluate, evaluate_probabilities
 from pipeline.model_page.gather import AnsweredScans
 from pipeline.model_page.sensitivities import Sensitivities
 from pipeline.model_page.subgroups import subgroups
@@ -161,17 +161,10 @@ def judge_model(
         level=level,
         at=card.test.at,
     )
-    before = after
+    before = after.metrics
     if card.trust.calibration.method != "none":
-        before = evaluate(
-            task,
-            target,
-            tested.raw,
-            patients,
-            card.trust.decision,
-            resamples=resamples,
-            seed=seed,
-            level=level,
+        before = evaluate_probabilities(
+            task, target, tested.raw, patients, resamples=resamples, seed=seed, level=level
         )
     sets = card.trust.conformal.sets(task, tested.shown)
     return Judged(
@@ -182,7 +175,7 @@ def judge_model(
         seen=seen,
         splits=splits,
         evaluation=after,
-        before={name: before.metrics[name] for name in CALIBRATED if name in before.metrics},
+        before={name: before[name] for name in CALIBRATED if name in before},
         reliability_before=reliability(task, target, tested.raw, patients, level),
         reliability_after=reliability(task, target, tested.probability, patients, level),
         confusion=confusion(task, target, card.trust.decision.decide(task, tested.probability)),

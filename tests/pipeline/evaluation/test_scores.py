@@ -16,7 +16,7 @@ from pipeline.evaluation.decision import Decision
 from pipeline.evaluation.intervals import bca, newcombe
 from pipeline.evaluation.measures import Measures, Scans
 from pipeline.evaluation.results import Evaluation
-from pipeline.evaluation.scores import evaluate
+from pipeline.evaluation.scores import evaluate, evaluate_probabilities
 from pipeline.metrics import patient_draws
 
 Floats = NDArray[np.float64]
@@ -295,6 +295,22 @@ def test_subgroups_of_few_patients_are_told_and_not_scored() -> None:
     assert by_name["other"].too_few and not by_name["other"].metrics
     north = scans.of(np.arange(38) < 30)
     assert by_name["north"].metrics == evaluated(north).metrics
+
+
+@pytest.mark.parametrize("kind", ["binary", "ordinal", "multi-label"])
+def test_probabilities_alone_are_scored_as_with_everything_else(kind: str) -> None:
+    scans = made(kind, 3, n=50)
+    found = evaluated(scans)
+    alone = evaluate_probabilities(
+        scans.task,
+        scans.target,
+        scans.probability,
+        np.array([f"P{number:03d}" for number in scans.patient]),
+        resamples=found.resamples,
+        seed=found.seed,
+    )
+    assert set(alone) == {"brier", "log_loss", "ece", "ece_debiased"}
+    assert alone == {name: found.metrics[name] for name in alone}
 
 
 def test_numbers_of_many_values_are_quartered() -> None:
