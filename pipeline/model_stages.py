@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.serving.beside import Beside
     from pipeline.serving.package import ModelPackage
     from pipeline.serving.predictions import PredictionSummary
+    from pipeline.study.config import RuleName
     from pipeline.trust.shift_policy import OnShift
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
@@ -32,8 +33,12 @@ _STDIN: Final = Path("-")
 _CLEARLY: Final = 0.01  # a p-value of a batch that is told of
 
 
-def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
-    """Package the model that the study's rule chooses, judge it, and register it as champion.
+def release_stage(
+    workspace: Workspace, name: str, uri: str | None, rule: RuleName | None = None
+) -> Path:
+    """Package the model that a rule chooses, judge it, and register it as champion.
+
+    The rule is the one that the study declared, unless ``rule`` names another.
 
     The package stands by itself: where the test scans can no longer be read, or MLflow does not
     answer, that is said and stops nothing.
@@ -49,6 +54,7 @@ def release_stage(workspace: Workspace, name: str, uri: str | None) -> Path:
             workspace.study(name),
             workspace.store,
             out,
+            rule=rule,
             pseudonym=patient_pseudonym(workspace.cohort, workspace.runs),
             progress=report,
         )
@@ -97,11 +103,16 @@ def open_package(model: str, runs: Path, uri: str | None) -> ModelPackage:
     """Load a model package, by folder or MLflow address (``models:/NAME@ALIAS``, ``runs:/...``)."""
     from pipeline.serving.package import load_package
 
+    return load_package(_folder_of(model, runs, uri))
+
+
+def _folder_of(model: str, runs: Path, uri: str | None) -> Path:
+    """Where a model package lies, after MLflow has handed it over if it is named by address."""
     if not model.startswith(("models:/", "runs:/")):
-        return load_package(Path(model))
+        return Path(model)
     from pipeline import tracking
 
-    return load_package(tracking.download_model(model, uri or tracking.default_uri(runs)))
+    return tracking.download_model(model, uri or tracking.default_uri(runs))
 
 
 @dataclass(frozen=True)
@@ -243,10 +254,10 @@ def _dicom_out(package: ModelPackage) -> DicomOut:
     return DicomOut(package)
 
 
-def verify_stage(model: Path) -> None:
-    """Check a package's digests and run its self-test."""
+def verify_stage(model: str, runs: Path, uri: str | None) -> None:
+    """Check a package's digests, by folder or MLflow address, and run its self-test."""
     from pipeline.serving.verify import verify
 
-    found = verify(model)
+    found = verify(_folder_of(model, runs, uri))
     same = "bit by bit" if found.bit_identical else f"to {found.difference:.1e}"
     say(f"{model}: whole, and it gives the probabilities it was packaged with ({same})")

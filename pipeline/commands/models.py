@@ -17,6 +17,7 @@ from pipeline.commands.options import (
     Model,
     Prep,
     RayWorkers,
+    RuleChoice,
     Runs,
     ShiftAction,
     SplitName,
@@ -121,6 +122,13 @@ def release(
     name: StudyName,
     data: DataOption,
     prep: Prep = None,
+    rule: Annotated[
+        RuleChoice | None,
+        typer.Option(
+            "--rule",
+            help="Choose by this rule, from validation scores; default: as the study declared.",
+        ),
+    ] = None,
     runs: Runs = RUNS,
     tracking_uri: Uri = None,
 ) -> None:
@@ -131,7 +139,8 @@ def release(
     from pipeline import model_stages
     from pipeline.workspace import open_workspace
 
-    model_stages.release_stage(open_workspace(runs, data, prep), name, tracking_uri)
+    workspace = open_workspace(runs, data, prep)
+    model_stages.release_stage(workspace, name, tracking_uri, rule.value if rule else None)
 
 
 def predict(
@@ -267,13 +276,11 @@ def explain(
     explain_stage(model, inputs, out, method, target_class, count, runs, tracking_uri)
 
 
-def verify(
-    model: Annotated[Path, typer.Argument(help="Model package that a release wrote.")],
-) -> None:
+def verify(model: Model, runs: Runs = RUNS, tracking_uri: Uri = None) -> None:
     """Check that a model package is whole and still gives the same probabilities.
 
     Example: medcurve verify runs/phantom3d/model-demo
     """
     from pipeline.model_stages import verify_stage
 
-    verify_stage(model)
+    verify_stage(model, runs, tracking_uri)

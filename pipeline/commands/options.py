@@ -47,6 +47,13 @@ class SplitName(StrEnum):
     TEST = "test"
 
 
+class RuleChoice(StrEnum):
+    """How validation scores choose the family to release."""
+
+    BEST = "best"
+    ONE_STANDARD_ERROR = "one_standard_error"
+
+
 class ShiftAction(StrEnum):
     """What is done with a scan that does not look like the training scans."""
 

@@ -32,7 +32,7 @@ from pipeline.families.base import Family
 from pipeline.serving.card import TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
 from pipeline.serving.seen import SeenScans
-from pipeline.study.config import StudyConfig
+from pipeline.study.config import RuleName, StudyConfig
 from pipeline.study.grid import PlannedCell, Positions
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit, recorded_study, refit
@@ -52,6 +52,7 @@ def release(
     store: Path,
     out: Path,
     *,
+    rule: RuleName | None = None,
     pseudonym: Callable[[str], str] | None = None,
     progress: Progress = silent,
 ) -> ModelPackage:
@@ -61,18 +62,20 @@ def release(
         study: Folder of a finished study.
         store: The store that it ran on.
         out: Folder of the package; an earlier package there is replaced.
+        rule: By which validation scores choose; None: the one that the study declared.
         pseudonym: From the store's patient ids to keyed names, whose digests the package keeps;
             None keeps nothing of the patients.
         progress: Told (epochs done, epochs in all) while the cell is fitted.
 
     Raises:
-        ReleaseError: ``release.nothing_chosen``, ``release.other_store`` or
-            ``release.not_reproduced``.
+        ReleaseError: ``release.nothing_chosen``, ``release.rule_not_applied``,
+            ``release.other_store`` or ``release.not_reproduced``.
         StageError: The study is not finished, or a folder is missing or damaged.
         StudyError: ``study.no_cell`` where versions or machine differ from the study's.
     """
     results = _results(study, store)
-    choice, (config, families) = results["release"], recorded_study(results)
+    config, families = recorded_study(results)
+    choice = _choice(study, results, config, rule)
     fitted = refit(config, families, store, study, choice["key"], progress)
     _refuse_another_model(fitted)
     cell = fitted.planned.cell
@@ -85,7 +88,7 @@ def release(
         cell=choice["key"],
         patients=cell.size,
         scans=len(fitted.planned.train),
-        chosen=choice["reason"],
+        chosen=choice["reason"] + _not_as_declared(config, rule),
         seen=_seen(used, pseudonym),
     )
     trust, reference = _trust(opened, config, fitted, used)
@@ -100,12 +103,6 @@ def release(
 def _results(study: Path, store: Path) -> dict[str, Any]:
     stage_digest(study)  # refuses what is not a whole study
     results = read_results(study)
-    if not results["release"]:
-        raise ReleaseError(
-            "release.nothing_chosen",
-            f"{study}: no cell of the largest size has a validation score to choose by",
-            fix="see the failed cells in the study's report",
-        )
     if (found := stage_digest(store)) != results["store"]:
         raise ReleaseError(
             "release.other_store",
@@ -113,6 +110,38 @@ def _results(study: Path, store: Path) -> dict[str, Any]:
             fix="name the store that the study ran on, or run the study again",
         )
     return results
+
+
+def _choice(
+    study: Path, results: Mapping[str, Any], config: StudyConfig, rule: RuleName | None
+) -> dict[str, Any]:
+    """The cell that a rule chose when the study ended, by validation scores."""
+    if rule is None or rule == config.release.rule:
+        found = results["release"]
+    elif rule in results.get("choices", {}):
+        found = results["choices"][rule]
+    else:
+        raise ReleaseError(
+            "release.rule_not_applied",
+            f"{study}: its results were written before rules other than the declared one, "
+            f"'{config.release.rule}', were applied",
+            fix="run `medcurve study` again: no cell is computed again, results are written anew",
+        )
+    if not found:
+        raise ReleaseError(
+            "release.nothing_chosen",
+            f"{study}: no cell of the largest size has a validation score to choose by",
+            fix="see the failed cells in the study's report",
+        )
+    chosen: dict[str, Any] = found
+    return chosen
+
+
+def _not_as_declared(config: StudyConfig, rule: RuleName | None) -> str:
+    declared = config.release.rule
+    if rule is None or rule == declared:
+        return ""
+    return f" Asked for at release: rule {rule}; the study had declared {declared}."
 
 
 def _refuse_another_model(fitted: Refit) -> None:

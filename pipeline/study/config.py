@@ -32,6 +32,9 @@ FamilyChoice = Annotated[
 ]
 
 
+RuleName = Literal["best", "one_standard_error"]
+
+
 class ReleaseRule(Config):
     """How the family to release is chosen, by validation scores at the largest size only.
 
@@ -42,7 +45,7 @@ class ReleaseRule(Config):
         metric: Which metric; the study's own if not given.
     """
 
-    rule: Literal["best", "one_standard_error"] = "best"
+    rule: RuleName = "best"
     metric: MetricName | None = None
 
 

@@ -26,6 +26,7 @@ from pipeline.study.components import (
     ranked_scans,
     scan_weights,
 )
+from pipeline.study.config import RuleName
 from pipeline.study.explanation import limit_sentences, outlook_sentences
 from pipeline.study.failures import failure_sentences
 from pipeline.study.forecast import Outlook, outlook
@@ -34,7 +35,7 @@ from pipeline.study.journal import Entry, Floats, Journal, or_nan
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.outcomes import Outcomes, outcomes
 from pipeline.study.reach import Reach, reaches
-from pipeline.study.selection import Choice, ScoredCell, choose
+from pipeline.study.selection import Choice, ScoredCell, choose_by_each
 from pipeline.study.summary import caveats, few_patients, headline
 from pipeline.study.train_test_gap import Gap, gaps, on_training_scans
 from pipeline.study.verdict import Verdict, verdicts
@@ -57,7 +58,7 @@ class Findings:
         hardest: The hardest and the most contested test scans at the largest size.
         outcomes: What each family's fits do on the test scans at the largest size.
         outlook: Laws, forecasts and crossings.
-        choice: What is to be released.
+        choices: What is to be released, by each rule.
         sentences: In words, most important first.
         caveats: What the intervals do not cover.
         cells: Every finished cell with its scores.
@@ -73,7 +74,7 @@ class Findings:
     hardest: tuple[ScanRank, ...]
     outcomes: tuple[Outcomes, ...]
     outlook: Outlook
-    choice: Choice | None
+    choices: Mapping[RuleName, Choice | None]
     sentences: tuple[str, ...]
     caveats: tuple[str, ...]
     cells: tuple[ScoredCell, ...]
@@ -142,7 +143,8 @@ def find(
     )
     by_cell = {one.cell: one for place in scored.values() for one in place.cells}
     cells = [by_cell[entry.cell] for entry in entries if entry.failure is None]
-    choice = choose(config, families, plan.sizes[-1], found, cells)
+    choices = choose_by_each(config, families, plan.sizes[-1], found, cells)
+    choice = choices[config.release.rule]
     return Findings(
         curves=found,
         gaps=tuple(gaps(found, families, plan.sizes, metric, draws, level)),
@@ -154,7 +156,7 @@ def find(
         hardest=tuple(ranked_scans([one for one in taken if one.size == plan.sizes[-1]], HARDEST)),
         outcomes=tuple(one.outcomes for one in scored.values() if one.outcomes is not None),
         outlook=ahead,
-        choice=choice,
+        choices=choices,
         sentences=(
             *failure_sentences(entries),
             *warned,

@@ -112,6 +112,7 @@ def write_results(
     """Write ``results.json`` and every table."""
     points = list(found.curves.points.values())
     pictured = contested(found.decomposed)
+    choices = {rule: asdict(one) if one else None for rule, one in found.choices.items()}
     content = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -127,7 +128,8 @@ def write_results(
         "arithmetic": dict(plan.arithmetic),
         "sentences": list(found.sentences),
         "caveats": list(found.caveats),
-        "release": asdict(found.choice) if found.choice else None,
+        "release": choices[plan.config.release.rule],
+        "choices": choices,
         "gaps": [_json(asdict(gap)) for gap in found.gaps],
         "points": [_json(asdict(point)) for point in points],
         "differences": [_json({**asdict(d), "winner": d.winner}) for d in found.differences],

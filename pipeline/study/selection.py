@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
 from pipeline.metrics import higher_is_better
-from pipeline.study.config import METRIC_WORDS, StudyConfig
+from pipeline.study.config import METRIC_WORDS, RuleName, StudyConfig
 from pipeline.study.grid import Cell
 from pipeline.study.learning_curve import Curves, Where
 
@@ -38,6 +39,22 @@ class Choice:
     cell: Cell
     key: str
     reason: str
+
+
+def choose_by_each(
+    config: StudyConfig,
+    families: Sequence[str],
+    largest: int,
+    curves: Curves,
+    cells: Sequence[ScoredCell],
+) -> dict[RuleName, Choice | None]:
+    """What every rule would release, by the study's metric: a release may ask for another rule."""
+    rules: tuple[RuleName, ...] = get_args(RuleName)
+    asked = {rule: config.release.model_copy(update={"rule": rule}) for rule in rules}
+    return {
+        rule: choose(config.model_copy(update={"release": one}), families, largest, curves, cells)
+        for rule, one in asked.items()
+    }
 
 
 def choose(

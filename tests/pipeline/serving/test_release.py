@@ -172,6 +172,27 @@ def test_releasing_again_gives_the_same_package(finished, released, tmp_path):
     assert again.card == released.card
 
 
+def test_another_rule_is_followed_when_asked_and_said_so(finished, study, released, tmp_path):
+    results = read_json(study / "results.json")
+    assert set(results["choices"]) == {"best", "one_standard_error"}
+    assert results["release"] == results["choices"]["best"]
+    other = next(c for c in results["cells"] if c["key"] != results["release"]["key"])
+    choices = {**results["choices"], "one_standard_error": {**other, "reason": "simplest."}}
+    write_json(study / "results.json", {**results, "choices": choices})
+    where = (study, finished / "store", tmp_path / "model")
+    package = release(*where, rule="one_standard_error")
+    assert package.card.training.cell == other["key"]
+    assert package.card.training.chosen == (
+        "simplest. Asked for at release: rule one_standard_error; the study had declared best."
+    )
+    assert release(*where, rule="best").card.training.chosen == released.card.training.chosen
+    del results["choices"]
+    write_json(study / "results.json", results)
+    with pytest.raises(ReleaseError) as caught:
+        release(*where, rule="one_standard_error")
+    assert caught.value.code == "release.rule_not_applied"
+
+
 def test_fitting_is_told(finished, tmp_path):
     told = []
     release(

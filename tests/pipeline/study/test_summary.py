@@ -14,7 +14,7 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.grid import Cell
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.reach import reaches
-from pipeline.study.selection import Choice, ScoredCell, choose
+from pipeline.study.selection import Choice, ScoredCell, choose, choose_by_each
 from pipeline.study.summary import caveats, few_patients, headline
 from pipeline.wording import listed
 
@@ -277,6 +277,12 @@ def test_the_release_follows_the_rule_and_validation_only(rule: str, chosen: str
     assert choice.key == {"linear": "linear-0-1", "forest": "forest-0-0"}[chosen]
     assert chosen in choice.reason and "validation AUC at 80 patients" in choice.reason
     assert ("standard error" in choice.reason) == (chosen == "linear")
+    each = choose_by_each(settings, ["linear", "forest"], 80, found, cells)
+    assert {name: one and one.cell.family for name, one in each.items()} == {
+        "best": "forest",
+        "one_standard_error": "linear",
+    }
+    assert each[rule] == choice
 
 
 def test_a_loss_is_released_where_it_is_lowest() -> None:
