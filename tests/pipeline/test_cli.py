@@ -217,8 +217,9 @@ def test_train_packages_one_family(place: Path, capsys: pytest.CaptureFixture[st
     assert medcurve("train", "linear", *common) == 0
     model = place / "runs" / "tiny" / "model-train-linear"
     assert read_json(model / "model.json")["family"]["family"] == "linear"
-    assert medcurve("verify", str(model)) == 0
-    assert "bit by bit" in capsys.readouterr().out
+    for named in (str(model), "models:/tiny@champion"):
+        assert medcurve("verify", named, "--runs", str(place / "runs")) == 0
+        assert "bit by bit" in capsys.readouterr().out
     weights = model / "weights.safetensors"
     damaged = bytearray(weights.read_bytes())
     damaged[-1] ^= 1
