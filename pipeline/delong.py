@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 from data_prep.task import Task
 from pipeline.weighted_metrics import Floats, Labels, questions
@@ -36,10 +37,13 @@ class AucParts:
         value: The AUC; NaN where a class does not occur, or is the only one.
         patients: (P,) deviations, in the order of ``np.unique`` of the patients' ids; the sum of
             their squares is the variance, the sum of products of two AUCs' the covariance.
+        rarest: Patients on the side, of any question, that has the fewest: what the variance mostly
+            rests on. None where that is not known, or they are many.
     """
 
     value: float
     patients: Floats
+    rarest: int | None = None
 
     @property
     def variance(self) -> float:
@@ -47,15 +51,18 @@ class AucParts:
         return float(self.patients @ self.patients)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Normal interval on the scale of the log odds, so that it stays within 0 and 1.
+        """Interval on the scale of the log odds, so that it stays within 0 and 1.
 
-        Where the AUC is 0 or 1 there is no variance to see, and the ends are the AUC itself
-        (Pepe 2003, section 5.2.5).
+        The variance of few patients is itself uncertain, and the normal quantile then too small:
+        it is Student's, with a degree of freedom less than there are patients of the rarest side
+        (coverage in docs/evaluation.md). Where the AUC is 0 or 1 there is no variance to see, and
+        the ends are the AUC itself (Pepe 2003, section 5.2.5).
         """
         if not 0 < self.value < 1:
             return self.value, self.value
         odds = math.log(self.value / (1 - self.value))
-        half = float(norm.ppf((1 + level) / 2)) * math.sqrt(self.variance)
+        law = norm if self.rarest is None else student(max(self.rarest - 1, 1))
+        half = float(law.ppf((1 + level) / 2)) * math.sqrt(self.variance)
         half /= self.value * (1 - self.value)
         return 1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))
 
@@ -93,7 +100,7 @@ def auc_parts(
         patient_ids: (N,) patient of each scan.
     """
     names, patient = np.unique(patient_ids, return_inverse=True)
-    values, total = [], np.zeros(len(names))
+    values, total, rarest = [], np.zeros(len(names)), len(names)
     rows = probability.reshape(-1, *probability.shape[-2:])
     for truth, scores in questions(task, target, rows):
         if not len(rows) or truth.all() or not truth.any():
@@ -104,6 +111,7 @@ def auc_parts(
         for side in (truth, ~truth):
             deviation = np.where(side, of_scan - value, 0) / side.sum()
             n_patients = len(np.unique(patient[side]))
+            rarest = min(rarest, n_patients)
             scale = math.sqrt(n_patients / (n_patients - 1)) if n_patients > 1 else math.nan
             total += scale * np.bincount(patient, weights=deviation, minlength=len(names))
-    return AucParts(float(np.mean(values)), total / len(values))
+    return AucParts(float(np.mean(values)), total / len(values), rarest)

@@ -14,8 +14,8 @@ is above 0 by chance alone (Brocker 2012; Kumar, Liang and Ma 2019, "Verified un
 calibration", who take the chance of fixed bins off). What Kumar et al. take off is worked out at
 the d_b found, which are themselves off by chance: of probabilities that are true it leaves 0.59 of
 the error. So ``ece_debiased`` is the error whose resamples have the one found as their median.
-They are the interval's, widened for few patients in a bin, which makes it err towards 0 where
-these are few (docs/evaluation.md has how far).
+Where a model is off and patients are few it is still a little too small (docs/evaluation.md has how
+far).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from pipeline.weighted_metrics import Floats, Labels, sums
 MOST_BINS: Final = 15
 _LARGEST: Final = 64.0
 _HALVINGS: Final = 20
+_NO_SCATTER: Final = 1e-12  # variance of a gap that no resample moves
 _SCANS_PER_BIN: Final = 10  # fewer say nothing, and their variance cannot be told
 
 
@@ -94,38 +95,53 @@ def estimate(found: Bins, drawn: Bins, n_patients: int, level: float) -> tuple[f
     """The debiased error and its interval, by inverting a test of each error that there may be.
 
     Resamples scatter about what was found, which is itself off by chance: their percentiles leave
-    0 out of every interval. So the gaps found are shrunk, or stretched, by one factor; resamples
+    0 out of every interval. So a pattern of gaps is shrunk, or stretched, by one factor; resamples
     say how gaps scatter, and a factor is kept unless the error found is among the least, or the
     largest, of those that scatter about it (Carpenter 1999, "Test inversion bootstrap confidence
-    intervals").
+    intervals"). The tails are Student's, by the patients in a bin, whose scatter is as uncertain
+    as they are few.
 
     Args:
         found: Bins on all scans, (B, 1).
         drawn: Bins of resamples, (B, R).
-        n_patients: How many were resampled. Few of them in a bin scatter less than they ought to,
-            which is made good as ``intervals.bca`` does.
+        n_patients: How many were resampled.
         level: Coverage that is aimed at.
 
     Returns:
         Value, low and high.
     """
-    error = float(found.ece[0])
-    scatter = (drawn.gap - found.gap) * _widening(n_patients / len(found.gap), level)
+    error, n = float(found.ece[0]), max(n_patients / len(found.gap), 2.0)
+    scatter = (drawn.gap - found.gap) * math.sqrt(n / (n - 1))  # resamples of n vary less by that
+    pattern = steadied(found.gap, scatter)
+    size = float((found.share * np.abs(pattern)).sum())
 
     def above(factor: float) -> float:
         """Share of resamples whose error, were gaps so many times as large, is the larger."""
-        ece = (drawn.share * np.abs(factor * found.gap + scatter)).sum(axis=0)
+        ece = (drawn.share * np.abs(factor * pattern + scatter)).sum(axis=0)
         return float((ece > error).mean() + (ece == error).mean() / 2)
 
-    tail = (1 - level) / 2
-    value, low, high = (error * _crossing(above, share) for share in (0.5, tail, 1 - tail))
+    tail = float(norm.cdf(-student.ppf((1 + level) / 2, n - 1)))
+    value, low, high = (size * _crossing(above, share) for share in (0.5, tail, 1 - tail))
     return value, low, high
 
 
-def _widening(n_patients: float, level: float) -> float:
-    n = max(n_patients, 2.0)
-    beyond = student.ppf((1 + level) / 2, n - 1) * math.sqrt(n / (n - 1))
-    return float(beyond / norm.ppf((1 + level) / 2))
+def steadied(gap: Floats, scatter: Floats) -> Floats:
+    """(B, 1) gaps with less of what is chance in them.
+
+    Gaps found differ more from bin to bin than true ones do, and errors of so uneven a pattern
+    grow faster with its size: the interval ends too low. So they are drawn towards a straight line
+    over the bins, as far as chance explains their distance from it (the positive-part estimator of
+    James and Stein, towards a line as in Efron and Morris 1975, "Data analysis using Stein's
+    estimator").
+    """
+    found, deviation = gap[:, 0], np.sqrt(scatter.var(axis=1) + _NO_SCATTER)
+    line = np.stack([np.ones(len(found)), np.linspace(-1, 1, len(found))], axis=1)
+    slopes = np.linalg.lstsq(line / deviation[:, None], found / deviation, rcond=None)[0]
+    rest = found - line @ slopes
+    apart, by_chance = float(((rest / deviation) ** 2).sum()), max(len(found) - 4, 0)
+    kept = max(0.0, 1 - by_chance / apart) if apart > 0 else 1.0
+    pattern: Floats = (found - (1 - kept) * rest)[:, None]
+    return pattern
 
 
 def _crossing(above: Callable[[float], float], share: float) -> float:

@@ -4,7 +4,11 @@ Percentiles of resamples are too narrow on few patients, and off to one side whe
 its best. So they are corrected for bias and acceleration (BCa: Efron 1987, "Better bootstrap
 confidence intervals"), the acceleration from leaving patients out, and their level is widened as
 Student's t is wider than the normal (Hesterberg 2015, "What teachers should know about the
-bootstrap", section 3.1.1), by the number of patients of the rarest class.
+bootstrap", section 3.1.1), by the number of patients that the metric rests on.
+
+A metric at a threshold that keeps a share fixed is a quantile of scores, a step function of the
+patients: leaving one out moves it by a whole step or not at all, and says nothing of acceleration.
+It has widened percentiles.
 """
 
 from __future__ import annotations
@@ -31,11 +35,11 @@ def bca(
         value: The metric on all patients.
         drawn: (R,) of resamples, all defined.
         left_out: (G,) of all patients but a group, group after group.
-        n_patients: How many there are of the rarest class; at least 2.
+        n_patients: How many the metric rests on: of the rarest class, or of a share those that it
+            is a share of; at least 2.
         level: Coverage that is aimed at.
     """
-    beyond = float(student.ppf((1 + level) / 2, n_patients - 1))
-    z = beyond * math.sqrt(n_patients / (n_patients - 1))
+    z = _widened(n_patients, level)
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     bias = float(norm.ppf(min(max(below, 1 / len(drawn)), 1 - 1 / len(drawn))))
     pull = np.nanmean(left_out) - left_out
@@ -49,6 +53,25 @@ def bca(
         shares.append(norm.cdf(bias + end / shrunk) if shrunk > 0 else float(end > 0))
     low, high = np.quantile(drawn, shares)
     return float(low), float(high)
+
+
+def percentiles(drawn: Floats, n_patients: int, level: float) -> tuple[float, float]:
+    """The bootstrap's interval of a metric that is a step function of the patients.
+
+    Args:
+        drawn: (R,) of resamples, all defined.
+        n_patients: How many there are of the rarest class; at least 2.
+        level: Coverage that is aimed at.
+    """
+    z = _widened(n_patients, level)
+    low, high = np.quantile(drawn, norm.cdf((-z, z)))
+    return float(low), float(high)
+
+
+def _widened(n_patients: int, level: float) -> float:
+    """The normal deviate, as far out as so many patients ask for."""
+    beyond = float(student.ppf((1 + level) / 2, n_patients - 1))
+    return beyond * math.sqrt(n_patients / (n_patients - 1))
 
 
 def newcombe(auc: float, positives: float, negatives: float, level: float) -> tuple[float, float]:

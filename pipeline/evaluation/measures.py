@@ -25,12 +25,8 @@ from pipeline.weighted_metrics import (
     sums,
 )
 
-RANKED: Final = (
-    "auc",
-    "average_precision",
-    "sensitivity_at_specificity",
-    "specificity_at_sensitivity",
-)
+AT_FIXED_SHARE: Final = ("sensitivity_at_specificity", "specificity_at_sensitivity")
+RANKED: Final = ("auc", "average_precision", *AT_FIXED_SHARE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.evaluation import calibration_error
 from pipeline.evaluation.calibration_error import Bins
 from pipeline.evaluation.counted import Scores, Shares
-from pipeline.evaluation.intervals import bca, newcombe
-from pipeline.evaluation.measures import Measures, Scans
+from pipeline.evaluation.intervals import bca, newcombe, percentiles
+from pipeline.evaluation.measures import AT_FIXED_SHARE, Measures, Scans
 from pipeline.evaluation.results import Score, Untold
 from pipeline.metrics import patient_draws
 from pipeline.shares import clustered_share, effective_patients
@@ -134,8 +134,10 @@ def _told(evidence: _Evidence, level: float) -> Told:
 
 def _score(name: str, value: float, evidence: _Evidence, level: float) -> Score | str:
     """The metric with its interval, or why there is none."""
+    resting_on = evidence.with_it
     if name in evidence.shares:
         part, whole = evidence.shares[name]
+        resting_on = int((whole > 0).sum())
         if min(value, 1 - value) * effective_patients(whole) < _FEW_PATIENTS:
             low, high = clustered_share(part, whole, level)
             return Score(value=value, low=low, high=high, method="wilson")
@@ -149,7 +151,10 @@ def _score(name: str, value: float, evidence: _Evidence, level: float) -> Score 
             return "no resample differs: too few errors, or none"
         low, high = newcombe(value, rare, evidence.without, level)
         return Score(value=value, low=low, high=high, method="newcombe")
-    low, high = bca(value, defined, evidence.left_out[name], rare, level)
+    if name in AT_FIXED_SHARE:
+        low, high = percentiles(defined, rare, level)
+        return Score(value=value, low=low, high=high, method="percentile")
+    low, high = bca(value, defined, evidence.left_out[name], resting_on, level)
     return Score(value=value, low=low, high=high)
 
 

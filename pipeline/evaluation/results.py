@@ -9,7 +9,7 @@ from pydantic import Field
 from data_prep.config import Config
 from pipeline.evaluation.decision import Decision
 
-Method = Literal["bootstrap", "wilson", "newcombe", "inverted", "delong"]
+Method = Literal["bootstrap", "percentile", "wilson", "newcombe", "inverted", "delong"]
 
 
 class Score(Config):
@@ -18,9 +18,10 @@ class Score(Config):
     Attributes:
         value: On all scans.
         low, high: The interval.
-        method: ``bootstrap`` (of patients, BCa); ``wilson``, for shares less than five patients
-            away from 0 or 1; ``newcombe``, for an AUC of 0 or 1; ``inverted``, a bootstrap test of
-            each calibration error; ``delong``.
+        method: ``bootstrap`` (of patients, BCa); ``percentile`` (of the same resamples, for a
+            metric at a threshold that keeps a share fixed); ``wilson``, for shares less than five
+            patients away from 0 or 1; ``newcombe``, for an AUC of 0 or 1; ``inverted``, a bootstrap
+            test of each calibration error; ``delong``.
     """
 
     value: float

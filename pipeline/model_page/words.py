@@ -37,6 +37,7 @@ SHORT: Final[Mapping[str, str]] = {
 }
 METHODS: Final[Mapping[str, str]] = {
     "bootstrap": "bootstrap of patients (BCa)",
+    "percentile": "bootstrap of patients (percentiles)",
     "wilson": "Wilson",
     "newcombe": "Newcombe",
     "inverted": "inverted bootstrap test",

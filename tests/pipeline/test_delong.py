@@ -152,6 +152,23 @@ def test_an_interval_stays_within_0_and_1_around_the_value(
     assert AucParts(1.0, np.array([0.0])).interval(level) == (1.0, 1.0)
 
 
+def test_few_patients_of_the_rarest_side_widen_the_interval() -> None:
+    rng = np.random.default_rng(6)
+    target = (np.arange(60) % 6 == 0).astype(np.int64)  # two scans each, of 5 ill and 25 healthy
+    patients = np.array([f"P{number % 30:02d}" for number in range(60)])
+    found = auc_parts(BINARY, target, rows(rng.random(60)), patients)
+    assert found.rarest == 5
+    low, high = found.interval(0.95)
+
+    def odds(p: float) -> float:
+        return math.log(p / (1 - p))
+
+    half = 2.7764 * math.sqrt(found.variance) / (found.value * (1 - found.value))
+    assert (odds(low), odds(high)) == pytest.approx(
+        (odds(found.value) - half, odds(found.value) + half), abs=1e-3
+    )
+
+
 # albumin, total protein, K-G score and outcome of 43 patients with ovarian cancer: DeLong et al.
 # (1988), as reprinted in the SAS/STAT user's guide, PROC LOGISTIC, example "Comparing Receiver
 # Operating Characteristic Curves"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from data_prep.task import Task
+from pipeline.evaluation.calibration_error import steadied
 from pipeline.evaluation.decision import Decision
 from pipeline.evaluation.intervals import bca, newcombe
 from pipeline.evaluation.measures import Measures, Scans
@@ -256,6 +257,31 @@ def test_an_interval_is_of_the_explicit_resamples() -> None:
     expected = bca(metric(scans), drawn, left_out, rare, 0.95)
     found = evaluated(scans).metrics["average_precision"]
     assert (found.low, found.high) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_share_is_widened_by_those_it_is_a_share_of() -> None:
+    """5 ill patients among 100 say nothing of how sure a share of all, or of the healthy, is."""
+    rng, target = np.random.default_rng(4), (np.arange(100) < 5).astype(np.int64)
+    p = rng.random(100)
+    rows = np.stack([1 - p, p], axis=1)
+    scans = Scans(BINARY, target, rows, (p > 0.5).astype(np.int64), np.arange(100))
+    found = evaluated(scans, resamples=2000).metrics["specificity"]
+    half = 1.96 * math.sqrt(found.value * (1 - found.value) / 95)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.12)
+    fixed = evaluated(scans).metrics["specificity_at_sensitivity"]
+    assert fixed.method == "percentile" and fixed.low <= fixed.value <= fixed.high
+
+
+def test_a_pattern_that_chance_explains_is_drawn_to_a_line() -> None:
+    rng = np.random.default_rng(0)
+    line, noise = np.linspace(-0.1, 0.1, 15)[:, None], rng.normal(size=(15, 1))
+    scatter = 0.05 * rng.normal(size=(15, 500))
+    near = steadied(line + 0.03 * noise, scatter)
+    assert near == pytest.approx(line + 0.03 * noise, abs=0.2)
+    assert np.abs(np.diff(near, n=2, axis=0)).max() < 1e-9  # all of it was chance
+    far = line + 0.5 * noise
+    assert np.abs(steadied(far, scatter) - far).max() < 0.05  # hardly any of it was
+    assert steadied(far[:2], scatter[:2]) == pytest.approx(far[:2])  # two points are a line
 
 
 def test_without_errors_there_are_wilsons_and_newcombes_intervals_or_none() -> None:
