@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.panels import (
+    draw_breaks,
     draw_families,
     draw_lines,
     draw_names,
@@ -25,7 +26,7 @@ from pipeline.lecture.series import Series, by_kind, quantity_of, singly, sweeps
 from pipeline.page import STYLE
 from pipeline.probes import PROBES
 from pipeline.shifts import AMOUNTS
-from pipeline.study.claim import Ranking
+from pipeline.study.claim import Axis, Ranking
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import StudyOutcome, judge
 from pipeline.study.learning_curve import Point
@@ -45,10 +46,10 @@ class _Panel:
 
 
 def draw_claim(run: ClaimRun) -> Figure | None:
-    """Test scores on every cohort: against size, where there are several; else against the amount
-    of each shift, where there are any; else family by family. Then scores that are to foretell the
-    rank of others, and what probes measured, where the claim says anything of it. None where there
-    is nothing to compare.
+    """Test scores on every cohort: against what the claim says; else against size, where there are
+    several; else against the amount of each shift, where there are any; else family by family.
+    Then scores that are to foretell the rank of others, and what probes measured, where the claim
+    says anything of it. None where there is nothing to compare.
     """
     return _drawn([*_score_groups(run, run.outcomes), _probe_panels(run)])
 
@@ -125,8 +126,11 @@ def _score_groups(
     numbers = [one for one in run.claim.expect if not isinstance(one, Ranking)]
     named = {quantity.family for one in numbers for quantity in one.quantities}
     families = [name for name in run.families if name in named or name not in ranked]
-    for cohort, outcome in outcomes.items():
-        yield _score_panels(_short(cohort), outcome, families)
+    if run.claim.against:
+        yield _against(run.claim.against, outcomes)
+    else:
+        for cohort, outcome in outcomes.items():
+            yield _score_panels(_short(cohort), outcome, families)
     for ranking in rankings:
         meant = ranking.cohort or run.claim.cohorts[0]
         yield _rank_panels(ranking, outcomes, [meant] if meant in outcomes else list(outcomes))
@@ -134,16 +138,8 @@ def _score_groups(
 
 def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -> Iterator[_Panel]:
     metric, conditions = outcome.config.metric, outcome.config.conditions
-    y = f"test {METRIC_WORDS[metric]}"
     points = [point for point in scored(outcome) if point.family in families]
-
-    def panel(title: str, draw: Callable[[Axes], None]) -> _Panel:
-        def drawn(axes: Axes) -> None:
-            draw(axes)
-            if metric == "auc":
-                axes.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":")
-
-        return _Panel(title, y, drawn, is_score=True)
+    panel = partial(_score_panel, metric)
 
     if len(outcome.sizes) > 1:
         plain = [point for point in points if not condition(point)]
@@ -162,6 +158,48 @@ def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -
             yield panel(cohort, partial(draw_names, series=lines, names=names))
     elif len(families) > 1:
         yield panel(cohort, partial(draw_families, points=points, families=families))
+
+
+def _against(axis: Axis, outcomes: Mapping[str, StudyOutcome]) -> Iterator[_Panel]:
+    """Scores at the largest size against what is measured: each cohort a line."""
+    lines = []
+    for number, (cohort, outcome) in enumerate(outcomes.items()):
+        own = [point for point in measured(outcome) if point.metric == axis.measured]
+        at = {(point.family, point.size): point.mean for point in own}
+        placed = [
+            (at[point.family, point.size], point)
+            for point in scored(outcome)
+            if point.size == outcome.sizes[-1]
+            and not condition(point)
+            and (point.family, point.size) in at
+        ]
+        if placed:
+            placed.sort(key=lambda pair: pair[0])
+            lines.append(Series(_short(cohort), number, placed))
+    if not lines:
+        return
+    probe, _, quantity = axis.measured.partition("/")
+    unit = PROBES[probe].units.get(quantity, "")
+    words = f"{probe}: {quantity}, {unit}" + (f"\n(dotted: {axis.says})" if axis.says else "")
+    breaks = {_short(cohort): place for cohort, place in axis.breaks.items()}
+
+    def draw(axes: Axes) -> None:
+        draw_lines(axes, lines, words, "linear")
+        draw_breaks(axes, lines, breaks)
+
+    metric = next(iter(outcomes.values())).config.metric
+    yield _score_panel(metric, f"score against {quantity}", draw)
+
+
+def _score_panel(metric: str, title: str, draw: Callable[[Axes], None]) -> _Panel:
+    """With a line at chance, where the metric has it at one place."""
+
+    def drawn(axes: Axes) -> None:
+        draw(axes)
+        if metric == "auc":
+            axes.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":")
+
+    return _Panel(title, f"test {METRIC_WORDS[metric]}", drawn, is_score=True)
 
 
 def _rank_panels(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.config import is_path
 from pipeline.families import FamilyConfig
+from pipeline.lecture.fit_seconds import FitSeconds
 from pipeline.lecture.pictures import Drawn
 from pipeline.study.claim import MEASURED, Claim
 from pipeline.study.config import StudyConfig
@@ -30,6 +31,8 @@ class ClaimRun:
         reported: Likewise of what the claim only reports.
         pictures: What probes draw of it, by cohort; of the real ones too.
         asked: Of each public cohort: one for each thing that is expected or reported, by direction.
+        seconds: Of each cohort: (family, size) -> how long each of its fits took; of claims whose
+            page tells that.
         quick: Whether it was run small.
         flipped: Whether its mechanism was undone, so that it must fail.
     """
@@ -46,6 +49,7 @@ class ClaimRun:
     pictures: Mapping[str, Sequence[Drawn]]
     quick: bool
     flipped: bool = False
+    seconds: Mapping[str, FitSeconds] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -55,7 +59,8 @@ class ClaimRun:
     @property
     def stands(self) -> list[str]:
         """What holds although it must fail undone; where the flip names nothing, all of it."""
-        named = [self.judgements[place - 1] for place in self.claim.flip.fails]
+        asked = len(self.judgements)  # the small version leaves out the last ones
+        named = [self.judgements[place - 1] for place in self.claim.flip.fails if place <= asked]
         if not named and not self.holds:
             return []
         return [one.expectation for one in named or self.judgements if one.holds]

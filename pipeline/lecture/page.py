@@ -14,6 +14,7 @@ from data_prep.config import dotted
 from data_prep.files import write_bytes
 from pipeline.families import FAMILIES
 from pipeline.lecture.figure import draw_claim, draw_real
+from pipeline.lecture.fit_seconds import FitSeconds, in_words
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.pictures import Drawn
 from pipeline.lecture.real_scans import kept, stamped
@@ -131,7 +132,7 @@ def _lines(
         yield "Asked as well, but not asserted:"
         yield ""
         yield from _judged("asked", run.reported, "yes")
-    yield from _scores("Scores", run.outcomes)
+    yield from _scores("Scores", run.outcomes, run.seconds)
     yield from real
     if claim.real and not real and not run.flipped:
         names = ", ".join(f"`{cohort}`" for cohort in claim.real)
@@ -144,12 +145,15 @@ def _lines(
         yield ""
     yield f"**In practice.** {claim.practice}"
     yield ""
+    if claim.departs:
+        yield f"**Other than in the lecture.** {claim.departs}"
+        yield ""
     yield f"**Where it does not hold.** {claim.limits}"
 
 
 def _real(run: ClaimRun) -> Iterator[str]:
     """What came out on real scans; the figure is drawn where there is something to compare."""
-    yield from _scores("On real scans", run.real)
+    yield from _scores("On real scans", run.real, run.seconds)
     if draw_real(run) is not None:
         yield f"![{run.claim.title}, on real scans]({run.short_name}-real.svg)"
         yield ""
@@ -204,7 +208,9 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _scores(title: str, outcomes: Mapping[str, StudyOutcome]) -> Iterator[str]:
+def _scores(
+    title: str, outcomes: Mapping[str, StudyOutcome], seconds: Mapping[str, FitSeconds]
+) -> Iterator[str]:
     for cohort, outcome in outcomes.items():
         points = list(scored(outcome))
         words = METRIC_WORDS[outcome.config.metric]
@@ -212,25 +218,31 @@ def _scores(title: str, outcomes: Mapping[str, StudyOutcome]) -> Iterator[str]:
         yield ""
         yield from _table(points)
         yield ""
-        yield from _measured(cohort, outcome)
+        yield from _measured(cohort, outcome, seconds.get(cohort, {}))
 
 
-def _measured(cohort: str, outcome: StudyOutcome) -> Iterator[str]:
-    """What probes measured at the largest size: a row for each quantity, a column for a family."""
+def _measured(cohort: str, outcome: StudyOutcome, seconds: FitSeconds) -> Iterator[str]:
+    """What probes measured at the largest size, and how long fits took: a column for a family."""
     probed = [p for p in measured(outcome) if p.cells and p.size == outcome.sizes[-1]]
     if not probed:
         return
     found = {(p.metric, p.family): _estimate(p) for p in probed}
     families = list(dict.fromkeys(p.family for p in probed))
-    size = f", {outcome.sizes[-1]} patients" if len(outcome.sizes) > 1 else ""
+    largest = outcome.sizes[-1]
+    times = {name: in_words(fits) for (name, size), fits in seconds.items() if size == largest}
+    words = "time of a fit, quickest to slowest (not asserted)"
+    size = f", {largest} patients" if len(outcome.sizes) > 1 else ""
     yield f"**Measured**, `{cohort}`{size}:"
     yield ""
     yield from markdown_table(
         ("what", *families),
-        (
-            (name.replace("/", ": "), *(found.get((name, family), "") for family in families))
-            for name in dict.fromkeys(p.metric for p in probed)
-        ),
+        [
+            *(
+                (name.replace("/", ": "), *(found.get((name, family), "") for family in families))
+                for name in dict.fromkeys(p.metric for p in probed)
+            ),
+            *([(words, *(times.get(name, "") for name in families))] if times else []),
+        ],
     )
     yield ""
 

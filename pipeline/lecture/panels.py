@@ -33,6 +33,14 @@ def draw_lines(
     axes.set_xlabel(x)
 
 
+def draw_breaks(axes: Axes, series: Sequence[Series], breaks: Mapping[str, float]) -> None:
+    """A dotted line in the colour of each series, by its label, where it is to break."""
+    for one in series:
+        if one.label in breaks:
+            colour = _look(one.number)["color"]
+            axes.axvline(breaks[one.label], color=colour, linewidth=1, linestyle=":")
+
+
 def draw_names(axes: Axes, series: Sequence[Series], names: Sequence[str]) -> None:
     """Series at names, whose places are their numbers; every series beside the others."""
     for number, one in enumerate(series):

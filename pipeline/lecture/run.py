@@ -19,6 +19,7 @@ from data_prep.errors import ConfigError, MedcurveError
 from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import FamilyConfig, choice_name, varied
+from pipeline.lecture.fit_seconds import FitSeconds, read_fit_seconds
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import number, write_index, write_page
 from pipeline.lecture.pictures import Drawn, draw_pictures, keep_pictures
@@ -133,6 +134,7 @@ def run_claim(
     config = flipped(config, claim.flip) if mode.flip else config
     shown = [] if mode.quick or mode.flip else [claim.cohorts[0], *claim.real]
     pictures: dict[str, Sequence[Drawn]] = {}
+    seconds: dict[str, FitSeconds] = {}
     count = engines.workers(workers)
 
     def outcome(cohort: str, study: StudyConfig) -> StudyOutcome:
@@ -148,6 +150,8 @@ def run_claim(
         if cohort in pictures and cohort in claim.cohorts:  # MLflow shows no patient's scan
             keep_pictures(pictures[cohort], workspace.study(name))
             study_stages.sync_stage(workspace, name, tracking_uri)
+        if claim.seconds:
+            seconds[cohort] = read_fit_seconds(result.out)
         return outcome_of(study, result.found)
 
     def study_on(cohort: str) -> StudyConfig:
@@ -155,7 +159,9 @@ def run_claim(
 
     instead = claim.flip.cohorts if mode.flip else {}
     outcomes = {
-        cohort: outcome(instead.get(cohort, cohort), study_on(cohort)) for cohort in claim.cohorts
+        cohort: outcome(instead.get(cohort, cohort), study_on(cohort))
+        for cohort in claim.cohorts
+        if not mode.quick or claim.expected_on(cohort)
     }
     slack = claim.quick.slack if mode.quick else 0.0
 
@@ -173,11 +179,12 @@ def run_claim(
         outcomes=outcomes,
         real=real,
         asked={cohort: judged(claim.anywhere(), {cohort: found}) for cohort, found in real.items()},
-        judgements=judged(claim.expect),
+        judgements=judged(claim.asserted(quick=mode.quick)),
         reported=[] if mode.quick else judged(claim.report),
         pictures=pictures,
         quick=mode.quick,
         flipped=mode.flip,
+        seconds=seconds,
     )
 
 

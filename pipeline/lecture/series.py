@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.lecture.outcome import condition
+from pipeline.probes import PROBES
 from pipeline.shifts import NEUTRAL, Kind, shift_name
 from pipeline.study.condition import Condition
 from pipeline.study.learning_curve import Point
@@ -97,9 +98,11 @@ def quantity_of(name: str) -> str:
 
 
 def sweeps(points: Sequence[Point], families: Sequence[str], name: str) -> list[Series]:
-    """A line for each family, and each way to do it; at 0 the quantity by its mere name."""
+    """A line for each family, and each way to do it; at 0 what is measured untouched."""
     lines: dict[str, list[tuple[float, Point]]] = defaultdict(list)
-    begin = {point.family: point for point in points if point.metric == name}
+    probe, _, quantity = name.partition("/")
+    begins = quantity in PROBES[probe].untouched
+    begin = {point.family: point for point in points if begins and point.metric == name}
     several = len({point.family for point in points}) > 1
     for point in sorted(points, key=lambda point: families.index(point.family)):
         if at := _AT.fullmatch(point.metric.partition("/")[2]):

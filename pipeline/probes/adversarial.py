@@ -52,6 +52,7 @@ class Adversarial(Probe):
         "flip": "share of the intensity range",
     }
     amount: ClassVar[str] = "largest change of a pixel (epsilon), share of the intensity range"
+    untouched: ClassVar[tuple[str, ...]] = ("accuracy",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     probe: Literal["adversarial"] = "adversarial"

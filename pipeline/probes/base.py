@@ -51,11 +51,13 @@ class Probe(Config, ABC):
     Attributes:
         units: What an axis of each quantity says beside its name.
         amount: What N is in quantities that are called ``... at N``.
+        untouched: Those of its quantities that are what ``... at 0`` would be.
         bounds: Least and largest value that any of its quantities can take.
     """
 
     units: ClassVar[Mapping[str, str]] = {}
     amount: ClassVar[str] = ""
+    untouched: ClassVar[tuple[str, ...]] = ()
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
 
     @property

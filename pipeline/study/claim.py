@@ -11,7 +11,7 @@ that two scores give families (``{ranks: {a: b, ...}}``). It can fail.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -106,6 +106,7 @@ class Expectation(Config):
         of: What it is compared with: a quantity, a family, or a number.
         by: Least difference of ``above`` and ``below``.
         within: Largest difference of ``near``.
+        quick: Whether it is asked of the small version as well; not what few patients cannot show.
     """
 
     model_config = ConfigDict(validate_by_name=True)
@@ -115,6 +116,7 @@ class Expectation(Config):
     of: float | Named
     by: Annotated[float, Field(ge=0)] = 0.0
     within: Annotated[float, Field(gt=0)] = 0.05
+    quick: bool = True
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -145,6 +147,7 @@ class Ranking(Config):
             must bear it out: they are the sample, not the patients.
     """
 
+    quick: ClassVar[bool] = True
     ranks: Annotated[dict[str, str], Field(min_length=4)]
     cohort: str = ""
     by: Annotated[float, Field(ge=-1, le=1)] = 0.0
@@ -192,10 +195,24 @@ class Picture(Config):
     probe: str
 
 
+class Axis(Config):
+    """What a claim's scores are drawn against: a line for each cohort, a point for each family.
+
+    Attributes:
+        measured: A number that a probe has measured on the families, ``probe/quantity``.
+        breaks: Cohort -> where on this axis its scores are to break.
+        says: What stands there, in words.
+    """
+
+    measured: str
+    breaks: dict[str, float] = Field(default_factory=dict)
+    says: str = ""
+
+
 class Quick(Config):
     """The same claim, small: for a first look, and for tests.
 
-    On each cohort it has only the families and conditions that ``expect`` looks at there.
+    It has only the cohorts, and on each the families and conditions, that ``expect`` looks at.
 
     Attributes:
         patients: Of each cohort that is generated.
@@ -248,6 +265,7 @@ class Claim(Config):
         source: Where it comes from.
         practice: What it means for who trains models.
         limits: Where it does not hold.
+        departs: Where it says other than the lecture does, if it does.
         cohorts: On which the study is run: names of ``configs/data``.
         real: Public cohorts on which it can be run as well. What is expected and reported is asked
             there too, of any cohort and by direction; what comes out is told, not asserted.
@@ -256,6 +274,9 @@ class Claim(Config):
             not when it is run small.
         pictures: What probes draw of the cell of the first subset and seed, on the first cohort
             and on the public ones; not when it is run small.
+        against: What its scores are drawn against; left out: sizes, shifts or families.
+        seconds: Whether the page tells how long fits took. Nothing is expected of that: it depends
+            on the machine, and on what else it did.
         flip: What makes it fail.
         quick: How it is run small.
     """
@@ -266,13 +287,28 @@ class Claim(Config):
     source: str
     practice: str
     limits: str
+    departs: str = ""
     cohorts: Annotated[tuple[Annotated[str, config_name("data")], ...], Field(min_length=1)]
     real: tuple[Annotated[str, config_name("data")], ...] = ()
     expect: Annotated[tuple[Expected, ...], Field(min_length=1)]
     report: tuple[Expected, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    against: Axis | None = None
+    seconds: bool = False
     flip: Flip
     quick: Quick = Quick()
+
+    @model_validator(mode="after")
+    def _places_stay(self) -> Claim:
+        """The small version leaves out the end of ``expect``, so that places in it stay."""
+        asked = [one.quick for one in self.expect]
+        if not asked[0] or asked != sorted(asked, reverse=True):
+            raise ValueError("expect: put those with 'quick: false' last, after one without")
+        return self
+
+    def asserted(self, *, quick: bool) -> tuple[Expected, ...]:
+        """What must come out, of the small version or at full size."""
+        return tuple(one for one in self.expect if one.quick or not quick)
 
     def anywhere(self) -> tuple[Expected, ...]:
         """What is asked of a cohort that the claim was not made for; each thing once."""
@@ -285,6 +321,6 @@ class Claim(Config):
             yield from expectation.quantities
 
     def expected_on(self, cohort: str) -> list[Quantity]:
-        """Every number of a cohort that something is asserted of."""
-        every = [quantity for one in self.expect for quantity in one.quantities]
+        """Every number of a cohort that something is asserted of when it is run small."""
+        every = [quantity for one in self.asserted(quick=True) for quantity in one.quantities]
         return [one for one in every if (one.cohort or self.cohorts[0]) == cohort]

@@ -203,6 +203,26 @@ class StudyConfig(Config):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _axis_fits(self) -> StudyConfig:
+        """What a claim's scores are drawn against is measured, and breaks are of its cohorts."""
+        axis = self.claim.against if self.claim else None
+        if self.claim is None or axis is None:
+            return self
+        probes = [probe for own in self.probes.values() for probe in own]
+        measured = list(dict.fromkeys(f"{p.probe}/{name}" for p in probes for name in p.quantities))
+        for field, asked, known in (
+            ("measured", [axis.measured], measured),
+            ("breaks", list(axis.breaks), list(self.claim.cohorts)),
+        ):
+            for name in asked:
+                if name not in known:
+                    raise ValueError(
+                        f"claim.against.{field}: the study does not have '{name}'"
+                        f"{nearest(name, known)}; it has {', '.join(known) or 'none'}"
+                    )
+        return self
+
     @property
     def release_metric(self) -> str:
         """The metric that the release rule looks at."""

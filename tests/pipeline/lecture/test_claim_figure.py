@@ -137,6 +137,19 @@ def test_what_is_measured_at_several_amounts_is_a_curve_that_begins_at_none() ->
     assert panel.get_ylabel() == "share of scans that are answered right"
 
 
+def test_a_mean_over_amounts_is_no_point_of_their_curve() -> None:
+    asked = {"family": "cnn", "measured": "equivariance/border_mean at 2"}
+    study = {
+        "families": [family("cnn", 4)],
+        "probes": {"cnn": [{"probe": "equivariance", "up_to": 2}]},
+        "claim": {"expect": [{"value": asked, "is": "above", "of": 0}]},
+    }
+    values = {"border_mean": 0.3, "border_mean at 1": 0.2, "border_mean at 2": 0.4}
+    run = claim_run(study, {("cnn", "measured", f"equivariance/{n}"): v for n, v in values.items()})
+    (panel,) = places(run).values()
+    assert labels(panel) == ["1", "2"]
+
+
 @pytest.mark.parametrize(("other", "panels"), [(5.0, 0), (9.0, 1)])
 def test_what_all_families_have_alike_is_not_drawn(other: float, panels: int) -> None:
     quantities = [{"family": f, "measured": "receptive_field/field"} for f in ("a", "b")]
@@ -174,3 +187,27 @@ def test_scores_that_foretell_others_are_drawn_against_them() -> None:
     assert ranks.get_ylabel() == "test AUC of trained_1, ..."
     lines = [line for line in ranks.lines if line.get_marker() in "os^DvPX<*"]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(pairs)
+
+
+def test_scores_are_drawn_against_what_is_measured_and_where_they_are_to_break() -> None:
+    study = {
+        "families": [family("a", 4), family("b", 8)],
+        "probes": {name: [{"probe": "receptive_field"}] for name in "ab"},
+        "claim": {
+            "expect": [{"value": "b", "is": "above", "of": "a"}],
+            "against": {
+                "measured": "receptive_field/field",
+                "breaks": {COHORT: 7},
+                "says": "size of the pattern",
+            },
+        },
+    }
+    fields = {(f, "measured", "receptive_field/field"): v for f, v in (("a", 9.0), ("b", 5.0))}
+    scores = {(f, "test", "auc"): v for f, v in (("a", 0.9), ("b", 0.5))}
+    (panel,) = places(claim_run(study, fields | scores)).values()
+    assert (panel.get_title(), labels(panel)) == ("score against field", ["5", "9"])
+    assert "voxels along an axis\n(dotted: size of the pattern)" in panel.get_xlabel()
+    assert panel.get_legend_handles_labels()[1] == ["presence"]
+    line = next(line for line in panel.lines if line.get_marker() != "None")
+    assert list(line.get_ydata()) == [0.5, 0.9]
+    assert any(list(line.get_xdata()) == [7, 7] for line in panel.lines)

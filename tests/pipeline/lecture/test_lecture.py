@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,23 @@ def test_what_no_probe_of_the_family_measures_is_refused(
         read_study(written(tmp_path, expect=[other]))
 
 
+@pytest.mark.parametrize(
+    ("against", "said"),
+    [
+        ({"measured": "receptive_field/feild"}, "measured.*did you mean 'receptive_field/field'"),
+        (
+            {"measured": "receptive_field/field", "breaks": {"lecture/presence": 5}},
+            "breaks.*'lecture/presence'.*it has lecture/presence_centred",
+        ),
+    ],
+)
+def test_an_axis_that_the_study_does_not_have_is_refused(
+    tmp_path: Path, against: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"claim.against.{said}"):
+        read_study(written(tmp_path, against=against))
+
+
 def test_a_flip_must_go_on_measuring_what_is_expected(tmp_path: Path) -> None:
     flip = {"says": "s", "probes": {"cnn": [{"probe": "cost"}]}}
     with pytest.raises(ConfigError, match=r"claim\.flip\.probes.*give cost/parameters"):
@@ -282,6 +300,31 @@ def test_a_flip_says_what_must_fail_and_all_of_that_must(shown: Path, tmp_path: 
     assert undone([1, 2]) == ["cnn (receptive_field: field) is within 0.05 of 5"]
     with pytest.raises(ConfigError, match="there is no expectation 4; 'expect' has 1 to 3"):
         undone([4])
+
+
+def test_what_only_full_size_shows_is_not_asked_of_the_small_version(
+    shown: Path, tmp_path: Path
+) -> None:
+    """Nor is its cohort looked at, nor must it fail undone."""
+    lost = {"family": "linear", "cohort": "lecture/texture_direction"}
+    late = {"value": lost, "is": "above", "of": 0.99, "quick": False}
+    changed = {
+        "cohorts": [*STUDY["claim"]["cohorts"], lost["cohort"]],
+        "expect": [*STUDY["claim"]["expect"], late],
+        "flip": STUDY["claim"]["flip"] | {"fails": [1, 4]},
+        "departs": "The lecture says nothing of it.",
+        "seconds": True,
+    }
+    config = read_study(written(tmp_path, **changed))
+    run = run_claim("line", config, shown / "runs" / "quick", 1, None, Mode(quick=True))
+    assert run.holds
+    assert (len(run.judgements), list(run.outcomes)) == (3, STUDY["claim"]["cohorts"])
+    assert run.stands == [run.judgements[0].expectation]
+    page = write_page(run, tmp_path).read_text()
+    assert "**Other than in the lecture.** The lecture says nothing of it." in page
+    assert re.search(r"\| time of a fit[^|]*\| [0-9.]+( to [0-9.]+)? s \|", page)
+    with pytest.raises(ConfigError, match="put those with 'quick: false' last"):
+        read_study(written(tmp_path, expect=[late, *STUDY["claim"]["expect"]]))
 
 
 def test_a_number_is_never_rounded_to_none() -> None:
@@ -376,3 +419,15 @@ def test_every_claim_has_its_page_and_came_out(path: Path) -> None:
     assert page.startswith(f"# {claim.number}. {claim.title}\n")
     assert "It came out as expected." in page
     assert all(f"| {expectation} |" in page for expectation in claim.expect)
+    assert f"**Where it does not hold.** {claim.limits}\n" in page
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
+def test_no_claim_writes_by_hand_what_a_run_measures(path: Path) -> None:
+    """Scores, shares and counts come from the run, or they drift from it; but for the AUC that is
+    the best there is, by the making of the scenes.
+    """
+    claim = read_study(f"lecture/{path.stem}").claim
+    assert claim is not None
+    words = f"{claim.says} {claim.practice} {claim.departs} {claim.limits}"
+    assert set(re.findall(r"\d[.,]\d+", words)) <= {"0.95"}
