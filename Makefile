@@ -23,12 +23,12 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary compare plan split prep train study leaderboard lecture report release evaluate predict explain audit sync ui demo check test bench clean
+.PHONY: help setup data ingest summary compare plan split prep train study leaderboard lecture report release evaluate predict explain audit sync ui demo check test test-pacs bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  DATA=$(DATA) STUDY=$(STUDY) FAMILY=$(FAMILY) RUNS=$(RUNS) choose what they work on."
 
@@ -109,6 +109,12 @@ check: $(READY) ## style, types, import rules, and every config loads
 
 test: check ## check, then all tests with branch coverage
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+test-pacs: $(READY) ## install Orthanc and dicom3tools where they lack (as root), and test against them
+	@command -v Orthanc >/dev/null && command -v dciodvfy >/dev/null || { \
+	  test "$$(id -u)" = 0 || { echo "as root: apt-get install orthanc orthanc-dicomweb dicom3tools"; exit 1; }; \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends orthanc orthanc-dicomweb dicom3tools; }
+	MEDCURVE_NEED_ORTHANC=1 $(VENV)/bin/python -m pytest --no-cov tests/pipeline/pacs tests/pipeline/dicom_out
 
 bench: $(READY) ## measure speed against reference loops, as ratios in one run
 	$(VENV)/bin/python -m benchmarks

@@ -13,7 +13,7 @@ import typer
 
 from data_prep.errors import MedcurveError
 from data_prep.stage import medcurve_version
-from pipeline.commands import cohort, models, studies
+from pipeline.commands import cohort, hospital, models, studies
 from pipeline.commands.options import RUNS, Runs, Uri, Workers
 from pipeline.console import fail, say
 
@@ -47,6 +47,7 @@ for _command in (
     models.release,
     models.evaluate,
     models.predict,
+    hospital.listen,
     models.explain,
     models.audit,
     studies.sync,

@@ -163,7 +163,7 @@ def predict_stage(
     package = open_package(address, runs, uri)
     key = find_pseudonym_key(runs)
     listed = read_list(sys.stdin.buffer.read()) if _STDIN in inputs else []
-    objects = _dicom_out(package) if options.dicom else None
+    objects = dicom_out(package) if options.dicom else None
     beside: list[Beside] = [objects] if objects else []
     if options.gallery:
         beside.append(Gallery(package.recipe))
@@ -242,7 +242,12 @@ def _say_predicted(found: PredictionSummary, out: Path) -> None:
         )
 
 
-def _dicom_out(package: ModelPackage) -> DicomOut:
+def dicom_out(package: ModelPackage) -> DicomOut:
+    """What writes reports and pictures as DICOM.
+
+    Raises:
+        ConfigError: ``config.no_highdicom``.
+    """
     try:
         from pipeline.dicom_out.beside import DicomOut
     except ModuleNotFoundError as error:

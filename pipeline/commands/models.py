@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.commands.hospital import (
+    ArchiveQuery,
+    DicomWeb,
+    MaxGb,
+    MostStudies,
+    PlainHttp,
+    StoreBack,
+    archive_request,
+)
 from pipeline.commands.options import (
     RUNS,
     Address,
@@ -145,14 +155,14 @@ def release(
 
 def predict(
     model: Model,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the predictions.")],
     inputs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="Files and folders of scans, a cohort's manifest, or - for a list on "
             "standard input."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the predictions.")],
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Scans in memory at once.")] = 64,
     engine: EngineOption = EngineName.LOCAL,
     address: Address = None,
@@ -177,6 +187,12 @@ def predict(
             "--gallery/--no-gallery", help="Also write gallery.html, to look through the scans."
         ),
     ] = True,
+    dicomweb: DicomWeb = None,
+    query: ArchiveQuery = None,
+    most: MostStudies = 100,
+    max_gb: MaxGb = 50.0,
+    store: StoreBack = False,
+    plain_http: PlainHttp = False,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a model over folders of scans: one row for each, a bad scan never stops it.
@@ -185,21 +201,25 @@ def predict(
     """
     from pipeline import model_stages
 
-    model_stages.predict_stage(
-        model,
-        inputs,
-        out,
-        model_stages.BatchOptions(
-            batch_size=batch_size,
-            processes=workers,
-            ray=ray_address(engine, address),
-            on_shift=on_shift.value if on_shift else None,
-            dicom=dicom,
-            gallery=gallery,
-        ),
-        runs,
-        tracking_uri,
+    options = model_stages.BatchOptions(
+        batch_size=batch_size,
+        processes=workers,
+        ray=ray_address(engine, address),
+        on_shift=on_shift.value if on_shift else None,
+        dicom=dicom or store,
+        gallery=gallery,
     )
+
+    def score(scans: Sequence[Path]) -> None:
+        model_stages.predict_stage(model, scans, out, options, runs, tracking_uri)
+
+    archive = archive_request(dicomweb, query, most, max_gb, inputs, store=store, plain=plain_http)
+    if archive:
+        from pipeline import hospital_stages
+
+        hospital_stages.archive_stage(archive, out, score)
+    else:
+        score(inputs or [])
 
 
 def evaluate(

@@ -1,0 +1,132 @@
+"""What has to do with a hospital's systems: the listener, and options that ask an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from data_prep.errors import ConfigError
+from pipeline.commands.options import RUNS, Model, Runs, ShiftAction, Uri, Workers
+
+if TYPE_CHECKING:
+    from pipeline.hospital_stages import ArchiveRequest
+
+DicomWeb = Annotated[
+    str | None,
+    typer.Option(
+        "--dicomweb", help="In place of scans: URL of an archive, that under which /studies lies."
+    ),
+]
+ArchiveQuery = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query", help="Which scans of the archive: KEY=VALUE, such as ModalitiesInStudy=CT."
+    ),
+]
+MostStudies = Annotated[
+    int,
+    typer.Option("--most", min=1, help="Studies of the archive; a query that finds more stops."),
+]
+MaxGb = Annotated[
+    float, typer.Option("--max-gb", min=0.001, help="That are fetched from the archive at most.")
+]
+StoreBack = Annotated[
+    bool, typer.Option("--store", help="Store reports and pictures in the archive.")
+]
+PlainHttp = Annotated[
+    bool, typer.Option("--plain-http", help="Accept an archive on another machine without TLS.")
+]
+
+
+def archive_request(
+    url: str | None,
+    queries: Sequence[str] | None,
+    most: int,
+    max_gb: float,
+    inputs: Sequence[Path] | None,
+    *,
+    store: bool,
+    plain: bool,
+) -> ArchiveRequest | None:
+    """What is asked of an archive; None where scans are given by path.
+
+    Raises:
+        ConfigError: ``config.no_inputs`` where neither is given, ``config.two_inputs`` where both
+            are, ``config.archive_without_url`` for an option that only an archive has.
+    """
+    if url is None:
+        given = {"--query": queries, "--store": store, "--plain-http": plain}
+        if lone := [name for name, value in given.items() if value]:
+            raise ConfigError(
+                "config.archive_without_url",
+                f"{lone[0]} is about an archive, and there is no --dicomweb",
+                fix="add --dicomweb URL",
+            )
+        if not inputs:
+            raise ConfigError(
+                "config.no_inputs",
+                "no scans are given",
+                fix="give files and folders, or an archive by --dicomweb URL",
+            )
+        return None
+    if inputs:
+        raise ConfigError(
+            "config.two_inputs",
+            "scans are given both as paths and by --dicomweb",
+            fix="score them in two runs, each with its own --out",
+        )
+    from pipeline.hospital_stages import ArchiveRequest
+
+    return ArchiveRequest(url, tuple(queries or ()), most, int(max_gb * (1 << 30)), store, plain)
+
+
+def listen(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", help="Folder for each study's predictions.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 11112,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; default: this machine only.")
+    ] = "127.0.0.1",
+    title: Annotated[str, typer.Option("--title", help="AE title of this listener.")] = "MEDCURVE",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", help="AE title that may send; give it once for each."),
+    ] = None,
+    quiet: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without objects that end a study.")
+    ] = 30.0,
+    max_gb: Annotated[float, typer.Option("--max-gb", min=0.001, help="Held on disk.")] = 20.0,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Also write a report and a picture of each scan.")
+    ] = False,
+    on_shift: Annotated[
+        ShiftAction | None,
+        typer.Option("--on-shift", help="Scans unlike the training scans; default: as released."),
+    ] = None,
+    workers: Workers = None,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Score the studies that others send by C-STORE, each once it has come to rest.
+
+    Example: medcurve listen runs/ct/model-demo --out inbox --allow SCANNER1
+    """
+    from pipeline import hospital_stages
+    from pipeline.pacs.settings import Address, ListenConfig
+
+    config = ListenConfig(
+        Address(host, port, title, tuple(allow or ())), quiet, int(max_gb * (1 << 30))
+    )
+    hospital_stages.listen_stage(
+        model,
+        out,
+        config,
+        workers,
+        runs,
+        tracking_uri,
+        dicom=dicom,
+        on_shift=on_shift.value if on_shift else None,
+    )

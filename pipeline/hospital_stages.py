@@ -1,0 +1,155 @@
+"""The stages that talk with a hospital's systems: an archive asked, a listener that is sent to."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from data_prep.errors import ConfigError
+from data_prep.labelling import find_pseudonym_key, pseudonym
+from pipeline.console import OUT, progress, say
+from pipeline.engines import workers
+from pipeline.model_stages import dicom_out, open_package
+
+if TYPE_CHECKING:
+    from pipeline.pacs.settings import ListenConfig
+    from pipeline.serving.predictions import PredictionSummary
+    from pipeline.trust.shift_policy import OnShift
+
+
+@dataclass(frozen=True)
+class ArchiveRequest:
+    """What is asked of a DICOMweb archive.
+
+    Attributes:
+        url: That under which ``/studies`` lies.
+        queries: ``KEY=VALUE``, which scans.
+        most_studies: More are refused.
+        most_bytes: That are fetched.
+        store: Store reports and pictures there afterwards.
+        plain_http: Accept a URL without TLS on another machine.
+    """
+
+    url: str
+    queries: tuple[str, ...]
+    most_studies: int
+    most_bytes: int
+    store: bool
+    plain_http: bool
+
+
+def archive_stage(
+    request: ArchiveRequest, out: Path, score: Callable[[Sequence[Path]], None]
+) -> None:
+    """Fetch scans from an archive, score them, and store what was made of them there.
+
+    Args:
+        request: Which scans, and from where.
+        out: Folder that ``score`` writes into.
+        score: Scores the scans of folders.
+    """
+    from pipeline.pacs.dicomweb import Archive, Limits, fetched
+    from pipeline.pacs.query import parse_query
+
+    query = parse_query(request.queries)
+    limits = Limits(studies=request.most_studies, total_bytes=request.most_bytes)
+    archive = Archive(request.url, limits, plain_http=request.plain_http)
+    with ExitStack() as stack:
+        with progress("fetch", "series") as report:  # ends before that of scoring begins
+            folder, counts = stack.enter_context(fetched(archive, query, report))
+        say(f"fetch: {counts.objects} objects of {counts.series} series")
+        if counts.ours:
+            say(f"  left out: {counts.ours} that medcurve had stored there")
+        for code, count in sorted(counts.refused.items()):
+            say(f"  refused: {count} × {code}")
+        score([folder])
+    if request.store:
+        paths = sorted((out / "dicom").glob("*.dcm"))
+        archive.store(paths)
+        say(f"store: {len(paths)} objects")
+
+
+def listen_stage(
+    model: str,
+    out: Path,
+    config: ListenConfig,
+    processes: int | None,
+    runs: Path,
+    uri: str | None,
+    *,
+    dicom: bool,
+    on_shift: OnShift | None,
+) -> None:
+    """Score studies that are sent by C-STORE, until Ctrl-C or SIGTERM.
+
+    What comes in is not logged to MLflow: a listener runs for weeks.
+    """
+    try:
+        from pipeline.pacs.listen import listen
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "config.no_pynetdicom",
+            f"listening needs the Python package pynetdicom, which is not installed ({error})",
+            fix="install it with: pip install -c constraints.txt -e '.[pacs]'",
+        ) from error
+    from pipeline.pacs.settings import check_titles, is_loopback
+    from pipeline.serving.inference import predict
+
+    check_titles([config.address.title, *config.address.callers])
+    package = open_package(model, runs, uri)
+    if dicom:
+        dicom_out(package)  # so that what lacks is said now
+    key = find_pseudonym_key(runs)
+    address = config.address
+    if not is_loopback(address.host):
+        whom = (
+            "the callers of --allow" if address.callers else "ANYONE: name the senders by --allow"
+        )
+        say(
+            f"WARNING: listening on {address.host} for other machines, without encryption; "
+            f"objects are taken from {whom}",
+            style="bold yellow",
+        )
+
+    def score(folder: Path, target: Path) -> PredictionSummary:
+        return predict(
+            package,
+            [folder],
+            target,
+            workers=workers(processes),
+            pseudonym=partial(pseudonym, key=key) if key else None,
+            on_shift=on_shift,
+            beside=[dicom_out(package)] if dicom else [],
+        )
+
+    def started(port: int) -> None:
+        say(f"listen: {address.title} on {address.host} port {port}; Ctrl-C ends")
+        OUT.file.flush()
+
+    with _told_to_stop() as stop:
+        listen(out, config, score, stop, say, started)
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second ends at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,136 @@
+"""``medcurve listen``: score each study that is sent, once it has been quiet for a while."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pynetdicom.transport import ThreadedAssociationServer
+
+from data_prep.errors import ConfigError, MedcurveError
+from pipeline.pacs.receiver import Receiver, receiving
+from pipeline.pacs.settings import ListenConfig
+from pipeline.pacs.spool import Spool, Taken
+from pipeline.serving.predictions import PredictionSummary
+
+SPOOL: Final = "spool"
+_LOOK_S: Final = 0.2  # between looks for a quiet study
+
+# From the folder of a study and the folder for its tables to what was scored.
+Score = Callable[[Path, Path], PredictionSummary]
+Say = Callable[[str], None]
+
+
+def listen(
+    out: Path,
+    config: ListenConfig,
+    score: Score,
+    stop: threading.Event,
+    say: Say,
+    started: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Receive studies into ``out/spool``, score each into ``out/STUDY``, until told to stop.
+
+    A study that gets more objects after it was scored is scored again, by these alone, into
+    ``out/STUDY.2`` and so on. Told to stop, it lets senders finish, takes no more, and scores what
+    it holds; what a sender did not finish in time stays in the spool for the next start. A
+    study's folder is written whole or not at all; its objects are removed from the spool then.
+
+    Args:
+        out: Private folder.
+        config: How.
+        score: Scores the scans of one folder into another.
+        stop: Set to end.
+        say: Told what happens, without a word of patients.
+        started: Told the port once it listens.
+
+    Raises:
+        ConfigError: ``config.cannot_listen``, or ``config.out_in_use`` by another listener.
+    """
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(out):
+        _listen(out, config, score, stop, say, started)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    with (out / ".listening").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                "config.out_in_use",
+                f"another `medcurve listen` writes to {out}",
+                fix="choose another --out, or end the other one",
+            ) from None
+        yield
+
+
+def _listen(
+    out: Path,
+    config: ListenConfig,
+    score: Score,
+    stop: threading.Event,
+    say: Say,
+    started: Callable[[int], None],
+) -> None:
+    spool = Spool(out / SPOOL, config.most_bytes)
+    receiver = Receiver(spool, config.address.most_object_bytes)
+    with receiving(receiver, config.address) as server:
+        started(server.server_address[1])
+        if spool.studies:
+            say(f"listen: {spool.studies} studies were left by an earlier run")
+        while not stop.wait(_LOOK_S):
+            if taken := spool.take(config.quiet_s):
+                _score(spool, taken, out, score, say)
+        left = _let_finish(server, config.grace_s)
+    # Where all finished, all studies are whole; else only those that are quiet.
+    while taken := spool.take(config.quiet_s if left else 0.0):
+        if not _score(spool, taken, out, score, say):
+            break
+    counts = ", ".join(f"{count} {code}" for code, count in sorted(receiver.counts.items()))
+    say(f"listen: ended; received: {counts or 'nothing'}; {spool.studies} studies left in {SPOOL}/")
+
+
+def _let_finish(server: ThreadedAssociationServer, grace_s: float) -> int:
+    """Wait for senders; how many had not finished in time."""
+    end = time.monotonic() + grace_s
+    while time.monotonic() < end and server.active_associations:
+        time.sleep(_LOOK_S / 4)
+    return len(server.active_associations)
+
+
+def _score(spool: Spool, taken: Taken, out: Path, score: Score, say: Say) -> bool:
+    """Score one study; whether it is done with. Nothing that is wrong with it ends the listener."""
+    target = _free_folder(out, taken.uid)
+    try:
+        found = score(taken.folder, target)
+    except MedcurveError as error:
+        say(f"listen: a study was not scored: {error.code}; its objects are dropped")
+    except OSError as error:
+        say(f"listen: a study waits, its tables cannot be written: {error.strerror}")
+        spool.put_back(taken)
+        return False
+    except Exception as error:  # a fault of ours must not cost the studies after it
+        say(f"listen: a study was not scored: {type(error).__name__}; its objects are dropped")
+    else:
+        say(
+            f"listen: a study with {found.ok} scored + {found.quarantined} quarantined + "
+            f"{found.skipped} skipped → {out.name}/"
+        )
+    spool.done(taken)
+    return True
+
+
+def _free_folder(out: Path, uid: str) -> Path:
+    """``out/UID``, or with a number where one of this study stands."""
+    number, target = 1, out / uid
+    while target.exists():
+        number += 1
+        target = out / f"{uid}.{number}"
+    return target

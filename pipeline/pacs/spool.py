@@ -1,0 +1,132 @@
+"""Studies as they come in, on disk: bounded, safe from a kill, handed out when they are quiet."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from pipeline.pacs.arrival import ArrivalError, ObjectKeys, take_in
+
+_INCOMING, _SCORING = "incoming", "scoring"
+# The disk is never filled up: tables, logs and others' files need some of it.
+LEAST_FREE_BYTES: Final = 1 << 30
+
+
+@dataclass
+class _Study:
+    """One that is still coming in."""
+
+    last: float
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A study that was handed out to be scored; nothing more comes into its folder."""
+
+    uid: str
+    folder: Path
+    size: int
+
+
+@dataclass
+class Spool:
+    """Received objects, by study and series; used by several threads.
+
+    ``root/incoming`` holds what is coming in, ``root/scoring`` what was handed out. A study that
+    gets more objects after it was handed out is another batch. What a killed process left is
+    there again, as if it had just come.
+
+    Attributes:
+        root: Private folder; made where there is none.
+        most_bytes: That it may hold.
+    """
+
+    root: Path
+    most_bytes: int
+    _studies: dict[str, _Study] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _held: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (_INCOMING, _SCORING):
+            (self.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        for folder in (self.root / _SCORING).iterdir():
+            self._give_back(folder)
+        for left in (self.root / _INCOMING).glob(".*.part"):
+            left.unlink()
+        for folder in (self.root / _INCOMING).iterdir():
+            size = _size(folder)
+            self._studies[folder.name] = _Study(time.monotonic(), size)
+            self._held += size
+
+    def add(self, data: bytes, sop_class: str) -> None:
+        """Take in one object, which was announced as one of ``sop_class``.
+
+        Raises:
+            ArrivalError: As ``take_in``; ``pacs.other_class``; ``pacs.full`` where the spool or the
+                disk has no room.
+            OSError: It cannot be written.
+        """
+        with self._lock:
+            free = shutil.disk_usage(self.root).free
+            if self._held + len(data) > self.most_bytes or free - len(data) < LEAST_FREE_BYTES:
+                raise ArrivalError("pacs.full", "there is no room for another object now")
+            arrival = take_in(self.root / _INCOMING, data, partial(_check_class, sop_class))
+            if not arrival.keys.ours:
+                study = self._studies.setdefault(arrival.keys.study, _Study(0.0))
+                study.last = time.monotonic()
+                study.size += arrival.size
+                self._held += arrival.size
+
+    def take(self, quiet_s: float) -> Taken | None:
+        """Hand out the study that has been quiet for longest, if it was for ``quiet_s``."""
+        with self._lock:
+            uid = min(self._studies, key=lambda name: self._studies[name].last, default=None)
+            if uid is None or time.monotonic() - self._studies[uid].last < quiet_s:
+                return None
+            folder = self.root / _SCORING / uid
+            (self.root / _INCOMING / uid).rename(folder)
+            return Taken(uid, folder, self._studies.pop(uid).size)
+
+    def done(self, taken: Taken) -> None:
+        """Forget a study that was scored."""
+        shutil.rmtree(taken.folder, ignore_errors=True)
+        with self._lock:
+            self._held -= taken.size
+
+    def put_back(self, taken: Taken) -> None:
+        """Keep a study that could not be scored now, for later."""
+        with self._lock:
+            self._give_back(taken.folder)
+            study = self._studies.setdefault(taken.uid, _Study(0.0))
+            study.last = time.monotonic()
+            study.size += taken.size
+
+    @property
+    def studies(self) -> int:
+        """How many are coming in."""
+        return len(self._studies)
+
+    def _give_back(self, folder: Path) -> None:
+        """Back into ``incoming``, beside what came meanwhile."""
+        for path in sorted(folder.rglob("*.dcm")):
+            target = self.root / _INCOMING / path.relative_to(folder.parent)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.replace(target)
+        shutil.rmtree(folder)
+
+
+def _check_class(announced: str, keys: ObjectKeys) -> None:
+    if keys.sop_class != announced:
+        raise ArrivalError("pacs.other_class", "an object is not of the class it was announced as")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.dcm"))

@@ -1,0 +1,326 @@
+"""The listener as its senders and its operator see it: pynetdicom on both sides, on loopback."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from command_line import medcurve
+from sent import slices
+
+pytest.importorskip("pynetdicom", reason="the extra 'pacs' is not installed")
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
+
+from data_prep.errors import ConfigError, StageError
+from pipeline.pacs import listen as listen_module
+from pipeline.pacs.listen import listen
+from pipeline.pacs.settings import Address, ListenConfig, check_titles
+from pipeline.serving.predictions import PredictionSummary
+
+STUDY, SERIES = "1.2.3", "1.2.3.4"
+VERIFICATION = "1.2.840.10008.1.1"
+NOTHING = PredictionSummary(1, 1, 0, 0, 1, {}, {}, {}, {}, {}, 0.1)
+
+
+@dataclass
+class Scored:
+    """Scores nothing; remembers what it was given."""
+
+    studies: list[tuple[str, int]] = field(default_factory=list)
+    raises: list[Exception] = field(default_factory=list)
+
+    def __call__(self, folder: Path, target: Path) -> PredictionSummary:
+        if self.raises:
+            raise self.raises.pop()
+        self.studies.append((target.name, len(list(folder.rglob("*.dcm")))))
+        target.mkdir()
+        return NOTHING
+
+
+@dataclass
+class Running:
+    """A listener in another thread."""
+
+    port: int
+    said: list[str]
+    stop: threading.Event
+    thread: threading.Thread
+
+    def end(self) -> str:
+        self.stop.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        return self.said[-1]
+
+
+@contextmanager
+def running(
+    out: Path, score: Callable[[Path, Path], PredictionSummary], quiet_s: float = 0.2, **address
+) -> Iterator[Running]:
+    most = address.pop("most_bytes", 1 << 30)
+    config = ListenConfig(Address(port=0, **address), quiet_s, most, grace_s=1.0)
+    stop, said, port, ready = threading.Event(), [], [], threading.Event()
+
+    def started(number: int) -> None:
+        port.append(number)
+        ready.set()
+
+    work = threading.Thread(
+        target=listen, args=(out, config, score, stop, said.append, started), daemon=True
+    )
+    work.start()
+    assert ready.wait(20)
+    found = Running(port[0], said, stop, work)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+@contextmanager
+def association(port: int, caller: str = "SCANNER", called: str = "MEDCURVE", most: int = 16382):
+    entity = AE(ae_title=caller)
+    entity.add_requested_context(VERIFICATION)
+    entity.add_requested_context("1.2.840.10008.5.1.4.1.1.2", ExplicitVRLittleEndian)
+    entity.add_requested_context("1.2.840.10008.5.1.4.1.1.4", ExplicitVRLittleEndian)
+    found = entity.associate("127.0.0.1", port, ae_title=called, max_pdu=most)
+    try:
+        yield found
+    finally:
+        if found.is_established:
+            found.release()
+
+
+def send(port: int, objects: list[Dataset]) -> list[int]:
+    """Statuses of C-STORE."""
+    with association(port) as to:
+        assert to.is_established
+        return [to.send_c_store(ds).Status for ds in objects]
+
+
+def held(out: Path) -> int:
+    """Objects in the spool, which may vanish as they are counted."""
+    return sum(name.endswith(".dcm") for *_, names in os.walk(out / "spool") for name in names)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_study_is_scored_once_it_is_quiet_and_its_objects_go(tmp_path):
+    scored = Scored()
+    with running(tmp_path, scored) as listener:
+        with association(listener.port) as to:
+            assert to.send_c_echo().Status == 0
+        assert send(listener.port, slices(STUDY, SERIES)) == [0] * 4
+        wait_for(lambda: scored.studies)
+        assert send(listener.port, slices(STUDY, SERIES, 2)) == [0, 0]
+        wait_for(lambda: len(scored.studies) == 2)
+        wait_for(lambda: held(tmp_path) == 0)
+        last = listener.end()
+    assert scored.studies == [(STUDY, 4), (f"{STUDY}.2", 2)]
+    assert "received: 6 ok; 0 studies left" in last
+    assert "Secret" not in "".join(listener.said)
+    assert STUDY not in "".join(listener.said)
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+
+
+def test_told_to_end_it_scores_what_it_holds_and_takes_no_more(tmp_path):
+    scored = Scored()
+    with running(tmp_path, scored, quiet_s=3600) as listener:
+        send(listener.port, slices("1.1", SERIES) + slices("1.2", SERIES, 2))
+        assert scored.studies == []
+        listener.end()
+        assert sorted(scored.studies) == [("1.1", 4), ("1.2", 2)]
+        with association(listener.port) as to:
+            assert not to.is_established
+
+
+def test_what_a_sender_did_not_finish_stays_for_the_next_start(tmp_path):
+    scored = Scored()
+    with running(tmp_path, scored, quiet_s=3600) as listener, association(listener.port) as to:
+        assert to.send_c_store(slices(STUDY, SERIES)[0]).Status == 0
+        assert "1 studies left" in listener.end()  # the sender is still there after the grace
+    assert scored.studies == []
+    with running(tmp_path, scored, quiet_s=3600) as listener:
+        assert "1 studies were left by an earlier run" in listener.said[0]
+    assert scored.studies == [(STUDY, 1)]
+
+
+@pytest.mark.parametrize(
+    ("caller", "called", "accepted"),
+    [
+        ("SCANNER", "MEDCURVE", True),
+        ("STRANGER", "MEDCURVE", False),
+        ("SCANNER", "OTHER", False),
+    ],
+)
+def test_only_those_who_are_allowed_may_send(tmp_path, caller, called, accepted):
+    with (
+        running(tmp_path, Scored(), callers=("SCANNER", "MR2")) as listener,
+        association(listener.port, caller, called) as to,
+    ):
+        assert to.is_established == accepted
+
+
+def test_bad_objects_cost_nothing_but_themselves(tmp_path):
+    good = slices(STUDY, SERIES, 2)
+    bad = slices("9", "../..", 1)[0]
+    with running(tmp_path, Scored(), quiet_s=3600) as listener:
+        with association(listener.port) as to:
+            raw = Dataset()
+            raw.SOPClassUID, raw.SOPInstanceUID = good[0].SOPClassUID, "1.5"
+            raw.file_meta = good[0].file_meta
+            assert to.send_c_store(good[0]).Status == 0
+            assert to.send_c_store(raw).Status == 0xC000  # no study
+            assert to.send_c_store(bad).Status == 0xC000
+            assert to.send_c_store(good[1]).Status == 0
+        (left,) = (tmp_path / "spool" / "incoming").iterdir()
+        assert left.name == STUDY
+        with socket.create_connection(("127.0.0.1", listener.port)) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert send(listener.port, good) == [0, 0]
+        assert "2 pacs.bad_uid" in listener.end()
+
+
+def test_an_object_that_is_too_large_breaks_off_and_others_do_not(tmp_path):
+    small, large = slices(STUDY, SERIES, 2)
+    large.PixelData = b"\0" * 400_000
+    with running(tmp_path, Scored(), quiet_s=3600, most_object_bytes=100_000) as listener:
+        with association(listener.port) as to:
+            assert "Status" not in to.send_c_store(large)
+        # each counts by itself
+        assert send(listener.port, [small] * 30) == [0] * 30
+        assert "1 pacs.too_large" in listener.end()
+
+
+def test_a_full_spool_or_disk_says_that_there_is_no_room(tmp_path, monkeypatch):
+    with running(tmp_path, Scored(), quiet_s=3600, most_bytes=7000) as listener:
+        assert send(listener.port, slices(STUDY, SERIES)) == [0, 0, 0xA700, 0xA700]
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with running(tmp_path / "other", Scored(), quiet_s=3600) as listener:
+        monkeypatch.setattr("pipeline.pacs.arrival._write_private", fail)
+        assert send(listener.port, slices(STUDY, SERIES, 1)) == [0xA700]
+
+
+def test_a_study_that_cannot_be_scored_does_not_end_the_listener(tmp_path):
+    scored = Scored(raises=[ValueError("a patient's name"), StageError("stage.x", "a path")])
+    with running(tmp_path, scored) as listener:
+        for number in range(3):
+            send(listener.port, slices(f"1.{number}", SERIES, 1))
+            wait_for(lambda: held(tmp_path) == 0)
+        wait_for(lambda: scored.studies)
+        listener.end()
+    assert scored.studies == [("1.2", 1)]
+    text = "".join(listener.said)
+    assert "stage.x" in text
+    assert "ValueError" in text
+    assert "patient's name" not in text
+
+
+def test_a_disk_that_is_full_while_scoring_keeps_the_study(tmp_path):
+    full = OSError(28, "No space left on device")
+    scored = Scored(raises=[full])
+    with running(tmp_path, scored) as listener:
+        send(listener.port, slices(STUDY, SERIES, 2))
+        wait_for(lambda: scored.studies)
+        assert any("a study waits" in line for line in listener.said)
+    assert scored.studies == [(STUDY, 2)]
+    scored = Scored(raises=[full])
+    with running(tmp_path / "end", scored, quiet_s=3600) as listener:
+        send(listener.port, slices(STUDY, SERIES, 2))
+        assert "1 studies left" in listener.end()
+    assert held(tmp_path / "end") == 2
+
+
+def test_two_listeners_do_not_share_a_folder_or_a_port(tmp_path):
+    with running(tmp_path, Scored()) as listener:
+        with pytest.raises(ConfigError) as caught:
+            listen(tmp_path, ListenConfig(), Scored(), threading.Event(), print)
+        assert caught.value.code == "config.out_in_use"
+        config = ListenConfig(Address(port=listener.port))
+        with pytest.raises(ConfigError) as caught:
+            listen(tmp_path / "other", config, Scored(), threading.Event(), print)
+        assert caught.value.code == "config.cannot_listen"
+
+
+@pytest.mark.parametrize("title", ["", "  ", "a" * 17, "a\\b", "ä", "a\n"])
+def test_what_is_no_ae_title_is_refused(title):
+    with pytest.raises(ConfigError) as caught:
+        check_titles(["GOOD", title])
+    assert caught.value.code == "config.ae_title"
+
+
+def test_the_command_scores_what_is_sent_and_ends_on_sigterm(
+    make_package, write, tmp_path, capsys, monkeypatch, free_port
+):
+    make_package()
+    port, out = free_port(), tmp_path / "out"
+    write.dicom_series(tmp_path / "in", 5)
+
+    def act() -> None:
+        from pydicom import dcmread
+
+        def listens() -> bool:
+            with association(port) as to:
+                return to.is_established
+
+        try:
+            wait_for(listens)
+            entity = AE()
+            entity.add_requested_context("1.2.840.10008.5.1.4.1.1.4", ExplicitVRLittleEndian)
+            to = entity.associate("127.0.0.1", port, ae_title="MEDCURVE")
+            for path in sorted((tmp_path / "in").iterdir()):
+                assert to.send_c_store(dcmread(path)).Status == 0
+            to.release()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    sender = threading.Thread(target=act)
+    sender.start()
+    arguments = ("--out", out, "--port", port, "--quiet", 60, "--runs", tmp_path, "--workers", 1)
+    assert medcurve("listen", tmp_path / "model", *arguments, "--dicom") == 0
+    sender.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+    (study,) = out.glob("1.*")
+    assert study.name == "1.2.826.0.2.5"
+    with (study / "predictions.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["scan"], row["status"]) == ("1.2.826.0.3.5", "ok")
+    assert len(list((study / "dicom").iterdir())) == 2
+    assert held(out) == 0
+    printed = capsys.readouterr().out
+    assert "1 scored + 0 quarantined" in printed
+    assert "WARNING" not in printed
+
+
+def test_other_machines_are_let_in_only_with_a_warning(make_package, tmp_path, capsys, monkeypatch):
+    make_package()
+    monkeypatch.setattr(listen_module, "listen", lambda *_: None)
+    common = ("listen", tmp_path / "model", "--out", tmp_path / "out", "--runs", tmp_path)
+    assert medcurve(*common, "--host", "0.0.0.0") == 0
+    assert "WARNING: listening on 0.0.0.0" in (said := capsys.readouterr().out)
+    assert "ANYONE" in said
+    assert medcurve(*common, "--host", "0.0.0.0", "--allow", "CT1") == 0
+    assert "the callers of --allow" in capsys.readouterr().out
+    assert medcurve(*common) == 0
+    assert "WARNING" not in capsys.readouterr().out
+    assert medcurve(*common, "--allow", "an AE title that is too long") == 2
