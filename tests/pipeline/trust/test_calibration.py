@@ -113,12 +113,18 @@ def test_a_classifier_that_is_too_sure_is_mended(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
-def test_probabilities_that_are_true_are_mostly_left_alone(task: Task) -> None:
-    chosen = []
-    for seed in range(10):
+def test_probabilities_that_are_true_are_hardly_changed(task: Task) -> None:
+    moved, lost = [], []
+    new = simulate(task, 1000, temperature=1, seed=99)
+    for seed in range(6):
         seen = simulate(task, 100, scans=2, temperature=1, seed=seed)
-        chosen.append(fit_calibration(task, seen.target, seen.true, seen.patient_ids).method)
-    assert chosen.count("none") >= 6
+        found = fit_calibration(task, seen.target, seen.true, seen.patient_ids)
+        calibrated = found.apply(task, new.true)
+        moved.append(np.abs(calibrated - new.true).mean())
+        before, after = (score(task, new.target, p)["log_loss"] for p in (new.true, calibrated))
+        lost.append(after - before)
+    assert np.mean(moved) < 0.03
+    assert np.mean(lost) < 0.01
 
 
 def test_isotonic_equals_scikit_learn_within_what_the_patients_allow() -> None:
@@ -138,6 +144,24 @@ def test_isotonic_is_a_candidate_from_enough_patients_on() -> None:
         seen = simulate(BINARY, patients)
         found = fit_calibration(BINARY, seen.target, seen.said, seen.patient_ids)
         assert ("isotonic" in found.candidates) == expected
+
+
+def test_the_lowest_loss_decides_but_steps_must_be_clearly_better() -> None:
+    for seed, temperature in ((3, 1.0), (4, 0.5), (5, 1.5)):
+        seen = simulate(BINARY, ISOTONIC_PATIENTS, temperature=temperature, seed=seed)
+        found = fit_calibration(BINARY, seen.target, seen.said, seen.patient_ids)
+        smooth = {name: loss for name, loss in found.candidates.items() if name != "isotonic"}
+        assert found.method == min(smooth, key=lambda name: smooth[name])
+
+
+def test_few_patients_move_a_map_little_and_many_as_far_as_they_say() -> None:
+    def slope(patients: int, seed: int) -> float:
+        seen = simulate(BINARY, patients, temperature=0.5, seed=seed)
+        known = (seen.target, seen.said, seen.patient_ids)
+        return fit_calibration(BINARY, *known, method="temperature").numbers[0][0]
+
+    assert slope(4000, 0) == pytest.approx(0.5, abs=0.06)
+    assert 0.6 < np.mean([slope(10, seed) for seed in range(20)]) < 0.95
 
 
 def test_a_curve_that_no_line_of_logits_mends_is_given_steps() -> None:
