@@ -16,6 +16,7 @@ B      ?=
 QUICK  ?=
 FLIP   ?=
 REAL   ?=
+TO     ?= onnx
 
 VENV     := .venv
 MEDCURVE := $(VENV)/bin/medcurve
@@ -23,7 +24,7 @@ READY    := $(VENV)/.ready
 WITH_PREP := $(if $(PREP),--prep $(PREP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data ingest summary compare plan split prep train study leaderboard lecture report release evaluate predict explain audit sync ui demo check test test-pacs bench clean
+.PHONY: help setup data ingest summary compare plan split prep train study leaderboard lecture report release evaluate predict export explain audit sync ui demo check test test-pacs bench clean
 
 help: ## list the targets
 	@echo "medcurve: which model, how much data, and can I trust it on my scans?"
@@ -84,6 +85,9 @@ evaluate: $(READY) ## judge MODEL by the labelled test scans of DATA: a page and
 
 predict: $(READY) ## run MODEL over the folder SCANS, results in OUT
 	$(MEDCURVE) predict $(MODEL) $(SCANS) --out $(OUT) --runs $(RUNS)
+
+export: $(READY) ## write MODEL as ONNX (or TO=torch-export) and check it against the model
+	$(MEDCURVE) export $(MODEL) --to $(TO) --runs $(RUNS)
 
 explain: $(READY) ## show where in the scans of SCANS the answers of MODEL come from
 	$(MEDCURVE) explain $(MODEL) $(SCANS) --out $(RUNS)/$(DATA)/explanations $(if $(METHOD),--method $(METHOD)) --runs $(RUNS)

@@ -53,6 +53,7 @@ for _command in (
     studies.sync,
     studies.rerun,
     models.verify,
+    models.export,
 ):
     app.command()(_command)
 

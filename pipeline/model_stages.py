@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.serving.beside import Beside
     from pipeline.serving.package import ModelPackage
     from pipeline.serving.predictions import PredictionSummary
+    from pipeline.serving.twin import RuntimeChoice
     from pipeline.study.config import RuleName
     from pipeline.trust.shift_policy import OnShift
 
@@ -99,11 +100,15 @@ def _judge(package: ModelPackage, workspace: Workspace, out: Path) -> bool:
     return True
 
 
-def open_package(model: str, runs: Path, uri: str | None) -> ModelPackage:
+def open_package(
+    model: str, runs: Path, uri: str | None, runtime: RuntimeChoice = "torch"
+) -> ModelPackage:
     """Load a model package, by folder or MLflow address (``models:/NAME@ALIAS``, ``runs:/...``)."""
     from pipeline.serving.package import load_package
+    from pipeline.serving.twin import with_runtime
 
-    return load_package(_folder_of(model, runs, uri))
+    folder = _folder_of(model, runs, uri)
+    return with_runtime(load_package(folder), folder, runtime)
 
 
 def _folder_of(model: str, runs: Path, uri: str | None) -> Path:
@@ -127,6 +132,7 @@ class BatchOptions:
             released.
         dicom: Also write a structured report and a picture of each scan that came from DICOM.
         gallery: Also write the page to look through the batch.
+        runtime: What carries scans through the model.
     """
 
     batch_size: int = 64
@@ -135,6 +141,7 @@ class BatchOptions:
     on_shift: OnShift | None = None
     dicom: bool = False
     gallery: bool = True
+    runtime: RuntimeChoice = "auto"
 
 
 def predict_stage(
@@ -160,7 +167,7 @@ def predict_stage(
     from pipeline.serving.inputs import read_list
 
     address = _pinned(model, runs, uri)
-    package = open_package(address, runs, uri)
+    package = open_package(address, runs, uri, options.runtime)
     key = find_pseudonym_key(runs)
     listed = read_list(sys.stdin.buffer.read()) if _STDIN in inputs else []
     objects = dicom_out(package) if options.dicom else None

@@ -45,24 +45,35 @@ def look_through(
         themselves (of several views the first); without a layer, D is 0.
     """
     device = next(net.parameters()).device
-    layout = memory_format(x.ndim)
     put_channels_last(net, x.ndim)
     was_training = net.training
     net.eval()
     found, inside = [], []
-    with torch.no_grad(), _inputs_of(layer) as inputs:
+    with torch.no_grad():
         for start in range(0, len(x), _EVALUATION_BATCH):
             batch = x[start : start + _EVALUATION_BATCH].to(device)
-            # "to": "contiguous" leaves the strides of one channel, and with them the kernel, open.
-            seen = [
-                _probability(net(view.to(memory_format=layout)), task)
-                for view in views(batch, test_time or ViewsConfig())
-            ]
-            found.append(torch.stack(seen).mean(dim=0))
-            inside.append(inputs[0].flatten(1).cpu() if layer else torch.empty(len(batch), 0))
-            inputs.clear()
+            probability, features = look_at_batch(
+                net, batch, task, test_time or ViewsConfig(), layer
+            )
+            found.append(probability)
+            inside.append(features.cpu())
     net.train(was_training)
     return torch.cat(found).numpy(), torch.cat(inside).numpy()
+
+
+def look_at_batch(
+    net: nn.Module, batch: Tensor, task: Task, test_time: ViewsConfig, layer: nn.Module | None
+) -> tuple[Tensor, Tensor]:
+    """``look_through`` of one batch, in torch operations alone, so that it can be traced."""
+    layout = memory_format(batch.ndim)
+    with _inputs_of(layer) as inputs:
+        # "to": "contiguous" leaves the strides of one channel, and with them the kernel, open.
+        seen = [
+            _probability(net(view.to(memory_format=layout)), task)
+            for view in views(batch, test_time)
+        ]
+    features = inputs[0].flatten(1) if layer else batch.new_empty((batch.shape[0], 0))
+    return torch.stack(seen).mean(dim=0), features
 
 
 @contextmanager

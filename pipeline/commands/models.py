@@ -23,12 +23,14 @@ from pipeline.commands.options import (
     DataOption,
     EngineName,
     EngineOption,
+    ExportFormat,
     JudgedBy,
     Model,
     Prep,
     RayWorkers,
     RuleChoice,
     Runs,
+    RuntimeName,
     ShiftAction,
     SplitName,
     StudyName,
@@ -193,6 +195,12 @@ def predict(
     max_gb: MaxGb = 50.0,
     store: StoreBack = False,
     plain_http: PlainHttp = False,
+    runtime: Annotated[
+        RuntimeName,
+        typer.Option(
+            "--runtime", help="Torch, the package's ONNX twin, or what the export found faster."
+        ),
+    ] = RuntimeName.AUTO,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a model over folders of scans: one row for each, a bad scan never stops it.
@@ -208,6 +216,7 @@ def predict(
         on_shift=on_shift.value if on_shift else None,
         dicom=dicom or store,
         gallery=gallery,
+        runtime=runtime.value,
     )
 
     def score(scans: Sequence[Path]) -> None:
@@ -294,6 +303,28 @@ def explain(
 
     count = engines.workers(workers)
     explain_stage(model, inputs, out, method, target_class, count, runs, tracking_uri)
+
+
+def export(
+    model: Model,
+    to: Annotated[ExportFormat, typer.Option("--to", help="Format.")] = ExportFormat.ONNX,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default: MODEL/FORMAT, the model's own.")
+    ] = None,
+    scans: Annotated[
+        list[Path] | None,
+        typer.Option("--scans", help="Scans to compare both on; default: made-up ones."),
+    ] = None,
+    runs: Runs = RUNS,
+    tracking_uri: Uri = None,
+) -> None:
+    """Write a model for other programs, and check that it gives the same answers there.
+
+    Example: medcurve export runs/phantom3d/model-demo --to onnx
+    """
+    from pipeline.export_stage import export_stage
+
+    export_stage(model, to.value, out, scans or [], runs, tracking_uri)
 
 
 def verify(model: Model, runs: Runs = RUNS, tracking_uri: Uri = None) -> None:

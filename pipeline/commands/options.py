@@ -62,6 +62,21 @@ class ShiftAction(StrEnum):
     REFUSE = "refuse"
 
 
+class ExportFormat(StrEnum):
+    """What a model is exported as."""
+
+    ONNX = "onnx"
+    TORCH_EXPORT = "torch-export"
+
+
+class RuntimeName(StrEnum):
+    """What carries scans through a model."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNX = "onnx"
+
+
 class EngineName(StrEnum):
     """Where work is done."""
 

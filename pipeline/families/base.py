@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Generic, Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,6 +67,8 @@ class Fit:
     notes: tuple[str, ...] = ()
 
 
+# Scans whose probabilities are worked out at a time; more of them take more memory, not less time.
+_AT_A_TIME: Final = 512
 # Cells along each axis that ``pooled`` averages a scan into: about as many in 2D as in 3D.
 _POOLED: Final = {2: 14, 3: 6}
 
@@ -136,13 +139,41 @@ class Family(ABC, Generic[P]):
         training = self.params.training
         return float(training.scans_seen(n_scans) if training else n_scans)
 
+    def read(self, x: Tensor) -> Tensor:
+        """``prepare`` of scans all at once, in torch operations alone, so that it can be traced."""
+        return x
+
     @abstractmethod
+    def probability(self, x: Tensor) -> Tensor:
+        """Prepared (N, ...) -> probabilities (N, n_classes) float64, as ``read`` does it."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Prepared (N, ...) -> ``features`` (N, D) float32, as ``read`` does it."""
+        return pooled(x) if x.ndim > 2 else x
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The fitted family's whole way from raw scans, to be traced and exported.
+
+        Args:
+            x: (N, C, I, J[, K]) float32; N is free.
+
+        Returns:
+            Probabilities (N, n_classes) float64 and features (N, D) float32: those of
+            ``predict_proba`` and ``features`` after ``prepare``, but for rounding.
+        """
+        prepared = self.read(x)
+        return self.probability(prepared), self.seen(prepared)
+
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         """Prepared (N, ...) -> probabilities (N, n_classes) float64.
 
         Rows sum to 1, but for a multi-label task, where each column is its own probability.
         A row does not depend on the other rows beyond 1e-6 (batching may reorder sums).
         """
+        with torch.no_grad():
+            rows = torch.cat([self.probability(part) for part in torch.split(x, _AT_A_TIME)])
+        found: NDArray[np.float64] = rows.numpy()
+        return found
 
     def features(self, x: Tensor) -> NDArray[np.float32]:
         """What the fitted family sees of scans before it decides: prepared (N, ...) -> (N, D).
@@ -151,7 +182,7 @@ class Family(ABC, Generic[P]):
         work on voxels, their means over a coarse grid. D is 0 for a family that looks at nothing.
         A row depends on no other row beyond 1e-5.
         """
-        return np.asarray((pooled(x) if x.ndim > 2 else x).numpy())
+        return np.asarray(self.seen(x).numpy())
 
     def look(self, x: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """``predict_proba`` and ``features`` of prepared scans, in one pass where one has both.

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
 
 from data_prep.config import Config
 from data_prep.progress import Progress
@@ -78,24 +80,26 @@ class Forest:
 
     def contributions(self, x: NDArray[np.float32]) -> Floats:
         """(N, features) -> what each round adds to the logits, (N, rounds, columns)."""
-        n, (rounds, n_columns, nodes) = len(x), self.feature.shape
-        tree = np.arange(rounds * n_columns)
-        scan = np.arange(n)[:, None]
-        feature, left, right = (
-            array.reshape(-1, nodes) for array in (self.feature, self.left, self.right)
-        )
-        threshold, value = (array.reshape(-1, nodes) for array in (self.threshold, self.value))
-        at = np.zeros((n, rounds * n_columns), dtype=np.int64)
-        for _ in range(int(np.log2(nodes + 1)) - 1):
-            goes_left = x[scan, feature[tree, at]] <= threshold[tree, at]
-            at = np.where(goes_left, left[tree, at], right[tree, at])
-        added: Floats = value[tree, at].reshape(n, rounds, n_columns)
+        added: Floats = self._added(torch.from_numpy(x)).numpy()
         return added
 
-    def logits(self, x: NDArray[np.float32]) -> Floats:
-        """(N, features) -> (N, columns)."""
-        logits: Floats = self.baseline + self.contributions(x).sum(axis=1)
-        return logits
+    def logits(self, x: Tensor) -> Tensor:
+        """(N, features) -> (N, columns) float64, in torch operations alone."""
+        return torch.from_numpy(self.baseline) + self._added(x).sum(dim=1)
+
+    def _added(self, x: Tensor) -> Tensor:
+        """``contributions``: all trees are gone down at once, a level at a time."""
+        rounds, n_columns, nodes = self.feature.shape
+        root = torch.arange(rounds * n_columns) * nodes  # nodes of all trees in one row
+        feature, left, right, threshold, value = (
+            torch.from_numpy(array.reshape(-1))
+            for array in (self.feature, self.left, self.right, self.threshold, self.value)
+        )
+        at = root.expand(x.shape[0], -1)
+        for _ in range(int(np.log2(nodes + 1)) - 1):
+            goes_left = x.gather(1, feature[at]).double() <= threshold[at]
+            at = root + torch.where(goes_left, left[at], right[at])
+        return value[at].reshape(x.shape[0], rounds, n_columns)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Name -> array, all of them."""

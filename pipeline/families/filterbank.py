@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
@@ -96,7 +95,7 @@ class Filterbank(Family[FilterbankParams]):
         scan_bytes = 4 * int(np.prod(x.shape[1:])) * _responses_per_scale(x.ndim - 2) * 3
         chunk = max(1, _CHUNK_BYTES // scan_bytes)
         with torch.no_grad():
-            parts = [self._features(x[i : i + chunk]) for i in range(0, len(x), chunk)]
+            parts = [self.read(x[i : i + chunk]) for i in range(0, len(x), chunk)]
         return torch.cat(parts)
 
     def fit(
@@ -140,10 +139,10 @@ class Filterbank(Family[FilterbankParams]):
             return super().work(n_scans)
         return effort(n_scans, len(self._weights.weight))
 
-    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
+    def probability(self, x: Tensor) -> Tensor:
         if self.params.classifier == "boosted":
-            return logistic.probability(self.task, self._forest.logits(x.numpy()))
-        return logistic.probability(self.task, self._weights.logits(x.numpy()))
+            return logistic.traced_probability(self.task, self._forest.logits(x))
+        return self._weights.probability(self.task, x)
 
     def state(self) -> State:
         if self.params.classifier == "boosted":
@@ -157,7 +156,7 @@ class Filterbank(Family[FilterbankParams]):
         else:
             self._weights = Weights.of_arrays(state)
 
-    def _features(self, x: Tensor) -> Tensor:
+    def read(self, x: Tensor) -> Tensor:
         pooled: list[Tensor] = []
         for sigma in self.params.sigmas:
             found = derivatives(x, sigma)

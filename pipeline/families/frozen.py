@@ -30,6 +30,17 @@ def has_classifier(net: nn.Module | None) -> bool:
     return net is not None and any(isinstance(module, nn.Linear) for module in net.modules())
 
 
+def classified(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``net`` makes of a batch, and the features (N, D) that its classifier made it of."""
+    seen: list[Tensor] = []
+    handle = classifier_of(net).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        found: Tensor = net(x)
+    finally:
+        handle.remove()
+    return found, seen[0]
+
+
 def features_of(net: nn.Module, x: Tensor) -> Tensor:
     """What the classifier of ``net`` sees of scans (N, C, I, J[, K]): (N, D) float32.
 
@@ -40,15 +51,13 @@ def features_of(net: nn.Module, x: Tensor) -> Tensor:
     device = next(net.parameters()).device
     chunk = min(_CHUNK, max(1, _CHUNK_VOXELS // x[0].numel()))
     seen: list[Tensor] = []
-    handle = classifier_of(net).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     was_training = net.training
     net.eval()
     try:
         with torch.no_grad():
             for part in torch.split(x, chunk):
                 filling = part.new_zeros((chunk - len(part), *part.shape[1:]))
-                net(torch.cat([part, filling]).to(device))
+                seen.append(classified(net, torch.cat([part, filling]).to(device))[1])
     finally:
-        handle.remove()
         net.train(was_training)
     return torch.cat(seen)[: len(x)].cpu()

@@ -8,24 +8,27 @@ the border the outermost voxel goes on.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import combinations_with_replacement
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 _TRUNCATE = 4.0  # kernel radius in sigmas, scipy.ndimage's default
 
 
-def kernel(sigma: float, order: int) -> Tensor:
-    """The Gaussian (sum 1), or its derivative by correlation, of radius 4 sigma; float32."""
+def kernel(sigma: float, order: int) -> NDArray[np.float64]:
+    """The Gaussian (sum 1), or its derivative by correlation, of radius 4 sigma."""
     radius = int(_TRUNCATE * sigma + 0.5)
-    t = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    gauss = torch.exp(-(t**2) / (2 * sigma**2))
-    gauss = gauss / gauss.sum()
-    # torch correlates: what stands at t is the derivative at -t, so odd orders change their sign.
-    factor = {0: torch.ones_like(t), 1: t / sigma**2, 2: (t**2 - sigma**2) / sigma**4}[order]
-    return (factor * gauss).float()
+    t = np.arange(-radius, radius + 1, dtype=np.float64)
+    gauss = np.exp(-(t**2) / (2 * sigma**2))
+    gauss /= gauss.sum()
+    # What is correlated: what stands at t is the derivative at -t, so odd orders change their sign.
+    factor = {0: np.ones_like(t), 1: t / sigma**2, 2: (t**2 - sigma**2) / sigma**4}[order]
+    found: NDArray[np.float64] = factor * gauss
+    return found
 
 
 def orders(ndim: int) -> list[tuple[int, ...]]:
@@ -50,19 +53,23 @@ def derivatives(x: Tensor, sigma: float) -> dict[tuple[int, ...], Tensor]:
 
 
 def _along(x: Tensor, axis: int, sigma: float, order: int) -> Tensor:
-    operator = _operator(x.shape[axis + 2], sigma, order).to(x.device)
+    operator = torch.from_numpy(_operator(x.shape[axis + 2], sigma, order)).to(x.device)
     return (x.movedim(axis + 2, -1) @ operator).movedim(-1, axis + 2)
 
 
-def _operator(edge: int, sigma: float, order: int) -> Tensor:
+@lru_cache(maxsize=64)
+def _operator(edge: int, sigma: float, order: int) -> NDArray[np.float32]:
     """(edge, edge) matrix that filters a row from the right, the border's voxel going on.
 
     For scans of some dozen voxels one dense product is several times faster than sliding a kernel.
+    Not to be changed: the scans of a cohort share it.
     """
     weight = kernel(sigma, order)
-    radius = len(weight) // 2
-    rows = functional.pad(torch.eye(edge)[:, None], (radius, radius), mode="replicate")
-    return functional.conv1d(rows, weight.view(1, 1, -1))[:, 0]
+    taps = np.arange(len(weight)) - len(weight) // 2
+    operator = np.zeros((edge, edge))
+    for place in range(edge):
+        np.add.at(operator[:, place], np.clip(place + taps, 0, edge - 1), weight)
+    return operator.astype(np.float32)
 
 
 def gradient_magnitude(found: dict[tuple[int, ...], Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from pipeline.dataset import Scans
 from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.metrics import score
 
-_BLOCK = 512  # scans whose distances to all training scans are held at a time
+_BLOCK = 512  # validation scans whose distances to all training scans are held at a time
 
 
 class KnnParams(FamilyParams):
@@ -58,7 +58,10 @@ class Knn(Family[KnnParams]):
 
     def prepare(self, x: Tensor) -> Tensor:
         """(N, C, I, J[, K]) -> (N, voxels), normalised as the parameters say."""
-        flat = x.reshape(len(x), -1)
+        return self.read(x)
+
+    def read(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
         if self.params.normalise == "none":
             return flat
         centred = flat - flat.mean(dim=1, keepdim=True)
@@ -77,9 +80,10 @@ class Knn(Family[KnnParams]):
         self._votes = self.task.one_hot(train.target)
         allowed = [k for k in self.params.neighbours if k <= len(train)] or [len(train)]
         progress(0, 1)
-        order = self._nearest(val.x.numpy(), max(allowed))
+        most = max(allowed)
+        order = torch.cat([self._nearest(part, most) for part in torch.split(val.x, _BLOCK)])
         losses = {
-            k: score(self.task, val.target, self._shares(order[:, :k]))["log_loss"]
+            k: score(self.task, val.target, self._shares(order[:, :k]).numpy())["log_loss"]
             for k in sorted(allowed, reverse=True)
         }
         best = min(losses, key=lambda k: losses[k])
@@ -87,11 +91,11 @@ class Knn(Family[KnnParams]):
         progress(1, 1)
         return Fit(chosen={"neighbours": float(best), "val_log_loss": losses[best]})
 
-    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        return self._shares(self._nearest(x.numpy(), int(self._k[0])))
+    def probability(self, x: Tensor) -> Tensor:
+        return self._shares(self._nearest(x, int(self._k[0])))
 
-    def features(self, x: Tensor) -> NDArray[np.float32]:
-        return super().features(x.reshape(len(x), *self.scan_shape))
+    def seen(self, x: Tensor) -> Tensor:
+        return super().seen(x.reshape(x.shape[0], *self.scan_shape))
 
     def state(self) -> State:
         return {"scans": self._scans, "votes": self._votes, "neighbours": self._k}
@@ -108,22 +112,14 @@ class Knn(Family[KnnParams]):
         self._votes = state["votes"].astype(np.float64)
         self._k = state["neighbours"].astype(np.int64)
 
-    def _nearest(self, x: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    def _nearest(self, x: Tensor, k: int) -> Tensor:
         """(N, k) positions of the nearest training scans, nearest first."""
-        rows = [self._nearest_block(x[i : i + _BLOCK], k) for i in range(0, len(x), _BLOCK)]
-        return np.concatenate(rows) if rows else np.zeros((0, k), dtype=np.int64)
-
-    def _nearest_block(self, x: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         # |x - t|^2 without |x|^2, which is the same for every t; float64, so that the order of two
         # training scans does not hang on how a batch was summed.
-        train = self._scans.astype(np.float64)
-        distance = (train**2).sum(axis=1) - 2 * (x.astype(np.float64) @ train.T)
-        order: NDArray[np.int64] = np.argsort(distance, axis=1, kind="stable")[:, :k]
-        return order
+        train = torch.from_numpy(self._scans).double()
+        distance = (train**2).sum(dim=1) - 2 * (x.double() @ train.T)
+        return distance.sort(dim=1, stable=True).indices[:, :k]
 
-    def _shares(self, neighbours: NDArray[np.int64]) -> NDArray[np.float64]:
-        frequencies = self._votes.mean(axis=0)
-        shares: NDArray[np.float64] = (self._votes[neighbours].sum(axis=1) + frequencies) / (
-            neighbours.shape[1] + 1
-        )
-        return shares
+    def _shares(self, neighbours: Tensor) -> Tensor:
+        votes = torch.from_numpy(self._votes)
+        return (votes[neighbours].sum(dim=1) + votes.mean(dim=0)) / (neighbours.shape[1] + 1)

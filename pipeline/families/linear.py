@@ -91,8 +91,8 @@ class Linear(Family[LinearParams]):
     def work(self, n_scans: int) -> float:
         return effort(n_scans, len(self._weights.weight))
 
-    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        return logistic.probability(self.task, self._weights.logits(_flat(x)))
+    def probability(self, x: Tensor) -> Tensor:
+        return self._weights.probability(self.task, x.flatten(1))
 
     def state(self) -> State:
         return self._weights.arrays()

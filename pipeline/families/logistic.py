@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logsumexp, softmax
-from torch import nn
+from torch import Tensor, nn
 
 from data_prep.task import Task
 from pipeline.balance import balanced_weights, prior_shift
@@ -87,6 +87,13 @@ def probability(task: Task, logits: Floats) -> Floats:
     return found
 
 
+def traced_probability(task: Task, logits: Tensor) -> Tensor:
+    """``probability`` in torch operations alone."""
+    if task.kind == "binary":
+        return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
+    return logits.sigmoid() if task.is_multi_label else logits.softmax(dim=1)
+
+
 def loss(task: Task, logits: Floats, wanted: Floats, weights: Floats | float = 1.0) -> float:
     """Mean cross-entropy per scan of logits against (soft) target columns, summed over labels.
 
@@ -136,6 +143,11 @@ class Weights:
     def logits(self, inputs: Inputs) -> Floats:
         """(N, D) inputs -> (N, columns)."""
         return product(inputs, self.weight) + self.bias
+
+    def probability(self, task: Task, inputs: Tensor) -> Tensor:
+        """(N, D) inputs -> (N, n_classes) float64 probabilities, in torch operations alone."""
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        return traced_probability(task, inputs.double() @ weight + bias)
 
     def layer(self) -> nn.Linear:
         """The same as a layer, in float32."""

@@ -23,7 +23,7 @@ from pipeline.families import logistic
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.frozen import classifier_of, features_of
 from pipeline.losses import refuse_unfit, shift_logits, start_balanced
-from pipeline.prediction import look_through, predict_network, put_channels_last
+from pipeline.prediction import look_at_batch, look_through, predict_network, put_channels_last
 from pipeline.training import TrainConfig, train_network
 from pipeline.views import ViewsConfig
 
@@ -82,6 +82,15 @@ class TrainedNetwork(Family[N]):
     ) -> Fit:
         self.net = self._drawn()
         return fit_network(self, self.net, train, val, progress, checkpoints)
+
+    def probability(self, x: Tensor) -> Tensor:
+        return network_forward(self.net, x, self.task, self.params.test_time)[0]
+
+    def seen(self, x: Tensor) -> Tensor:
+        return network_forward(self.net, x, self.task, ViewsConfig())[1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return network_forward(self.net, x, self.task, self.params.test_time)
 
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return predict_network(self.net, x, self.task, self.params.test_time)
@@ -255,6 +264,13 @@ def _refit_bias(net: nn.Module, task: Task, train: Scans) -> None:
     if task.kind == "binary":  # one question, but two logits
         shift = np.array([-shift[0] / 2, shift[0] / 2])
     shift_logits(net, shift)
+
+
+def network_forward(
+    net: nn.Module, x: Tensor, task: Task, test_time: ViewsConfig
+) -> tuple[Tensor, Tensor]:
+    """``Family.forward`` of a trained network, which is left in evaluation mode."""
+    return look_at_batch(net.eval(), x, task, test_time, classifier_of(net))
 
 
 def trained_features(net: nn.Module, x: Tensor) -> NDArray[np.float32]:

@@ -54,6 +54,18 @@ class Permuted(Family[FamilyParams]):
     def work(self, n_scans: int) -> float:
         return self._inner.work(n_scans)
 
+    def read(self, x: Tensor) -> Tensor:
+        return self._inner.read(self._permuted(x)) if self._prepares else x
+
+    def probability(self, x: Tensor) -> Tensor:
+        return self._inner.probability(x if self._prepares else self._permuted(x))
+
+    def seen(self, x: Tensor) -> Tensor:
+        return self._inner.seen(x if self._prepares else self._permuted(x))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._inner.forward(self._permuted(x))
+
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         return self._inner.predict_proba(x if self._prepares else self._permuted(x))
 

@@ -29,6 +29,7 @@ from pipeline.families.network import (
     NetworkParams,
     fit_network,
     look_once,
+    network_forward,
     refuse_foreign_axes,
     refuse_unfit_training,
     refuse_unseen_mirrors,
@@ -214,9 +215,31 @@ class Pretrained(Family[PretrainedParams]):
             return effort(n_scans, len(self._weights.weight))
         return super().work(n_scans)
 
+    def read(self, x: Tensor) -> Tensor:
+        if not self._probes:
+            return x
+        self._read_weights()
+        found: Tensor = self._features(x)
+        return found
+
+    def probability(self, x: Tensor) -> Tensor:
+        if self._probes:
+            return self._weights.probability(self.task, x)
+        return network_forward(self._net, x, self.task, self.params.test_time)[0]
+
+    def seen(self, x: Tensor) -> Tensor:
+        if self._probes:
+            return x
+        return network_forward(self._net, x, self.task, ViewsConfig())[1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self._probes:
+            return super().forward(x)
+        return network_forward(self._net, x, self.task, self.params.test_time)
+
     def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
         if self._probes:
-            return logistic.probability(self.task, self._weights.logits(x.numpy()))
+            return super().predict_proba(x)
         return predict_network(self._net, x, self.task, self.params.test_time)
 
     def features(self, x: Tensor) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
 from data_prep.progress import Progress, silent
@@ -34,7 +34,10 @@ class Prior(Family[FamilyParams]):
 
     def prepare(self, x: Tensor) -> Tensor:
         """(N, C, I, J[, K]) -> (N, 0): nothing of a scan is used."""
-        return x.reshape(len(x), -1)[:, :0]
+        return self.read(x)
+
+    def read(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :0]
 
     def fit(
         self,
@@ -50,8 +53,8 @@ class Prior(Family[FamilyParams]):
         progress(1, 1)
         return Fit()
 
-    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        return np.tile(self._frequencies, (len(x), 1))
+    def probability(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self._frequencies).expand(x.shape[0], -1).clone()
 
     def state(self) -> State:
         return {"frequencies": self._frequencies}

@@ -13,7 +13,6 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,7 +27,7 @@ from pipeline.families import logistic, ridge
 from pipeline.families.axes import effort
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
 from pipeline.families.conv_net import ConvNet, ConvNetParams
-from pipeline.families.frozen import classifier_of, features_of
+from pipeline.families.frozen import classified, classifier_of, features_of
 from pipeline.families.logistic import PENALTIES, Penalties, Weights
 from pipeline.families.monai_nets import SMALL_EDGE, Architecture, build_monai_net
 from pipeline.families.network import state_of, tensors_of
@@ -131,7 +130,7 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         chunk = max(1, _CHUNK_BYTES // self._activation_bytes())
         with torch.no_grad():
             starts = range(0, len(x), chunk)
-            return torch.cat([self._features(x[start : start + chunk]) for start in starts])
+            return torch.cat([self.read(x[start : start + chunk]) for start in starts])
 
     def fit(
         self,
@@ -157,8 +156,8 @@ class RandomFeatures(Family[RandomFeaturesParams]):
     def work(self, n_scans: int) -> float:
         return effort(n_scans, len(self._weights.weight))
 
-    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        return logistic.probability(self.task, self._weights.logits(x.numpy()))
+    def probability(self, x: Tensor) -> Tensor:
+        return self._weights.probability(self.task, x)
 
     def state(self) -> State:
         # The filters could be drawn again, but then a saved model would hang on the random number
@@ -236,7 +235,9 @@ class RandomFeatures(Family[RandomFeaturesParams]):
         places = max(int(np.prod(self._strided(size))) for size in self.params.sizes)
         return 4 * places * -(-self.params.filters // len(self.params.sizes))
 
-    def _features(self, x: Tensor) -> Tensor:
+    def read(self, x: Tensor) -> Tensor:
+        if self._net is not None:
+            return classified(self._net, x)[1]
         convolve = functional.conv2d if self._ndim == 2 else functional.conv3d
         pooled: list[Tensor] = []
         for size, (filters, thresholds) in self._bank.items():

@@ -154,17 +154,22 @@ class ScanFeatures(nn.Module):
         """Features; without gradients in chunks of one size, the last filled up with zeros.
 
         With another size sums are rounded otherwise, and a scan's features would depend on how many
-        come with it.
+        come with it. What is traced to be exported takes scans in any number.
         """
+        if torch.compiler.is_compiling():
+            return self._looked(x)
         if torch.is_grad_enabled():
             return self._features(x)
         found = []
         for part in torch.split(x, self.chunk):
             filling = part.new_zeros((self.chunk - len(part), *part.shape[1:]))
-            whole = torch.cat([part, filling])
-            mirrored = [self._features(whole.flip(2 + axis)) for axis in self._config.flip_axes]
-            found.append(torch.stack([self._features(whole), *mirrored]).mean(dim=0)[: len(part)])
+            found.append(self._looked(torch.cat([part, filling]))[: len(part)])
         return torch.cat(found)
+
+    def _looked(self, x: Tensor) -> Tensor:
+        """Features of scans and of their mirror images, averaged."""
+        mirrored = [self._features(x.flip(2 + axis)) for axis in self._config.flip_axes]
+        return torch.stack([self._features(x), *mirrored]).mean(dim=0)
 
     def _features(self, x: Tensor) -> Tensor:
         if self._config.intensity == "auto":
@@ -188,7 +193,9 @@ class ScanFeatures(nn.Module):
     def _of_images(self, x: Tensor, axis: int | None) -> Tensor:
         """(B, C, I, J[, K]), black 0 and white 1 -> (B, width)."""
         images = x if self._channels == 1 else x.flatten(0, 1).unsqueeze(1)
-        found = [self._at(size, images, axis).reshape(len(x), -1) for size in self._config.sizes]
+        found = [
+            self._at(size, images, axis).reshape(x.shape[0], -1) for size in self._config.sizes
+        ]
         return torch.cat(found, dim=1)
 
     def _at(self, size: int, images: Tensor, axis: int | None) -> Tensor:

@@ -141,7 +141,7 @@ class Filters(Probe):
         }
 
     def _fixed(self) -> list[tuple[str, Tensor]]:
-        level, slope, curve = (kernel(self.sigma, order).double() for order in range(3))
+        level, slope, curve = (torch.from_numpy(kernel(self.sigma, order)) for order in range(3))
         return [
             ("blur", torch.outer(level, level)),
             ("horizontal edge", torch.outer(slope, level)),

@@ -268,4 +268,5 @@ def _identity(package: ModelPackage) -> dict[str, str]:
         "family": package.card.family.family,
         "data": package.card.training.data,
         "medcurve": package.card.versions["medcurve"],
+        "runtime": package.runtime,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,12 +62,16 @@ class ModelPackage:
         reference: What the training scans look like; None where there were too few of them.
         digest: SHA-256 of ``model.json``'s content, which seals the weights as well: the name of
             exactly this model.
+        runtime: What carries scans forward.
+        forward: As ``look``, in place of the family; None: the family itself, by torch.
     """
 
     card: ModelCard
     family: Family[Any]
     reference: ShiftReference | None
     digest: str
+    runtime: str = "torch"
+    forward: Callable[[Tensor], tuple[NDArray[np.float64], NDArray[np.float32]]] | None = None
 
     @property
     def recipe(self) -> PrepRecipe:
@@ -99,6 +103,8 @@ class ModelPackage:
         Returns:
             Probabilities (N, n_classes) and features (N, D) (``Family.features``).
         """
+        if self.forward:
+            return self.forward(x)
         return self.family.look(self.family.prepare(x))
 
     def calibrate(self, probability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,18 +21,20 @@ def self_test(recipe: PrepRecipe, family: Family[Any]) -> tuple[tuple[float, ...
     The scans go through the recipe and the family, so that a change in either is seen. No scan of
     a patient is in a package.
     """
-    scans = [recipe.apply(volume) for volume in _made_up_scans(recipe, family.scan_shape)]
+    scans = [recipe.apply(volume) for volume in made_up_scans(recipe, family.scan_shape)]
     probability = family.predict_proba(family.prepare(torch.from_numpy(np.stack(scans))))
     return tuple(tuple(float(p) for p in row) for row in probability)
 
 
-def _made_up_scans(recipe: PrepRecipe, scan_shape: tuple[int, ...]) -> list[Volume]:
+def made_up_scans(
+    recipe: PrepRecipe, scan_shape: tuple[int, ...], count: int = SELF_TEST_SCANS
+) -> list[Volume]:
     """Blocks of grey, 0 to 255, from SHAKE-256: the same bits on any machine and any version."""
     coarse = tuple(-(-size // 4) for size in scan_shape[1:])
-    count = recipe.channels * int(np.prod(coarse))
+    voxels = recipe.channels * int(np.prod(coarse))
     volumes = []
-    for number in range(SELF_TEST_SCANS):
-        stream = hashlib.shake_256(f"medcurve self-test {number}".encode()).digest(count)
+    for number in range(count):
+        stream = hashlib.shake_256(f"medcurve self-test {number}".encode()).digest(voxels)
         array = np.frombuffer(stream, np.uint8).reshape(recipe.channels, *coarse)
         for axis in range(1, array.ndim):
             array = np.repeat(array, 4, axis=axis)

@@ -85,7 +85,7 @@ def test_without_evidence_probabilities_are_the_shares(
     fitted = boosting.fit(
         task, CONFIG, blank, blank, seed=0, progress=silent, class_weights=class_weights
     )
-    found = logistic.probability(task, fitted.forest.logits(blank.x.numpy()))
+    found = logistic.probability(task, fitted.forest.logits(blank.x).numpy())
     assert np.allclose(found, [0.5, 0.25, 0.25], atol=0.002)  # a tree sees 240
 
 
@@ -101,7 +101,9 @@ def test_probabilities_of_several_classes_are_those_of_the_law() -> None:
     config = BoostConfig(trees=150, depth=2, learning_rate=0.2, subsample=1.0, feature_share=1.0)
     forest = boosting.fit(task, config, scans, scans, seed=0, progress=silent).forest
     rows = np.arange(4, dtype=np.float32)[:, None]
-    assert np.allclose(logistic.probability(task, forest.logits(rows)), law, atol=0.005)
+    assert np.allclose(
+        logistic.probability(task, forest.logits(torch.from_numpy(rows)).numpy()), law, atol=0.005
+    )
 
 
 def test_the_rounds_of_least_validation_loss_are_kept() -> None:
@@ -110,10 +112,10 @@ def test_the_rounds_of_least_validation_loss_are_kept() -> None:
     wanted = logistic.columns(BINARY, val.target)
     assert 1 <= fitted.rounds < CONFIG.trees
     assert fitted.val_log_loss == pytest.approx(
-        logistic.loss(BINARY, fitted.forest.logits(val.x.numpy()), wanted)
+        logistic.loss(BINARY, fitted.forest.logits(val.x).numpy(), wanted)
     )
     for rounds in range(1, CONFIG.trees):
-        other = fitted.forest.kept(rounds).logits(val.x.numpy())
+        other = fitted.forest.kept(rounds).logits(val.x).numpy()
         assert logistic.loss(BINARY, other, wanted) >= fitted.val_log_loss - 1e-12
 
 
@@ -126,7 +128,7 @@ def test_a_class_that_no_scan_has_gets_its_frequency_and_no_tree(
     fitted = boosting.fit(
         task, CONFIG, train, scans_of(40, 2), seed=0, progress=silent, class_weights=class_weights
     )
-    logits = fitted.forest.logits(train.x.numpy())
+    logits = fitted.forest.logits(train.x).numpy()
     assert np.ptp(logits[:, 2]) == 0
     assert 0.001 < logistic.probability(task, logits)[:, 2].mean() < 0.02  # of 60 half a scan
 
@@ -135,8 +137,8 @@ def test_arrays_are_the_whole_forest() -> None:
     train = scans_of(60, 1)
     forest = boosting.fit(BINARY, CONFIG, train, train, seed=0, progress=silent).forest
     again = Forest.from_arrays(forest.arrays())
-    x = scans_of(30, 2).x.numpy()
-    assert np.array_equal(again.logits(x), forest.logits(x))
+    x = scans_of(30, 2).x
+    assert torch.equal(again.logits(x), forest.logits(x))
     empty = Forest.empty(CONFIG, 1)
     assert {k: v.shape for k, v in empty.arrays().items()} == {
         k: v.shape for k, v in forest.arrays().items()

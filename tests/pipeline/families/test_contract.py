@@ -216,6 +216,19 @@ def test_features_are_of_each_scan_alone_and_outlive_the_object(
 
 
 @sweep
+def test_its_way_in_one_piece_is_the_way_that_predicts(
+    name: str, ndim: str, kind: TaskKind
+) -> None:
+    family, x = fitted(name, ndim, kind), unseen(ndim, kind).x[:7]
+    with torch.no_grad():
+        probability, features = family.forward(x)
+    assert probability.dtype == torch.float64
+    assert np.allclose(probability.numpy(), family.predict_proba(family.prepare(x)), atol=1e-6)
+    assert features.dtype == torch.float32
+    assert np.allclose(features.numpy(), family.features(family.prepare(x)), rtol=1e-4, atol=1e-4)
+
+
+@sweep
 def test_prepare_works_row_by_row_and_knows_no_labels(name: str, ndim: str, kind: TaskKind) -> None:
     fresh, x = family_of(name, ndim, kind), unseen(ndim, kind).x
     before = x.clone()

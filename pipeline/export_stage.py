@@ -1,0 +1,46 @@
+"""The stage that writes a model in another program's format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.errors import ConfigError
+from pipeline.console import say
+from pipeline.model_stages import open_package
+
+if TYPE_CHECKING:
+    from pipeline.export.write import Format
+
+
+def export_stage(
+    model: str, to: Format, out: Path | None, scans: Sequence[Path], runs: Path, uri: str | None
+) -> None:
+    """Export a model package, by folder or MLflow address; without ``out`` into its own folder.
+
+    Raises:
+        ConfigError: ``config.no_out`` where the model has no folder of its own.
+    """
+    from pipeline.export.write import export
+
+    if out is None and model.startswith(("models:/", "runs:/")):
+        raise ConfigError(
+            "config.no_out",
+            f"{model} lies in MLflow's store, whose files are not changed",
+            fix="say with --out where the export is to stand",
+        )
+    out = out or Path(model) / to
+    record = export(open_package(model, runs, uri), to, out, scans)
+    found = record.compared
+    kind = "made-up" if found.made_up else "given"
+    say(f"export: {', '.join(record.files)} → {out}")
+    say(
+        f"export: on {found.scans} {kind} scans its probabilities are the model's to "
+        f"{max(found.probability, found.raw):.1e} (allowed: {found.tolerance:g})"
+    )
+    if timed := record.timed:
+        say(
+            f"export: {timed.scans} scans take torch {timed.torch * 1000:.1f} ms, onnxruntime "
+            f"{timed.onnx * 1000:.1f} ms: `predict --runtime auto` will use {record.runtime}"
+        )
