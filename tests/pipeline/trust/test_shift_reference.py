@@ -182,16 +182,16 @@ def test_the_state_becomes_the_same_object_and_is_small() -> None:
         for name, array in again.state().items():
             assert np.array_equal(array, state[name])
             assert array.flags.c_contiguous
-        assert sum(array.nbytes for array in state.values()) < 200_000
+        assert sum(array.nbytes for array in state.values()) < 350_000
 
 
-def test_the_largest_state_is_below_200_kilobytes() -> None:
-    looks, _ = looked(700, 1)
-    small = np.random.default_rng(0).normal(size=(700, 648)).astype(np.float32)
+def test_the_largest_state_is_below_350_kilobytes() -> None:
+    looks, _ = looked(800, 1)
+    small = np.random.default_rng(0).normal(size=(800, 648)).astype(np.float32)
     wide = [replace(look, small=row) for look, row in zip(looks, small, strict=True)]
-    features = np.random.default_rng(1).normal(size=(700, 3000)).astype(np.float32)
-    reference = fit_shift_reference(wide[:350], features[:350], wide[350:], features[350:])
-    assert sum(array.nbytes for array in reference.state().values()) < 200_000
+    features = np.random.default_rng(1).normal(size=(800, 3000)).astype(np.float32)
+    reference = fit_shift_reference(wide[:400], features[:400], wide[400:], features[400:])
+    assert sum(array.nbytes for array in reference.state().values()) < 350_000
 
 
 def damaged(state: dict[str, Any], fault: str, name: str) -> dict[str, Any]:
