@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from data_prep.readers.child_process import ChildProcess
+from data_prep.readers.child_process import ChildProcess, DecodeChild
 from data_prep.readers.sandbox import NewChild
 from pipeline.console import say
 from pipeline.study.errors import StudyError
@@ -58,6 +58,27 @@ def decoding(ray: str | None, processes: int | None) -> Iterator[tuple[NewChild,
         from pipeline.study.ray_cluster import slots
 
         yield RayReaders(say), processes or max(1, slots(1))
+
+
+@contextmanager
+def started(new_child: NewChild, count: int) -> Iterator[NewChild]:
+    """Processes that read scans, begun now: they get ready while this one imports and looks around.
+
+    What is yielded gives them out one by one, and then starts others.
+    """
+    waiting = [new_child() for _ in range(count)]
+
+    def give() -> DecodeChild:
+        try:
+            return waiting.pop()
+        except IndexError:
+            return new_child()
+
+    try:
+        yield give
+    finally:
+        for child in waiting:
+            child.end()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from data_prep.errors import ConfigError, MedcurveError
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
 from pipeline.console import noted_progress, progress, say, say_quarantined, warn
-from pipeline.engines import decoding, workers
+from pipeline.engines import decoding, started, workers
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.stages import refuse_stale
 from pipeline.wording import stated
@@ -162,22 +162,23 @@ def predict_stage(
         runs: Where the site's key lies.
         uri: Tracking URI; None: that of ``runs``.
     """
-    from pipeline.gallery.beside import PAGE, Gallery
-    from pipeline.serving.inference import BatchProgress, predict
-    from pipeline.serving.inputs import read_list
-
-    address = _pinned(model, runs, uri)
-    package = open_package(address, runs, uri, options.runtime)
-    key = find_pseudonym_key(runs)
-    listed = read_list(sys.stdin.buffer.read()) if _STDIN in inputs else []
-    objects = dicom_out(package) if options.dicom else None
-    beside: list[Beside] = [objects] if objects else []
-    if options.gallery:
-        beside.append(Gallery(package.recipe))
     with (
         decoding(options.ray, options.processes) as (new_child, count),
+        started(new_child, count) as given,
         noted_progress("predict", "scans") as report,
     ):
+        # Imported while the processes start.
+        from pipeline.gallery.beside import PAGE, Gallery
+        from pipeline.serving.inference import BatchProgress, predict
+        from pipeline.serving.inputs import read_list
+
+        address = _pinned(model, runs, uri)
+        package = open_package(address, runs, uri, options.runtime)
+        key = find_pseudonym_key(runs)
+        objects = dicom_out(package) if options.dicom else None
+        beside: list[Beside] = [objects] if objects else []
+        if options.gallery:
+            beside.append(Gallery(package.recipe))
 
         def tell(now: BatchProgress) -> None:
             counts = f"{now.ok} ok · {now.quarantined} quarantined · {now.skipped} skipped"
@@ -189,11 +190,11 @@ def predict_stage(
             out,
             batch_size=options.batch_size,
             workers=count,
-            new_child=new_child,
+            new_child=given,
             pseudonym=partial(pseudonym, key=key) if key else None,
             on_shift=options.on_shift,
             beside=beside,
-            listed=listed,
+            listed=read_list(sys.stdin.buffer.read()) if _STDIN in inputs else [],
             progress=tell,
         )
     _say_predicted(found, out)

@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.isotonic import IsotonicRegression
 
 from pipeline.weighted_metrics import Floats, Labels
 
@@ -142,6 +141,9 @@ def _design(method: Method, z: Floats) -> Floats:
 
 def _fit_steps(target: Labels, probability: Floats, patient_ids: NDArray[np.str_]) -> Numbers:
     """No step is surer than a class without a single exception among as many patients."""
+    # Imported for fitting alone: it takes a second, and a batch of scans is to begin soon.
+    from sklearn.isotonic import IsotonicRegression
+
     rows: list[tuple[float, ...]] = []
     n_classes = probability.shape[1]
     for label in (1,) if n_classes == 2 else range(n_classes):

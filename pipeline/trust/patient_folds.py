@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.splits import draw_folds
 from pipeline.weighted_metrics import Labels
 
 
@@ -23,6 +22,9 @@ def patient_folds(
     Returns:
         (N,) from 0 to ``folds`` - 1; folds differ by at most one patient in size.
     """
+    # Imported for fitting alone: predict has no use for the readers of labels that come with it.
+    from data_prep.splits import draw_folds
+
     patients, patient = np.unique(patient_ids, return_inverse=True)
     highest = np.zeros(len(patients), dtype=np.int64)
     np.maximum.at(highest, patient, target)

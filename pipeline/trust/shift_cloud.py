@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 Rows = NDArray[np.floating[Any]]
 
@@ -64,6 +63,9 @@ class Cloud:
     @classmethod
     def fit(cls, rows: Rows, least: float = _LEAST) -> Cloud:
         """Of (N, D) training scans, N at least 2; ``least``: the smallest scale of a number."""
+        # Imported for fitting alone: it takes a second, and a batch of scans is to begin soon.
+        from sklearn.covariance import ledoit_wolf_shrinkage
+
         rows = rows.astype(np.float64)
         n, width = rows.shape
         mean, spread = rows.mean(axis=0), rows.std(axis=0, ddof=1)

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
-from scipy import stats
 
 from data_prep.config import Config
 from data_prep.errors import MedcurveError
@@ -127,6 +126,8 @@ class ShiftReference:
         A threshold at the k-th largest of M scores has a rate distributed as Beta(k, M + 1 - k).
         """
         m = len(self.held)
+        from scipy import stats  # a second to import, and a batch of scans is to begin soon
+
         low, high = stats.beta.ppf((0.025, 0.975), self._rank, m + 1 - self._rank)
         return float(low), float(high)
 

@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from data_prep.describe import describe
 from data_prep.geometry import reorient
-from data_prep.scan_look import LEVELS, MAX_VOXELS, AsRead, ScanLook, look_at, look_back
+from data_prep.scan_look import (
+    LEVELS,
+    MAX_VOXELS,
+    AsRead,
+    ScanLook,
+    intensity_quantiles,
+    look_at,
+    look_back,
+)
 from data_prep.volume import Volume
 
 
@@ -117,3 +126,20 @@ def test_without_geometry_lengths_are_as_stored() -> None:
     assert look.kinds["flags"] == "inverted lossy"
     assert look.kinds["channels"] == "1"
     assert isinstance(look, ScanLook)
+
+
+@settings(deadline=None)
+@given(
+    arrays(
+        st.sampled_from([np.int16, np.float32, np.float64]),
+        st.integers(1, 60),
+        elements=st.integers(-999, 999),
+    )
+)
+def test_quantiles_are_numpys_to_the_bit(values: np.ndarray) -> None:
+    found = intensity_quantiles(values.reshape(1, -1))
+    np.testing.assert_array_equal(found, np.quantile(values.astype(np.float64), LEVELS))
+
+
+def test_a_voxel_that_is_no_number_leaves_no_quantile() -> None:
+    assert np.isnan(intensity_quantiles(np.array([[0.0, np.nan, 1.0]]))).all()

@@ -266,6 +266,26 @@ def test_no_scans_leaves_the_earlier_output(make_package, write, tmp_path):
     assert digests(tmp_path / "out") == before
 
 
+def test_a_batch_begins_without_what_it_does_not_need(make_package, write, tmp_path):
+    write.nifti(tmp_path / "in" / "a.nii.gz", 0)
+    make_package()
+    slow = ("monai", "mlflow", "matplotlib", "sklearn", "pandas", "scipy.stats")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pipeline.serving.inference import predict\n"
+        "from pipeline.serving.package import load_package\n"
+        "def told(now):\n"
+        f"    if now.done: sys.exit(' '.join(n for n in {slow} if n in sys.modules))\n"
+        "folders = [Path(name) for name in sys.argv[1:]]\n"
+        "predict(load_package(folders[0]), [folders[1]], folders[2], progress=told)\n"
+    )
+    folders = [str(tmp_path / name) for name in ("model", "in", "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *folders], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
+
+
 KILLED = """
 import sys
 from pathlib import Path
