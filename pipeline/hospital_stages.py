@@ -20,6 +20,7 @@ from pipeline.model_stages import dicom_out, open_package
 
 if TYPE_CHECKING:
     from pipeline.pacs.settings import ListenConfig
+    from pipeline.serving.beside import Beside
     from pipeline.serving.predictions import PredictionSummary
     from pipeline.trust.shift_policy import OnShift
 
@@ -85,6 +86,7 @@ def listen_stage(
     uri: str | None,
     *,
     dicom: bool,
+    gallery: bool,
     on_shift: OnShift | None,
 ) -> None:
     """Score studies that are sent by C-STORE, until Ctrl-C or SIGTERM.
@@ -99,11 +101,12 @@ def listen_stage(
             f"listening needs the Python package pynetdicom, which is not installed ({error})",
             fix="install it with: pip install -c constraints.txt -e '.[pacs]'",
         ) from error
+    from pipeline.gallery.beside import Gallery
     from pipeline.pacs.settings import check_titles, is_loopback
     from pipeline.serving.inference import predict
 
     check_titles([config.address.title, *config.address.callers])
-    package = open_package(model, runs, uri)
+    package = open_package(model, runs, uri, "auto")
     if dicom:
         dicom_out(package)  # so that what lacks is said now
     key = find_pseudonym_key(runs)
@@ -119,6 +122,9 @@ def listen_stage(
         )
 
     def score(folder: Path, target: Path) -> PredictionSummary:
+        beside: list[Beside] = [dicom_out(package)] if dicom else []
+        if gallery:
+            beside.append(Gallery(package.recipe))
         return predict(
             package,
             [folder],
@@ -126,7 +132,7 @@ def listen_stage(
             workers=workers(processes),
             pseudonym=partial(pseudonym, key=key) if key else None,
             on_shift=on_shift,
-            beside=[dicom_out(package)] if dicom else [],
+            beside=beside,
         )
 
     def started(port: int) -> None:

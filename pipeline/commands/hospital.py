@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,30 +14,53 @@ from pipeline.commands.options import RUNS, Model, Runs, ShiftAction, Uri, Worke
 if TYPE_CHECKING:
     from pipeline.hospital_stages import ArchiveRequest
 
+_PANEL: Final = "Scans of an archive"  # a group in the command's help
 DicomWeb = Annotated[
     str | None,
     typer.Option(
-        "--dicomweb", help="In place of scans: URL of an archive, that under which /studies lies."
+        "--dicomweb",
+        help="In place of paths: URL of an archive, that under which /studies lies.",
+        rich_help_panel=_PANEL,
     ),
 ]
 ArchiveQuery = Annotated[
     list[str] | None,
     typer.Option(
-        "--query", help="Which scans of the archive: KEY=VALUE, such as ModalitiesInStudy=CT."
+        "--query",
+        help="Which scans: KEY=VALUE, such as ModalitiesInStudy=CT.",
+        rich_help_panel=_PANEL,
     ),
 ]
 MostStudies = Annotated[
     int,
-    typer.Option("--most", min=1, help="Studies of the archive; a query that finds more stops."),
+    typer.Option(
+        "--most",
+        min=1,
+        help="Studies; a query that finds more stops.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 MaxGb = Annotated[
-    float, typer.Option("--max-gb", min=0.001, help="That are fetched from the archive at most.")
+    float,
+    typer.Option(
+        "--max-gb", min=0.001, help="Fetched at most; more stops.", rich_help_panel=_PANEL
+    ),
 ]
 StoreBack = Annotated[
-    bool, typer.Option("--store", help="Store reports and pictures in the archive.")
+    bool,
+    typer.Option(
+        "--store",
+        help="Store reports and pictures in the archive.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 PlainHttp = Annotated[
-    bool, typer.Option("--plain-http", help="Accept an archive on another machine without TLS.")
+    bool,
+    typer.Option(
+        "--plain-http",
+        help="Accept an archive on another machine without TLS.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 
 
@@ -102,6 +125,9 @@ def listen(
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write a report and a picture of each scan.")
     ] = False,
+    gallery: Annotated[
+        bool, typer.Option("--gallery/--no-gallery", help="Also write gallery.html of each study.")
+    ] = True,
     on_shift: Annotated[
         ShiftAction | None,
         typer.Option("--on-shift", help="Scans unlike the training scans; default: as released."),
@@ -128,5 +154,6 @@ def listen(
         runs,
         tracking_uri,
         dicom=dicom,
+        gallery=gallery,
         on_shift=on_shift.value if on_shift else None,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -76,3 +78,18 @@ def test_without_highdicom_the_extra_is_named(make_package, inbox, tmp_path, cap
     assert "[config.no_highdicom]" in (said := capsys.readouterr().err)
     assert "'.[dicom]'" in said
     assert not out.exists()
+
+
+def test_real_scans_in_seven_transfer_syntaxes_have_valid_objects(make_package, tmp_path):
+    data = os.environ.get("MEDCURVE_DATA")
+    root = Path(data or "nowhere") / "dicom" / "dcm_qa_ts" / "In"
+    if not root.is_dir():
+        pytest.skip("set MEDCURVE_DATA to the folder that holds dicom/dcm_qa_ts")
+    package = make_package((8, 8, 8))
+    made = DicomOut(package)
+    predict(package, [root], tmp_path / "out", beside=[made])
+    assert (made.written, made.without) == (9, 0)
+    for path in (tmp_path / "out" / "dicom").iterdir():
+        assert pydicom.dcmread(path).PatientID is not None
+        errors, _ = complaints(path.read_bytes(), tmp_path)
+        assert errors == []

@@ -6,6 +6,7 @@ import csv
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from data_prep.errors import ConfigError, StageError
+from pipeline import hospital_stages
 from pipeline.pacs import listen as listen_module
 from pipeline.pacs.listen import listen
 from pipeline.pacs.settings import Address, ListenConfig, check_titles
@@ -306,6 +308,7 @@ def test_the_command_scores_what_is_sent_and_ends_on_sigterm(
         (row,) = csv.DictReader(file)
     assert (row["scan"], row["status"]) == ("1.2.826.0.3.5", "ok")
     assert len(list((study / "dicom").iterdir())) == 2
+    assert (study / "gallery.html").exists()
     assert held(out) == 0
     printed = capsys.readouterr().out
     assert "1 scored + 0 quarantined" in printed
@@ -324,3 +327,23 @@ def test_other_machines_are_let_in_only_with_a_warning(make_package, tmp_path, c
     assert medcurve(*common) == 0
     assert "WARNING" not in capsys.readouterr().out
     assert medcurve(*common, "--allow", "an AE title that is too long") == 2
+
+
+def test_without_pynetdicom_the_extra_is_named(make_package, tmp_path, capsys, monkeypatch):
+    make_package()
+    monkeypatch.setitem(sys.modules, "pynetdicom", None)
+    for name in ("listen", "receiver"):
+        monkeypatch.delitem(sys.modules, f"pipeline.pacs.{name}", raising=False)
+    assert medcurve("listen", tmp_path / "model", "--out", tmp_path / "out") == 2
+    assert "[config.no_pynetdicom]" in (said := capsys.readouterr().err)
+    assert "'.[pacs]'" in said
+
+
+def test_told_twice_it_ends_at_once():
+    with hospital_stages._told_to_stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+        with pytest.raises(SystemExit) as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+    assert caught.value.code == 128 + signal.SIGTERM
