@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,18 @@ from pipeline.console import noted_progress, progress, say, say_quarantined, war
 from pipeline.engines import decoding, started, workers
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.stages import refuse_stale
-from pipeline.wording import stated
+from pipeline.wording import counted, stated
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from pipeline.dicom_out.beside import DicomOut
+    from pipeline.gallery.explained import Explained, Only
     from pipeline.serving.beside import Beside
     from pipeline.serving.package import ModelPackage
     from pipeline.serving.predictions import PredictionSummary
     from pipeline.serving.twin import RuntimeChoice
     from pipeline.study.config import RuleName
+    from pipeline.trust.explain_scan import Method
     from pipeline.trust.shift_policy import OnShift
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
@@ -133,6 +136,8 @@ class BatchOptions:
         dicom: Also write a structured report and a picture of each scan that came from DICOM.
         gallery: Also write the page to look through the batch.
         runtime: What carries scans through the model.
+        explain: Also write maps of what answers rest on, by this method; None: none.
+        explain_only: Of which scans.
     """
 
     batch_size: int = 64
@@ -142,6 +147,8 @@ class BatchOptions:
     dicom: bool = False
     gallery: bool = True
     runtime: RuntimeChoice = "auto"
+    explain: Method | None = None
+    explain_only: Only = "all"
 
 
 def predict_stage(
@@ -166,6 +173,7 @@ def predict_stage(
         decoding(options.ray, options.processes) as (new_child, count),
         started(new_child, count) as given,
         noted_progress("predict", "scans") as report,
+        ExitStack() as opened,
     ):
         # Imported while the processes start.
         from pipeline.gallery.beside import PAGE, Gallery
@@ -178,7 +186,8 @@ def predict_stage(
         objects = dicom_out(package) if options.dicom else None
         beside: list[Beside] = [objects] if objects else []
         if options.gallery:
-            beside.append(Gallery(package.recipe))
+            beside.append(Gallery(package.recipe, options.explain))
+        explained = opened.enter_context(_explaining(package, options))
 
         def tell(now: BatchProgress) -> None:
             counts = f"{now.ok} ok · {now.quarantined} quarantined · {now.skipped} skipped"
@@ -193,13 +202,18 @@ def predict_stage(
             new_child=given,
             pseudonym=partial(pseudonym, key=key) if key else None,
             on_shift=options.on_shift,
-            beside=beside,
+            beside=[explained, *beside] if explained else beside,
             listed=read_list(sys.stdin.buffer.read()) if _STDIN in inputs else [],
             progress=tell,
         )
     _say_predicted(found, out)
     if options.gallery:
         say(f"  to look through them: {out / PAGE}")
+    if explained:
+        say(
+            f"  explained: {counted(explained.written, 'scan')} by {options.explain}, "
+            f"{explained.empty} without evidence for the class → {out / 'explanations'}"
+        )
     if objects:
         say(
             f"  dicom: a report and a picture of {objects.written} scans, none of "
@@ -248,6 +262,18 @@ def _say_predicted(found: PredictionSummary, out: Path) -> None:
             f"  note: as a batch, these scans do not look like the training cohort's (p "
             f"{shift.p_value:g}, most by their {side})"
         )
+
+
+def _explaining(
+    package: ModelPackage, options: BatchOptions
+) -> AbstractContextManager[Explained | None]:
+    if options.explain is None:
+        return nullcontext()
+    from pipeline.gallery.explained import Explained, Wanted
+
+    several = package.task.is_multi_label
+    wanted = Wanted(options.explain, options.explain_only, options.gallery, several)
+    return Explained(package, wanted)
 
 
 def dicom_out(package: ModelPackage) -> DicomOut:

@@ -23,8 +23,10 @@ from pipeline.commands.options import (
     DataOption,
     EngineName,
     EngineOption,
+    ExplainedScans,
     ExportFormat,
     JudgedBy,
+    MapMethod,
     Model,
     Prep,
     RayWorkers,
@@ -201,6 +203,13 @@ def predict(
             "--runtime", help="Torch, the package's ONNX twin, or what the export found faster."
         ),
     ] = RuntimeName.AUTO,
+    explain: Annotated[
+        MapMethod | None,
+        typer.Option("--explain", help="Also write maps of what each answer rests on."),
+    ] = None,
+    explain_only: Annotated[
+        ExplainedScans, typer.Option("--explain-only", help="Of which scans.")
+    ] = ExplainedScans.ALL,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a model over folders of scans: one row for each, a bad scan never stops it.
@@ -217,6 +226,8 @@ def predict(
         dicom=dicom or store,
         gallery=gallery,
         runtime=runtime.value,
+        explain=explain.value if explain else None,
+        explain_only=explain_only.value,
     )
 
     def score(scans: Sequence[Path]) -> None:

@@ -77,6 +77,22 @@ class RuntimeName(StrEnum):
     ONNX = "onnx"
 
 
+class MapMethod(StrEnum):
+    """How a map of what an answer rests on is made."""
+
+    GRAD_CAM = "grad_cam"
+    OCCLUSION = "occlusion"
+    INTEGRATED_GRADIENTS = "integrated_gradients"
+
+
+class ExplainedScans(StrEnum):
+    """Which scans of a batch are explained."""
+
+    ALL = "all"
+    FLAGGED = "flagged"
+    UNSURE = "unsure"
+
+
 class EngineName(StrEnum):
     """Where work is done."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +12,13 @@ from pipeline.gallery.picture import Upright, picture, planes
 from pipeline.serving.beside import ScoredScan
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import PredictionSummary
+from pipeline.trust.explain_scan import Method
 
 PAGE: Final = "gallery.html"
-TABLE: Final = "predictions.parquet"
-# Pictures until the page is written; the folder is private to the batch, and the file goes with it.
-_PACK: Final = "gallery.pack"
+# Pictures until the page is written; the folder is private to the batch, and the files go with it.
+# Those of scans with a map are cut through the map's peak, and go before the others.
+MAPS_PACK: Final = "maps.pack"
+_PACKS: Final = (MAPS_PACK, "gallery.pack")
 
 
 class Gallery:
@@ -23,25 +26,37 @@ class Gallery:
 
     A ``Beside``. It holds no scan in memory; the page's bytes depend on the tables and the scans
     only.
+
+    Args:
+        recipe: Of the model, which decides how its scans lie.
+        method: By which another ``Beside`` explains scans into ``MAPS_PACK``; None: none does.
     """
 
-    def __init__(self, recipe: PrepRecipe) -> None:
+    def __init__(self, recipe: PrepRecipe, method: Method | None = None) -> None:
         self._upright = Upright.of(recipe.config, recipe.spatial_ndim)
+        self._method = method
 
     def scan(self, folder: Path, scored: ScoredScan) -> None:
         """Append the scan's picture to the pack."""
         shown = picture(planes(self._upright.turn(scored.array)))
-        append(folder / _PACK, scored.row.scan, scored.row.files, Pictures(shown))
+        append(folder / _PACKS[-1], scored.row.scan, scored.row.files, Pictures(shown))
 
     def finish(self, folder: Path, package: ModelPackage, summary: PredictionSummary) -> None:
-        """Write ``gallery.html`` and remove the pack."""
+        """Write ``gallery.html`` and remove the packs."""
         # Pages need matplotlib and Jinja, which the first prediction must not wait for.
         from pipeline.gallery.page import Batch, write_page
 
-        pack = folder / _PACK
-        pack.touch()  # where no scan was scored there is none
         coverage = package.card.trust.conformal.coverage
-        with Pack(pack) as pictures:
-            batch = Batch(folder / TABLE, package.task, coverage, summary, [pictures])
+        with ExitStack() as opened:
+            there = [folder / name for name in _PACKS if (folder / name).exists()]
+            batch = Batch(
+                folder / "predictions.parquet",
+                package.task,
+                coverage,
+                summary,
+                [opened.enter_context(Pack(path)) for path in there],
+                self._method,
+            )
             write_page(batch, folder / PAGE)
-        pack.unlink()
+        for path in there:
+            path.unlink()

@@ -96,6 +96,7 @@ function fillDetail() {
   name.id = "detail-name";
   name.append(element("bdi", "", visible(row.scan)));
   const large = element("div", "large");
+  const box = pictureBox(row);
   const facts = element("div");
   const list = element("dl");
   if (row.ok) {
@@ -107,9 +108,13 @@ function fillDetail() {
     detailRow(list, "quarantined", element("b", "", row.code));
     if (about.codes[row.code]) detailRow(list, "which means", about.codes[row.code]);
   }
+  const map = row.ok ? pictureOf(row)?.[1] : undefined;
+  if (map !== undefined) {
+    const meaning = map ? about.map_means : "nothing in this scan speaks for";
+    detailRow(list, `map: ${about.map}`, `${meaning} ${about.classes[row.shownClass]}`);
+  }
   if (row.flags.length) detailRow(list, "flags", flagList(row));
   facts.append(list);
-  const box = pictureBox(row);
   const image = box.querySelector("img");
   // Voxels are shown as voxels where there are few of them.
   image?.addEventListener("load", () => box.classList.toggle("small", image.naturalHeight < 64));

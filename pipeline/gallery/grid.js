@@ -41,7 +41,7 @@ function pictureBox(row) {
   }
   const found = pictureOf(row);
   if (!found) return box;
-  found.forEach((data, layer) => {
+  found.filter(Boolean).forEach((data, layer) => {
     const image = element("img", layer ? "over" : "");
     image.alt = "";
     image.draggable = false;

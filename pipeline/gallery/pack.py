@@ -16,7 +16,8 @@ from typing import Final
 
 import numpy as np
 
-# Digests of the scan's name and of its files, then the lengths of two pictures, then these.
+# Digests of the scan's name and files, then the lengths of two pictures (of the map one more,
+# and 0 where there is none), then these.
 _RECORD: Final = struct.Struct("<16s16sII")
 _WORDS: Final = struct.Struct("<QQ")
 
@@ -27,11 +28,12 @@ class Pictures:
 
     Attributes:
         scan: The encoded picture.
-        map: An encoded picture to lie upon it; empty where there is none.
+        map: An encoded picture to lie upon it; empty where nothing speaks for the class, None
+            where the scan was not explained.
     """
 
     scan: bytes
-    map: bytes = b""
+    map: bytes | None = None
 
 
 def append(pack: Path, scan: str, files: Sequence[str], pictures: Pictures) -> None:
@@ -43,11 +45,10 @@ def append(pack: Path, scan: str, files: Sequence[str], pictures: Pictures) -> N
         files: The scan's; they tell scans apart that are shown by one name.
         pictures: Of the scan.
     """
-    head = _RECORD.pack(
-        _digest(scan), _digest("\0".join(files)), len(pictures.scan), len(pictures.map)
-    )
+    lengths = len(pictures.scan), 0 if pictures.map is None else 1 + len(pictures.map)
+    head = _RECORD.pack(_digest(scan), _digest("\0".join(files)), *lengths)
     with pack.open("ab") as file:
-        file.write(head + pictures.scan + pictures.map)
+        file.write(head + pictures.scan + (pictures.map or b""))
 
 
 class Pack:
@@ -64,7 +65,7 @@ class Pack:
             start = self._file.tell() - len(head)
             name, files, length, map_length = _RECORD.unpack(head)
             held.extend((*_WORDS.unpack(name), *_WORDS.unpack(files), start))
-            self._file.seek(length + map_length, os.SEEK_CUR)
+            self._file.seek(length + max(0, map_length - 1), os.SEEK_CUR)
         records = np.frombuffer(held, dtype=np.uint64).reshape(-1, 5)
         self._records = records[np.argsort(records[:, 0], kind="stable")]
 
@@ -84,7 +85,8 @@ class Pack:
             return None
         self._file.seek(int(found[0][4]))
         _, _, length, map_length = _RECORD.unpack(self._file.read(_RECORD.size))
-        return Pictures(self._file.read(length), self._file.read(map_length))
+        shown = self._file.read(length)
+        return Pictures(shown, self._file.read(map_length - 1) if map_length else None)
 
 
 def _digest(text: str) -> bytes:

@@ -30,6 +30,8 @@ from pipeline.page import render
 from pipeline.serving.beside import EXTRA_FLAGS
 from pipeline.serving.predictions import SHIFT_FLAGS, PredictionSummary
 from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
+from pipeline.trust.explain_picture import TITLES, is_signed
+from pipeline.trust.explain_scan import Method
 from pipeline.wording import counted
 
 # Scans that a page has pictures of, at 4 kB each: beyond that a browser would have to hold more
@@ -40,6 +42,11 @@ _BLOCK: Final = 250
 _ROWS_READ: Final = 1024
 _SCRIPTS: Final = ("rows.js", "grid.js", "controls.js")
 _CUT: Final = Markup("<!-- cut -->")
+# What a map's colours mean, by whether it is signed.
+_MEANS: Final = {
+    False: "the brighter, the more it speaks for",
+    True: "orange speaks for, violet against",
+}
 _FLAGS: Final = SCAN_FLAGS | SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS | EXTRA_FLAGS
 
 
@@ -53,7 +60,7 @@ class Batch:
         coverage: Of its prediction sets.
         summary: Of the table.
         packs: Pictures of the scored scans; of a scan that is in several the first one's.
-        map_name: What the maps that lie on pictures are called; "" where there are none.
+        method: Of the maps that lie on pictures; None: there are none.
     """
 
     table: Path
@@ -61,7 +68,7 @@ class Batch:
     coverage: float
     summary: PredictionSummary
     packs: Sequence[Pack]
-    map_name: str = ""
+    method: Method | None = None
 
     def picture(self, scan: str) -> Pictures | None:
         """What there is to show of a scan."""
@@ -138,7 +145,8 @@ def _about(batch: Batch) -> dict[str, Any]:
         "coverage": f"{batch.coverage:.0%}",
         "flags": {flag: _FLAGS.get(flag, "") for flag in summary.flagged},
         "codes": {code: SCAN_CODES.get(code, "") for code in summary.quarantined_by_code},
-        "map": batch.map_name,
+        "map": TITLES[batch.method] if batch.method else "",
+        "map_means": "" if batch.method is None else _MEANS[is_signed(batch.method)],
         "block": _BLOCK,
     }
 
@@ -156,7 +164,10 @@ def _write_rows(file: BinaryIO, batch: Batch, wanted: Sequence[bool]) -> None:
 
 
 def _write_pictures(file: BinaryIO, batch: Batch, wanted: Sequence[bool]) -> None:
-    """Pictures in the order of their numbers: a line each, a block for every ``_BLOCK``."""
+    """Pictures in the order of their numbers: a line each, a block for every ``_BLOCK``.
+
+    A line is the picture, and of a scan that was explained a space and its map.
+    """
     number = 0
     for row, draw in zip(batch.rows(), wanted, strict=True):
         if not draw or (found := batch.picture(row[0])) is None:
@@ -165,7 +176,7 @@ def _write_pictures(file: BinaryIO, batch: Batch, wanted: Sequence[bool]) -> Non
             end = "</script>\n" if number else ""
             block = number // _BLOCK
             file.write(f'{end}<script type="text/plain" id="pictures-{block}">\n'.encode())
-        parts = (found.scan, found.map) if found.map else (found.scan,)
+        parts = (found.scan,) if found.map is None else (found.scan, found.map)
         file.write(b" ".join(base64.b64encode(part) for part in parts) + b"\n")
         number += 1
     if number:

@@ -23,7 +23,7 @@ from data_prep.volume import Volume
 
 # Edge of the square in pixels, and the most that an encoded picture may take.
 EDGE_PX: Final = 96
-MAX_BYTES: Final = 2300
+MAX_BYTES: Final = 2200
 # JPEG qualities that are tried in turn, at each of the edges in turn: the bytes of a picture depend
 # on the scan only. The last are small enough for noise, which no codec makes small. WebP would take
 # two thirds of the bytes and ten times the time.

@@ -72,14 +72,14 @@ function chosenRows(wanted) {
 // Pictures stand behind the script, many in one block: a block is cut up when it is first needed.
 const blocks = new Map();
 
-// [picture, map or undefined] as base64, or null while the page is still being read.
+// [picture, map] as base64 (no map: not explained; an empty one: nothing speaks for the class), or null while the page is still being read.
 function pictureOf(row) {
   if (row.picture < 0) return null;
   const number = Math.floor(row.picture / about.block);
   if (!blocks.has(number)) {
     const block = byId(`pictures-${number}`);
     if (!block || (document.readyState === "loading" && !block.nextElementSibling)) return null;
-    blocks.set(number, block.textContent.trim().split("\n"));
+    blocks.set(number, block.textContent.slice(1, -1).split("\n"));
   }
   return blocks.get(number)[row.picture % about.block].split(" ");
 }

@@ -24,7 +24,8 @@ MAX_BLOCK_VOXELS: Final = 1 << 20
 # bits of float32, in which machines and thread counts differ.
 PROBABILITY_DECIMALS: Final = 6
 
-_EITHER: Final = "?"
+# Stands behind a label of a prediction set that may be true or not.
+EITHER: Final = "?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ def _within(task: Task, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
     if not task.is_multi_label:
         return tuple(name for name, kept in zip(task.class_names, chosen, strict=True) if kept)
     return tuple(
-        name if yes and not no else name + _EITHER
+        name if yes and not no else name + EITHER
         for name, (no, yes) in zip(task.class_names, chosen, strict=True)
         if yes or not no  # neither is as open as both
     )

@@ -34,7 +34,7 @@ from pipeline.trust.explain_scan import (
 )
 
 TABLE: Final = "explanations.csv"
-_COLUMNS: Final = (
+COLUMNS: Final = (
     *("scan", "class", "probability", "method"),
     *("peak_right_mm", "peak_anterior_mm", "peak_superior_mm"),
     *("peak_i", "peak_j", "peak_k", "map", "picture"),
@@ -122,11 +122,13 @@ def explain_scans(
                 refused += [(folder.shown(p), answer.code, reason) for p in scan.source.paths]
             else:
                 volume, explanations = answer
-                rows += [_write(partial, scan.name, volume, found) for found in explanations]
+                rows += [
+                    write_explanation(partial, scan.name, volume, found) for found in explanations
+                ]
                 empty += sum(found.peak() is None for found in explanations)
             done += 1
             progress(done, total)
-        write_csv(partial / TABLE, _COLUMNS, sorted(rows, key=str))
+        write_csv(partial / TABLE, COLUMNS, sorted(rows, key=str))
         write_csv(partial / "quarantine.csv", ("path", "code", "reason"), sorted(refused))
         write_csv(partial / "skipped.csv", ("path", "reason"), skipped)
         for path in partial.iterdir():
@@ -175,8 +177,20 @@ def _explained(
         return error
 
 
-def _write(folder: Path, scan: str, volume: Volume, found: Explanation) -> tuple[object, ...]:
-    """Write a map and its picture; the row that says so."""
+def write_explanation(
+    folder: Path, scan: str, volume: Volume, found: Explanation
+) -> tuple[object, ...]:
+    """Write a map and its picture under names that are our own.
+
+    Args:
+        folder: To write into.
+        scan: The scan's name in the tables.
+        volume: The scan as it was read.
+        found: Of this scan.
+
+    Returns:
+        Its row of the table, as ``COLUMNS``.
+    """
     name = f"{file_stem(scan)}_{found.method}"
     write_bytes(folder / f"{name}.nii.gz", nifti_bytes(found.map, volume))
     write_bytes(folder / f"{name}.png", overlay_png(found, volume, scan))

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ _SIGNED: Final = "PuOr_r"
 # Percentiles of a scan that are black and white, and of a signed map's size that is full colour.
 _SHOWN: Final = (0.5, 99.5)
 _FULL: Final = 99.8
-_OPAQUE: Final = 0.75  # the strongest evidence still lets the scan through
+OPAQUE: Final = 0.75  # the strongest evidence still lets the scan through
 # Inches that all columns may have, and each row; and what a title needs.
 _WIDTH: Final = 9.0
 _HEIGHT: Final = 5.5
@@ -189,15 +189,31 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
+def is_signed(method: Method) -> bool:
+    """Whether its maps also say what speaks against the class."""
+    return method != "grad_cam"
+
+
+def colour_map(method: Method) -> Colormap:
+    """Colours of a map's values, from none to most, or from most against to most for the class."""
+    if not is_signed(method):
+        return mpl.colormaps[_ONE_SIDED]
+    # Without the darkest ends, which a dark part of a scan would swallow.
+    return ListedColormap(mpl.colormaps[_SIGNED](np.linspace(0.12, 0.88, 256)))
+
+
+def full_colour(method: Method, values: NDArray[np.float32]) -> float:
+    """The value of a map that has full colour: its largest, or of a signed map nearly that."""
+    if not is_signed(method):
+        return float(values.max()) if values.max() > 0 else 1.0
+    size = np.abs(values[values != 0])
+    return float(np.percentile(size, _FULL)) if size.size else 1.0
+
+
 def _colours(explanation: Explanation) -> ScalarMappable:
     """Grad-CAM's from 0, signed ones about 0."""
-    if explanation.method == "grad_cam":
-        return ScalarMappable(Normalize(0, 1), mpl.colormaps[_ONE_SIDED])
-    size = np.abs(explanation.map[explanation.map != 0])
-    full = float(np.percentile(size, _FULL)) if size.size else 1.0
-    # Without the darkest ends, which a dark part of a scan would swallow.
-    shades = mpl.colormaps[_SIGNED](np.linspace(0.12, 0.88, 256))
-    return ScalarMappable(Normalize(-full, full), ListedColormap(shades))
+    method, full = explanation.method, full_colour(explanation.method, explanation.map)
+    return ScalarMappable(Normalize(-full if is_signed(method) else 0, full), colour_map(method))
 
 
 def _show(axes: Axes, panel: Panel, colours: ScalarMappable | None) -> None:
@@ -207,7 +223,7 @@ def _show(axes: Axes, panel: Panel, colours: ScalarMappable | None) -> None:
         shades = colours.to_rgba(panel.values)
         # Linear in the evidence: weak evidence must not cover the scan.
         share = np.abs(panel.values) / (colours.norm.vmax or 1.0)
-        shades[..., 3] = _OPAQUE * share.clip(0, 1)
+        shades[..., 3] = OPAQUE * share.clip(0, 1)
         axes.imshow(shades, aspect=aspect, interpolation="nearest")
         if panel.peak is not None:
             row, column = panel.peak

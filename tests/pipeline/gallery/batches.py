@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
+from PIL import Image
 
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers.source import ScanSource
 from data_prep.task import Task
 from pipeline.gallery.beside import Gallery
-from pipeline.gallery.pack import Pack
+from pipeline.gallery.pack import Pack, Pictures, append
 from pipeline.gallery.page import Batch, write_page
 from pipeline.serving.beside import ScoredScan
 from pipeline.serving.predictions import Prediction, Tally, write_predictions
@@ -20,6 +23,18 @@ from pipeline.serving.spill import Spill
 BINARY = Task(kind="binary", class_names=("healthy", "lesion"))
 MODEL = {"digest": "d" * 64, "family": "linear", "data": "noise", "medcurve": "0"}
 RECIPE = PrepRecipe(config=PrepConfig(shape=(12, 12)), spatial_ndim=2, channels=1)
+
+
+def encoded(mode: str, kind: str) -> bytes:
+    """A black square."""
+    buffer = io.BytesIO()
+    Image.new(mode, (12, 12)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+NO_MAPS: MappingProxyType[str, bytes] = MappingProxyType({})
+BLACK = encoded("L", "JPEG")
+MAP = encoded("RGBA", "PNG")
 
 
 def ok(scan: str, p_lesion: float, *flags: str, shift: float | None = 1.0) -> Prediction:
@@ -36,9 +51,16 @@ def bad(scan: str) -> Prediction:
 
 
 def write_batch(
-    folder: Path, rows: Sequence[Prediction], task: Task = BINARY, skipped: int = 0
+    folder: Path,
+    rows: Sequence[Prediction],
+    task: Task = BINARY,
+    skipped: int = 0,
+    maps: Mapping[str, bytes] = NO_MAPS,
 ) -> Path:
-    """Write the tables of these rows and their page, each scan a picture of its own; the page."""
+    """Write the tables of these rows and their page, each scan a picture of its own; the page.
+
+    ``maps``: by scan, of those that were explained by occlusion.
+    """
     folder.mkdir()
     gallery = Gallery(RECIPE)
     for number, row in enumerate(rows):
@@ -54,8 +76,12 @@ def write_batch(
         summary = tally.summary(left_out, task, MODEL, None, 0.0)
         write_predictions(folder, task, tally, left_out, summary)
     page = folder / "gallery.html"
-    pack = folder / "gallery.pack"
-    pack.touch()
-    with Pack(pack) as pictures:
-        write_page(Batch(folder / "predictions.parquet", task, 0.9, summary, [pictures]), page)
+    packs = [folder / "maps.pack", folder / "gallery.pack"]
+    for pack in packs:
+        pack.touch()
+    for scan, drawn in maps.items():
+        append(packs[0], scan, (scan,), Pictures(BLACK, drawn))
+    with Pack(packs[0]) as explained, Pack(packs[1]) as pictures:
+        table, method = folder / "predictions.parquet", "occlusion" if maps else None
+        write_page(Batch(table, task, 0.9, summary, [explained, pictures], method), page)
     return page

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batches import bad, ok, write_batch
+from batches import MAP, bad, ok, write_batch
 from browser import BROWSER, NO_BROWSER
 from devtools import Page, browser_page
 
@@ -32,7 +32,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     many = [
         ok(f"{n:05}.png", (n % 100) / 100) if n % 50 else bad(f"{n:05}.png") for n in range(MANY)
     ]
-    return write_batch(folder / "few", ROWS), write_batch(folder / "many", many)
+    maps = {NAMES[0]: MAP, NAMES[1]: b""}
+    return write_batch(folder / "few", ROWS, maps=maps), write_batch(folder / "many", many)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def told(page: Page) -> str:
 
 def test_scans_are_drawn_with_picture_bar_and_flags(few: Page) -> None:
     assert shown(few) == NAMES
-    few.wait("[...document.images].length === 5 && [...document.images].every(i => i.complete)")
+    few.wait("[...document.images].length === 6 && [...document.images].every(i => i.complete)")
     assert few.run("[...document.images].every(i => i.naturalWidth > 0)")
     tile = "document.querySelector('[data-place=\"1\"]')"
     assert few.run(f"{tile}.querySelector('.bar i').style.width") == "55%"
@@ -162,6 +163,26 @@ def test_keys_walk_enlarge_and_come_back(few: Page) -> None:
     assert few.run("document.getElementById('keys').open")
     few.press("Escape")
     assert not few.run("document.getElementById('keys').open")
+
+
+def test_maps_lie_on_their_scans_until_they_are_hidden(few: Page) -> None:
+    seen = "getComputedStyle(document.querySelector('#grid .over')).display !== 'none'"
+    assert few.run("document.querySelectorAll('#grid .over').length") == 1
+    assert few.run("document.querySelector('#grid .over').closest('.scan').dataset.place") == "0"
+    assert few.run(seen)
+    few.press("o")
+    assert not few.run(seen)
+    assert few.run("document.getElementById('map').getAttribute('aria-pressed')") == "false"
+    few.click("#map")
+    assert few.run(seen)
+    few.click('[data-place="0"]')
+    assert "orange speaks for, violet against lesion" in few.run("detail.textContent")
+    few.press("o")  # also while a scan is enlarged
+    assert not few.run(seen)
+    few.press("ArrowRight")
+    assert "nothing in this scan speaks for lesion" in few.run("detail.textContent")
+    few.press("ArrowRight")
+    assert "Occlusion" not in few.run("detail.textContent")
 
 
 def test_a_hostile_name_is_shown_as_it_is_written(few: Page) -> None:

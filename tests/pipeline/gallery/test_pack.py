@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pipeline.gallery.pack import Pack, Pictures, append
 
 NAMES = st.text(st.characters(codec=None), max_size=8)
-PICTURES = st.builds(Pictures, st.binary(min_size=1, max_size=20), st.binary(max_size=20))
+PICTURES = st.builds(
+    Pictures, st.binary(min_size=1, max_size=20), st.none() | st.binary(max_size=20)
+)
 
 
 @settings(deadline=None, max_examples=40)

@@ -11,7 +11,8 @@ import pytest
 from command_line import medcurve
 
 from data_prep.files import sha256_file
-from pipeline.gallery.beside import PAGE, Gallery
+from pipeline.gallery.beside import MAPS_PACK, PAGE, Gallery
+from pipeline.gallery.explained import FOLDER
 from pipeline.serving.inference import predict
 
 
@@ -45,7 +46,7 @@ def test_bytes_do_not_depend_on_how_the_work_was_cut(make_package, inbox, tmp_pa
     assert len(pages) == 1
 
 
-def test_the_command_writes_it_unless_told_not_to(make_package, inbox, tmp_path, capsys):
+def test_the_command_writes_what_it_is_told_to(make_package, inbox, tmp_path, capsys):
     make_package()
     command = ["predict", tmp_path / "model", inbox, "--runs", tmp_path / "runs", "--workers", 1]
     assert medcurve(*command, "--out", tmp_path / "out") == 0
@@ -59,8 +60,12 @@ def test_the_command_writes_it_unless_told_not_to(make_package, inbox, tmp_path,
         *("broken.nii.gz", "series"),
     ]
     assert [row[-1] for row in rows] == [0, 1, 2, 3, 4, -1, 5]
-    assert medcurve(*command, "--out", tmp_path / "bare", "--no-gallery") == 0
+    maps = ["--no-gallery", "--explain", "occlusion", "--explain-only", "all"]
+    assert medcurve(*command, "--out", tmp_path / "bare", *maps) == 0
+    assert "explained: 6 scans by occlusion" in capsys.readouterr().out
     assert not (tmp_path / "bare" / PAGE).exists()
+    assert not (tmp_path / "bare" / MAPS_PACK).exists()
+    assert len(list((tmp_path / "bare" / FOLDER).glob("*.nii.gz"))) == 6
 
 
 def test_a_batch_without_a_scored_scan_has_one(make_package, tmp_path):
