@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from data_prep.files import digest, sha256_file
 from data_prep.stage import PROVENANCE
 from pipeline.tracking.client import TrackingError, answering, connect, experiment
 from pipeline.tracking.records import CELL, KEY, KIND
+from pipeline.tracking.served import write_served
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,6 +48,8 @@ def register_package(
 ) -> Registered:
     """Log a model package's files and register them as a version of ``name`` under ``alias``.
 
+    Beside them lies what ``mlflow models serve`` needs (``write_served``).
+
     The same package registered again is the same version; the alias is moved to it.
 
     Args:
@@ -73,8 +77,9 @@ def register_package(
             version, run_id = str(found[0].version), str(found[0].run_id)
         else:
             run_id = _run_for(client, uri, name, run_key, package)
-            for path in files:
-                client.log_artifact(run_id, str(path), _FOLDER)
+            with TemporaryDirectory() as served:
+                for path in (*files, *write_served(Path(served))):
+                    client.log_artifact(run_id, str(path), _FOLDER)
             source = f"{client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
             made = client.create_model_version(name, source, run_id, tags={PACKAGE: package})
             version = str(made.version)

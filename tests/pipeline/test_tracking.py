@@ -216,7 +216,9 @@ def test_a_package_is_registered_once_and_downloaded_by_alias(
     }.items():
         folder = download_model(address, uri)
         assert (folder / "weights.safetensors").read_bytes() == content
-        assert {path.name for path in folder.iterdir()} == {"model.json", "weights.safetensors"}
+        names = {path.name for path in folder.iterdir()}
+        served = {"MLmodel", "model_code.py", "requirements.txt"}
+        assert names == {"model.json", "weights.safetensors"} | served
     into = download_model("models:/liver@champion", uri, tmp_path / "into")
     assert into.is_relative_to(tmp_path / "into")
     assert (into / "model.json").is_file()
