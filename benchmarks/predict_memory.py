@@ -4,13 +4,12 @@
 
 PNG files of 12 x 12 pixels, one in twenty of them damaged, are predicted with two decode processes
 by a process of its own for each batch. What counts is the largest resident set that the kernel has
-seen of it (VmHWM of proc(5)) once the tables stand, and the largest of its decode processes.
+seen of it (VmHWM of proc(5)) once the tables stand.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,8 +49,7 @@ def run(package: Path, scans: Path, out: Path) -> None:
     found = predict(load_package(package), [scans], out, workers=2)
     status = Path("/proc/self/status").read_text().splitlines()
     (peak,) = (int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(found.ok, found.quarantined, peak, child, f"{found.scans_per_second:.0f}")
+    print(found.ok, found.quarantined, peak, f"{found.scans_per_second:.0f}")
 
 
 def main() -> int:
@@ -60,8 +58,8 @@ def main() -> int:
     parser.add_argument("--few", type=int, default=1_000)
     parser.add_argument("--many", type=int, default=20_000)
     asked = parser.parse_args()
-    print("| scans | ok | quarantined | scans/s | peak MB | a decode process, MB |")
-    print("|---|---|---|---|---|---|")
+    print("| scans | ok | quarantined | scans/s | peak MB |")
+    print("|---|---|---|---|---|")
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -71,9 +69,9 @@ def main() -> int:
             names = [str(place / name) for name in ("model", f"{count}", f"out {count}")]
             command = [sys.executable, __file__, "--run", *names]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            ok, bad, peak, child, rate = done.stdout.split()
+            ok, bad, peak, rate = done.stdout.split()
             peaks.append(int(peak))
-            row = (count, ok, bad, rate, f"{int(peak) / 1024:.1f}", f"{int(child) / 1024:.1f}")
+            row = (count, ok, bad, rate, f"{int(peak) / 1024:.1f}")
             print(f"| {' | '.join(map(str, row))} |", flush=True)
     growth = peaks[1] / peaks[0] - 1
     print(f"\ngrowth: {growth:.2%}")

@@ -6,7 +6,7 @@ One scan of a cohort whose scanner is a little brighter is nothing odd; a hundre
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,14 @@ class BatchSample:
     def add(self, name: str, look: ScanLook, features: NDArray[np.float32], patient: str) -> None:
         """Take note of a scan; ``patient`` is "" where it is not known."""
         rank = -int(digest(["batch", name])[:12], 16)
-        heapq.heappush(self._kept, _Kept(rank, look, features, patient or f"scan {name}"))
+        if len(self._kept) == MAX_SCANS and rank < self._kept[0].rank:
+            return
+        # Copies: what a child sent is a view of memory that holds its whole chunk of scans.
+        numbers = {
+            part: getattr(look, part).copy() for part in ("raw", "prepared", "texture", "small")
+        }
+        kept = _Kept(rank, replace(look, **numbers), features.copy(), patient or f"scan {name}")
+        heapq.heappush(self._kept, kept)
         if len(self._kept) > MAX_SCANS:
             heapq.heappop(self._kept)
 

@@ -29,7 +29,7 @@ SHIFT_FLAGS: Final = {
     ABSTAINED: "the model gives no class, as it was told to for such scans",
 }
 # Rows that are written to a parquet file at once.
-_GROUP_ROWS: Final = 4096
+_GROUP_ROWS: Final = 1024
 
 Status = Literal["ok", "quarantined"]
 

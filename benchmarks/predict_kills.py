@@ -1,0 +1,88 @@
+"""A batch that is killed (kill -9) twenty times at random moments against one that is not.
+
+    OMP_NUM_THREADS=1 python benchmarks/predict_kills.py [--scans 500] [--kills 20]
+
+Volumes of 24 x 22 x 20 as .nii.gz are predicted by ``medcurve predict`` with its gallery. The
+command runs in a process group of its own, which is killed with all its processes after a random
+share (seed 0) of the time that an undisturbed run takes, begun again, and killed again; after each
+kill the output folder must be absent or whole. After the last one it may finish: its files are then
+compared with those of a run that nothing disturbed, byte by byte, and nothing may be left beside
+them. Only ``provenance.json``, which names the commit of the code, is not looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from _batches import model, write_niftis
+
+PREP = {
+    "orientation": "RAS",
+    "spacing_mm": None,
+    "shape": (12, 12, 12),
+    "intensity": {"kind": "z_score"},
+    "channels": 1,
+}
+
+
+def start(place: Path, out: str) -> subprocess.Popen[bytes]:
+    """Start ``medcurve predict`` in a process group of its own, quietly."""
+    names = [str(place / name) for name in ("model", "scans")]
+    command = [sys.executable, "-m", "pipeline", "predict", *names, "--out", str(place / out)]
+    command += ["--runs", str(place / "runs"), "--workers", "2"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Files of a batch, provenance left out."""
+    files = (path for path in folder.rglob("*") if path.name != "provenance.json")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files if p.is_file()}
+
+
+def main() -> int:
+    """Say how many kills there were, when, and whether the bytes are the same."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--scans", type=int, default=500)
+    parser.add_argument("--kills", type=int, default=20)
+    asked = parser.parse_args()
+    moments = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        model(place / "model", PREP, {"family": "linear", "params": {}})
+        write_niftis(place / "scans", asked.scans, (24, 22, 20))
+        begin = time.monotonic()
+        if start(place, "undisturbed").wait():
+            raise SystemExit("medcurve predict failed")
+        seconds = time.monotonic() - begin
+        whole = content(place / "undisturbed")
+        out = place / "disturbed"
+        finished = halves = 0
+        for _ in range(asked.kills):
+            process = start(place, "disturbed")
+            time.sleep(moments.uniform(0.1, 1.0) * seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            finished += out.exists()
+            halves += out.exists() and content(out) != whole
+        if start(place, "disturbed").wait():
+            raise SystemExit("medcurve predict failed")
+        found = content(out)
+        left = [path.name for path in place.glob(".disturbed*")]
+    same = [name for name in whole if found.get(name) == whole[name]]
+    print(f"{asked.scans} scans, {seconds:.0f} s undisturbed; {asked.kills} kills")
+    print(f"output after a kill: {finished} times whole, {halves} times half, else absent")
+    print(f"byte-identical in the end: {', '.join(same)} ({len(same)} of {len(whole)} files)")
+    print(f"left beside them: {', '.join(left) or 'nothing'}")
+    return int(halves > 0 or found != whole or bool(left))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
