@@ -142,8 +142,8 @@ function lay() {
   tile = Math.floor((width - GAP * (columns - 1)) / columns);
   rowHeight = Math.round(tile + WORDS_REM * rem) + GAP;
   space.style.height = `${Math.ceil(shown.length / columns) * rowHeight}px`;
-  grid.setAttribute("aria-rowcount", Math.ceil(shown.length / columns));
-  grid.setAttribute("aria-colcount", columns);
+  space.setAttribute("aria-rowcount", Math.ceil(shown.length / columns));
+  space.setAttribute("aria-colcount", columns);
   const focused = grid.contains(document.activeElement);
   drawn.forEach((made) => made.remove());
   drawn.clear();

@@ -208,7 +208,7 @@ def test_only_what_is_in_view_is_in_the_document(browser: Page, written: tuple[P
     browser.choose("#sort", "low")
     assert in_use(browser).startswith(f"{MANY - 1:05}.png")  # the same scan keeps the focus
     browser.press("PageDown")
-    assert browser.run("Number(grid.getAttribute('aria-rowcount'))") > 100
+    assert browser.run("Number(space.getAttribute('aria-rowcount'))") > 100
     assert browser.complaints() == []
 
 
