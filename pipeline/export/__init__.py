@@ -1,1 +1,1 @@
-"""A released model in the formats of other programs: ONNX, torch.export, a MONAI bundle."""
+"""A released model in the formats of other programs: ONNX and torch.export."""

@@ -22,7 +22,7 @@ from pipeline.serving.answers import block_scans
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.twin import ONNX_FILE, RECORD, ExportRecord, OnnxSession, Runtime, Timed
 
-Format = Literal["onnx", "torch-export", "monai-bundle"]
+Format = Literal["onnx", "torch-export"]
 TORCH_FILE: Final = "model.pt2"
 
 # onnxruntime is taken only where it is clearly faster, and its answers are far closer than what an
