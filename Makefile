@@ -115,7 +115,7 @@ test: check ## check, then all tests with branch coverage
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 test-pacs: $(READY) ## install Orthanc and dicom3tools where they lack (as root), and test against them
-	@command -v Orthanc >/dev/null && command -v dciodvfy >/dev/null || { \
+	@PATH=$$PATH:/usr/sbin command -v Orthanc >/dev/null && command -v dciodvfy >/dev/null || { \
 	  test "$$(id -u)" = 0 || { echo "as root: apt-get install orthanc orthanc-dicomweb dicom3tools"; exit 1; }; \
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends orthanc orthanc-dicomweb dicom3tools; }
 	MEDCURVE_NEED_ORTHANC=1 $(VENV)/bin/python -m pytest --no-cov tests/pipeline/pacs tests/pipeline/dicom_out

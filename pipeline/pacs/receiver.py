@@ -29,6 +29,7 @@ NOT_UNDERSTOOD: Final = 0xC000
 _STATUS_OF: Final = {"ok": SUCCESS, "pacs.full": NO_ROOM, "pacs.other_class": OTHER_CLASS}
 _MOST_ASSOCIATIONS: Final = 8
 _SILENT_S: Final = 60.0
+_GREETING_S: Final = 5.0  # that a connection has to say who it is: it takes a place meanwhile
 
 
 @dataclass
@@ -90,7 +91,8 @@ def receiving(receiver: Receiver, address: Address) -> Iterator[ThreadedAssociat
     entity.require_called_aet = True
     entity.require_calling_aet = list(address.callers)
     entity.maximum_associations = _MOST_ASSOCIATIONS
-    entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = _SILENT_S
+    entity.network_timeout = entity.dimse_timeout = _SILENT_S
+    entity.acse_timeout = _GREETING_S
     entity.add_supported_context(_VERIFICATION)
     for context in AllStoragePresentationContexts:
         assert context.abstract_syntax is not None

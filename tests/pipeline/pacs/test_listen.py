@@ -152,6 +152,17 @@ def test_told_to_end_it_scores_what_it_holds_and_takes_no_more(tmp_path):
             assert not to.is_established
 
 
+def test_a_connection_that_says_nothing_does_not_keep_it_from_ending(tmp_path):
+    scored = Scored()
+    with (
+        running(tmp_path, scored, quiet_s=3600) as listener,
+        socket.create_connection(("127.0.0.1", listener.port)),
+    ):
+        assert send(listener.port, slices(STUDY, SERIES, 1)) == [0]
+        assert "0 studies left" in listener.end()
+    assert scored.studies == [(STUDY, 1)]
+
+
 def test_what_a_sender_did_not_finish_stays_for_the_next_start(tmp_path):
     scored = Scored()
     with running(tmp_path, scored, quiet_s=3600) as listener, association(listener.port) as to:
