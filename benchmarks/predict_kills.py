@@ -4,10 +4,11 @@
 
 Volumes of 24 x 22 x 20 as .nii.gz are predicted by ``medcurve predict`` with its gallery. The
 command runs in a process group of its own, which is killed with all its processes after a random
-share (seed 0) of the time that an undisturbed run takes, begun again, and killed again; after each
-kill the output folder must be absent or whole. After the last one it may finish: its files are then
-compared with those of a run that nothing disturbed, byte by byte, and nothing may be left beside
-them. Only ``provenance.json``, which names the commit of the code, is not looked at.
+share (seed 0) of the time that an undisturbed run takes, and begun again. After each kill the
+output folder must be absent or whole; where it is whole it is taken away. After the last kill the
+batch may finish: its files are then compared with those of a run that nothing disturbed, byte by
+byte, and nothing may be left beside them. Only ``provenance.json``, which names the commit of the
+code, is not looked at. Leave the code alone while this runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,8 +72,10 @@ def main() -> int:
             time.sleep(moments.uniform(0.1, 1.0) * seconds)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            finished += out.exists()
-            halves += out.exists() and content(out) != whole
+            if out.exists():
+                finished += 1
+                halves += content(out) != whole
+                shutil.rmtree(out)
         if start(place, "disturbed").wait():
             raise SystemExit("medcurve predict failed")
         found = content(out)
