@@ -16,7 +16,7 @@ from typing import Final
 
 from data_prep.errors import MedcurveError, ScanError
 from data_prep.readers.dicom_file import lookup, read_header_dataset
-from pipeline.dicom_out.identity import MANUFACTURER
+from pipeline.dicom_out.identity import is_ours
 from pipeline.dicom_out.source import is_uid
 
 _UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -110,7 +110,7 @@ def _keys(folder: Path, name: str) -> ObjectKeys:
     try:
         header = read_header_dataset(folder, name, (*_UIDS, "Manufacturer"))
         uids = [str(lookup(header, key) or "") for key in _UIDS]
-        ours = lookup(header, "Manufacturer") == MANUFACTURER
+        ours = is_ours(header)
     except ScanError as error:
         raise ArrivalError("pacs.not_dicom", f"an object is refused ({error.code})") from None
     except Exception as error:  # a damaged value raises whatever its VR's parser raises
