@@ -39,11 +39,7 @@ class Keeper:
         done = len(self.history["train_loss"]) + 1
         probability = predict_network(net, val.x, task)
         if not (math.isfinite(train_loss) and np.isfinite(probability).all()):
-            raise TrainingError(
-                "training.diverged",
-                f"the loss was {train_loss} in epoch {done}, or a probability is not finite",
-                fix="lower params.train.learning_rate, or set precision: fp32",
-            )
+            raise _diverged(train_loss, done)
         scores = score(task, val.target, probability)
         for name, value in (
             ("train_loss", train_loss),
@@ -56,8 +52,24 @@ class Keeper:
             worth["auc"] = worth["log_loss"]
         if not self.weights or worth[self.choose_by] > self._best:
             self._best = worth[self.choose_by]
-            self.epoch = done
-            self.weights = {name: value.clone() for name, value in net.state_dict().items()}
+            self._keep(net, done)
+
+    def take(self, net: nn.Module, train_loss: float) -> None:
+        """Keep the network as it is after one more epoch, which nothing is there to judge.
+
+        Raises:
+            TrainingError: ``training.diverged``.
+        """
+        done = len(self.history["train_loss"]) + 1
+        weights = net.state_dict().values()
+        if not (math.isfinite(train_loss) and all(value.isfinite().all() for value in weights)):
+            raise _diverged(train_loss, done)
+        self.history["train_loss"].append(train_loss)
+        self._keep(net, done)
+
+    def _keep(self, net: nn.Module, epoch: int) -> None:
+        self.epoch = epoch
+        self.weights = {name: value.clone() for name, value in net.state_dict().items()}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -87,3 +99,11 @@ class Keeper:
             for name, value in state.items()
             if name.startswith("weights.")
         }
+
+
+def _diverged(train_loss: float, epoch: int) -> TrainingError:
+    return TrainingError(
+        "training.diverged",
+        f"the loss was {train_loss} in epoch {epoch}, or a probability is not finite",
+        fix="lower params.train.learning_rate, or set precision: fp32",
+    )

@@ -38,11 +38,17 @@ _CLEARLY: Final = 0.01  # a p-value of a batch that is told of
 
 
 def release_stage(
-    workspace: Workspace, name: str, uri: str | None, rule: RuleName | None = None
+    workspace: Workspace,
+    name: str,
+    uri: str | None,
+    rule: RuleName | None = None,
+    *,
+    refit: bool = False,
 ) -> Path:
     """Package the model that a rule chooses, judge it, and register it as champion.
 
-    The rule is the one that the study declared, unless ``rule`` names another.
+    The rule is the one that the study declared, unless ``rule`` names another. With ``refit`` the
+    model is fitted on the validation patients as well.
 
     The package stands by itself: where the test scans can no longer be read, or MLflow does not
     answer, that is said and stops nothing.
@@ -59,6 +65,7 @@ def release_stage(
             workspace.store,
             out,
             rule=rule,
+            with_validation=refit,
             pseudonym=patient_pseudonym(workspace.cohort, workspace.runs),
             progress=report,
         )
@@ -70,6 +77,11 @@ def release_stage(
     )
     trust = package.card.trust
     say(f"release: {package.card.training.chosen}")
+    if again := package.card.training.refit:
+        say(
+            f"release: fitted once more on all {again.patients} training and validation patients, "
+            f"the rest learnt out of {again.folds} folds"
+        )
     say(f"release: test {scores} → {out}")
     say(
         f"release: calibration {trust.calibration.method}, decision {trust.decision.rule}, "

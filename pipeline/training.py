@@ -128,7 +128,7 @@ def train_network(
     net: nn.Module,
     task: Task,
     train: Scans,
-    val: Scans,
+    val: Scans | int,
     config: TrainConfig,
     *,
     seed: int,
@@ -147,7 +147,8 @@ def train_network(
         net: (N, C, I, J[, K]) float32 -> (N, n_classes) logits.
         task: Softmax over classes or sigmoid for each label, and what ``loss: auto`` means.
         train: To learn from.
-        val: To choose the epoch by.
+        val: To choose the epoch by; or the epoch at which to stop, counted from 1, which then
+            looks at no other scans. The schedule is that of all epochs.
         config: How.
         seed: Decides batches, augmentation and dropout.
         augmentation: Random changes of training scans, or None.
@@ -196,8 +197,9 @@ def train_network(
         checkpointing = Checkpointing(checkpoints, state, identity)
         begin = checkpointing.resume()
         skip(order, begin * steps * min(config.batch_size, len(train)))
-        for epoch in range(begin, config.epochs):
-            progress(epoch, config.epochs)
+        epochs = val if isinstance(val, int) else config.epochs
+        for epoch in range(begin, epochs):
+            progress(epoch, epochs)
             net.train()
             losses = []
             for x, target in itertools.islice(drawn, steps):
@@ -210,9 +212,13 @@ def train_network(
                 schedule.step()
                 average.update_parameters(net)
                 losses.append(loss.detach())
-            keeper.look_at(average.module, task, val, float(torch.stack(losses).mean()))
+            loss_of_epoch = float(torch.stack(losses).mean())
+            if isinstance(val, int):
+                keeper.take(average.module, loss_of_epoch)
+            else:
+                keeper.look_at(average.module, task, val, loss_of_epoch)
             checkpointing.after(epoch + 1)
-        progress(config.epochs, config.epochs)
+        progress(epochs, epochs)
         net.load_state_dict(keeper.weights)
         return Trained(
             history=keeper.history,
@@ -226,7 +232,7 @@ def _identity(
     net: nn.Module,
     task: Task,
     train: Scans,
-    val: Scans,
+    val: Scans | int,
     config: TrainConfig,
     seed: int,
     augmentation: AugmentConfig | None,
@@ -241,7 +247,7 @@ def _identity(
             "key": checkpoints.key,
             "weights": weights_digest(net),
             "task": task.model_dump(mode="json"),
-            "scans": [scans.scan_ids.tolist() for scans in (train, val)],
+            "scans": [s if isinstance(s, int) else s.scan_ids.tolist() for s in (train, val)],
             "config": config.model_dump(mode="json"),
             "seed": seed,
             "augmentation": augmentation and augmentation.model_dump(mode="json"),

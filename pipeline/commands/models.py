@@ -143,6 +143,10 @@ def release(
             help="Choose by this rule, from validation scores; default: as the study declared.",
         ),
     ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Fit the chosen family on validation patients as well."),
+    ] = False,
     runs: Runs = RUNS,
     tracking_uri: Uri = None,
 ) -> None:
@@ -154,7 +158,9 @@ def release(
     from pipeline.workspace import open_workspace
 
     workspace = open_workspace(runs, data, prep)
-    model_stages.release_stage(workspace, name, tracking_uri, rule.value if rule else None)
+    model_stages.release_stage(
+        workspace, name, tracking_uri, rule.value if rule else None, refit=refit
+    )
 
 
 def predict(

@@ -134,6 +134,24 @@ class Family(ABC, Generic[P]):
             FamilyError: ``family.one_class`` if ``train`` holds one class only.
         """
 
+    def fit_chosen(
+        self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
+    ) -> Fit:
+        """Train on ``train`` with what earlier fits have chosen, and no validation scan.
+
+        With what ``fit`` has chosen on the same training scans it becomes the same object, bit for
+        bit. What a family chooses on training patients alone it chooses again, as here.
+
+        Args:
+            train: To learn from.
+            chosen: As ``Fit.chosen``, of this family with these parameters.
+            progress: As in ``fit``.
+
+        Raises:
+            FamilyError: As ``fit``.
+        """
+        return self.fit(train, train.take(np.arange(0)), progress)
+
     def work(self, n_scans: int) -> float:
         """Effort of fitting that many scans; only ratios count, also to the ``brief`` family's."""
         training = self.params.training

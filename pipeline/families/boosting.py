@@ -7,6 +7,7 @@ so they are the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -141,7 +142,7 @@ class Forest:
 
 @dataclass(frozen=True, eq=False)
 class Boosted:
-    """A forest and the rounds that validation kept."""
+    """A forest and the rounds that validation kept; its loss is NaN where they were given."""
 
     forest: Forest
     rounds: int
@@ -152,7 +153,7 @@ def fit(
     task: Task,
     config: BoostConfig,
     train: Scans,
-    val: Scans,
+    val: Scans | int,
     *,
     seed: int,
     progress: Progress,
@@ -168,7 +169,7 @@ def fit(
         task: Decides how columns become probabilities.
         config: How.
         train: Scans whose ``x`` is (N, features); of each question both answers.
-        val: The same, to choose the number of rounds by.
+        val: The same, to choose the number of rounds by; or that number.
         seed: Decides what each tree sees.
         progress: Told (models done, models in all).
         class_weights: ``balanced``: the classes (a label's two answers) weigh the same while trees
@@ -194,13 +195,19 @@ def fit(
     shifts = np.zeros((config.trees, wanted.shape[1]))
     if class_weights == "balanced":
         shifts = _refit(task, forest, train.x.numpy(), wanted)
+    if isinstance(val, int):
+        return Boosted(_cut(forest, shifts, val), val, math.nan)
     grown = forest.baseline + forest.contributions(val.x.numpy()).cumsum(axis=1) + shifts
     val_wanted = logistic.columns(task, val.target)
     losses = [logistic.loss(task, grown[:, i], val_wanted) for i in range(config.trees)]
     best = int(np.argmin(losses))  # the first of equals: the fewest rounds
-    kept = forest.kept(best + 1)
-    kept = replace(kept, baseline=kept.baseline + shifts[best])
-    return Boosted(kept, best + 1, losses[best])
+    return Boosted(_cut(forest, shifts, best + 1), best + 1, losses[best])
+
+
+def _cut(forest: Forest, shifts: Floats, rounds: int) -> Forest:
+    """The first rounds, with the baseline that is theirs."""
+    kept = forest.kept(rounds)
+    return replace(kept, baseline=kept.baseline + shifts[rounds - 1])
 
 
 def _refit(task: Task, forest: Forest, x: NDArray[np.float32], wanted: Floats) -> Floats:

@@ -6,6 +6,7 @@ jet": every derivative of order 0 to 2, and what does not change when the image 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from pipeline.dataset import Scans
 from pipeline.families import boosting, logistic, ridge
 from pipeline.families.axes import effort
 from pipeline.families.base import Family, FamilyError, FamilyParams, Fit, State
-from pipeline.families.boosting import BoostConfig, Forest
+from pipeline.families.boosting import BoostConfig, Boosted, Forest
 from pipeline.families.gaussian_derivatives import (
     derivatives,
     gradient_magnitude,
@@ -105,22 +106,13 @@ class Filterbank(Family[FilterbankParams]):
         progress: Progress = silent,
         checkpoints: Checkpoints | None = None,
     ) -> Fit:
-        self.check_classes(train)
-        self.check_validation(val)
         if self.params.classifier == "boosted":
-            boosted = boosting.fit(
-                self.task,
-                self.params.boost,
-                train,
-                val,
-                seed=self.seed,
-                progress=progress,
-                class_weights=self.params.class_weights,
-            )
-            self._forest = boosted.forest
+            self.check_validation(val)
+            boosted = self._boost(train, val, progress)
             return Fit(
                 chosen={"trees": float(boosted.rounds), "val_log_loss": boosted.val_log_loss}
             )
+        self.check_classes(train)
         progress(0, 1)
         fitted = ridge.fit_classifier(
             self.task,
@@ -133,6 +125,29 @@ class Filterbank(Family[FilterbankParams]):
         self._weights = fitted.weights
         progress(1, 1)
         return Fit(chosen=fitted.chosen())
+
+    def fit_chosen(
+        self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
+    ) -> Fit:
+        if self.params.classifier == "ridge":
+            return super().fit_chosen(train, chosen, progress)
+        return Fit(
+            chosen={"trees": float(self._boost(train, int(chosen["trees"]), progress).rounds)}
+        )
+
+    def _boost(self, train: Scans, val: Scans | int, progress: Progress) -> Boosted:
+        self.check_classes(train)
+        boosted = boosting.fit(
+            self.task,
+            self.params.boost,
+            train,
+            val,
+            seed=self.seed,
+            progress=progress,
+            class_weights=self.params.class_weights,
+        )
+        self._forest = boosted.forest
+        return boosted
 
     def work(self, n_scans: int) -> float:
         if self.params.classifier == "boosted":

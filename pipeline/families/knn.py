@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -74,10 +75,8 @@ class Knn(Family[KnnParams]):
         progress: Progress = silent,
         checkpoints: Checkpoints | None = None,
     ) -> Fit:
-        self.check_classes(train)
         self.check_validation(val)
-        self._scans = train.x.numpy().copy()
-        self._votes = self.task.one_hot(train.target)
+        self._keep(train)
         allowed = [k for k in self.params.neighbours if k <= len(train)] or [len(train)]
         progress(0, 1)
         most = max(allowed)
@@ -90,6 +89,19 @@ class Knn(Family[KnnParams]):
         self._k = np.array([best])
         progress(1, 1)
         return Fit(chosen={"neighbours": float(best), "val_log_loss": losses[best]})
+
+    def fit_chosen(
+        self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
+    ) -> Fit:
+        self._keep(train)
+        self._k = np.array([min(int(chosen["neighbours"]), len(train))])
+        progress(1, 1)
+        return Fit(chosen={"neighbours": float(self._k[0])})
+
+    def _keep(self, train: Scans) -> None:
+        self.check_classes(train)
+        self._scans = train.x.numpy().copy()
+        self._votes = self.task.one_hot(train.target)
 
     def probability(self, x: Tensor) -> Tensor:
         return self._shares(self._nearest(x, int(self._k[0])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +16,7 @@ from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.families import logistic
-from pipeline.families.axes import Axes, effort, standard
+from pipeline.families.axes import Axes, Floats, effort, standard
 from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.families.logistic import PENALTIES, Penalties, Weights
 
@@ -61,32 +63,26 @@ class Linear(Family[LinearParams]):
     ) -> Fit:
         self.check_classes(train)
         self.check_validation(val)
-        x = _flat(train.x)
-        mean, scale = standard(x, floor=0.01)
-        axes = Axes.of((x - mean) / scale)
-        wanted = logistic.columns(self.task, train.target)
+        path = _Path.of(self.task, self.params, train)
         val_wanted = logistic.columns(self.task, val.target)
-        val_projected = axes.project((_flat(val.x) - mean) / scale)
+        val_projected = path.project(val)
         penalties = sorted(self.params.penalties, reverse=True)
-        balanced = self.params.class_weights == "balanced"
-        weights = logistic.balance(self.task, wanted) if balanced else 1.0
-        near: Weights | None = None
-        solved: list[Weights] = []
-        losses: list[float] = []
-        for done, penalty in enumerate(penalties):
-            progress(done, len(penalties))
-            near = logistic.solve(self.task, axes, wanted, penalty, near, weights)
-            found = near
-            if balanced:
-                logits = near.logits(axes.projected)
-                found = near.shifted(logistic.refit_bias(self.task, logits, wanted))
-            solved.append(found)
-            losses.append(logistic.loss(self.task, found.logits(val_projected), val_wanted))
-        progress(len(penalties), len(penalties))
+        solved = list(path.solved(penalties, progress))
+        losses = [logistic.loss(self.task, w.logits(val_projected), val_wanted) for w in solved]
         best = int(np.argmin(losses))  # the first of equals: the stronger penalty
-        on_inputs = Weights(axes.unproject(solved[best].weight), solved[best].bias)
-        self._weights = on_inputs.on_raw(mean, scale)
+        self._weights = path.on_raw(solved[best])
         return Fit(chosen={"penalty": penalties[best], "val_log_loss": losses[best]})
+
+    def fit_chosen(
+        self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
+    ) -> Fit:
+        self.check_classes(train)
+        path = _Path.of(self.task, self.params, train)
+        # By way of the stronger ones, as in ``fit``: each is solved from the one before.
+        stronger = [p for p in self.params.penalties if p >= chosen["penalty"]]
+        *_, last = path.solved(sorted(stronger, reverse=True), progress)
+        self._weights = path.on_raw(last)
+        return Fit(chosen={"penalty": min(stronger)})
 
     def work(self, n_scans: int) -> float:
         return effort(n_scans, len(self._weights.weight))
@@ -100,6 +96,47 @@ class Linear(Family[LinearParams]):
     def load_state(self, state: State) -> None:
         self.check_state(state, self.state())
         self._weights = Weights.of_arrays(state)
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """The training scans on their axes, and what is to be said of them."""
+
+    task: Task
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    axes: Axes
+    wanted: Floats
+    balanced: bool
+
+    @classmethod
+    def of(cls, task: Task, params: LinearParams, train: Scans) -> _Path:
+        x = _flat(train.x)
+        mean, scale = standard(x, floor=0.01)
+        wanted = logistic.columns(task, train.target)
+        axes = Axes.of((x - mean) / scale)
+        return cls(task, mean, scale, axes, wanted, params.class_weights == "balanced")
+
+    def project(self, scans: Scans) -> Floats:
+        return self.axes.project((_flat(scans.x) - self.mean) / self.scale)
+
+    def solved(self, penalties: Sequence[float], progress: Progress) -> Iterator[Weights]:
+        """Weights on the axes for each penalty; falling, as each begins where the last ended."""
+        weights = logistic.balance(self.task, self.wanted) if self.balanced else 1.0
+        near: Weights | None = None
+        for done, penalty in enumerate(penalties):
+            progress(done, len(penalties))
+            near = logistic.solve(self.task, self.axes, self.wanted, penalty, near, weights)
+            found = near
+            if self.balanced:
+                logits = near.logits(self.axes.projected)
+                found = near.shifted(logistic.refit_bias(self.task, logits, self.wanted))
+            yield found
+        progress(len(penalties), len(penalties))
+
+    def on_raw(self, found: Weights) -> Weights:
+        on_inputs = Weights(self.axes.unproject(found.weight), found.bias)
+        return on_inputs.on_raw(self.mean, self.scale)
 
 
 def _flat(x: Tensor) -> NDArray[np.float32]:

@@ -83,6 +83,12 @@ class TrainedNetwork(Family[N]):
         self.net = self._drawn()
         return fit_network(self, self.net, train, val, progress, checkpoints)
 
+    def fit_chosen(
+        self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
+    ) -> Fit:
+        self.net = self._drawn()
+        return fit_network(self, self.net, train, int(chosen["epoch"]), progress, None)
+
     def probability(self, x: Tensor) -> Tensor:
         return network_forward(self.net, x, self.task, self.params.test_time)[0]
 
@@ -180,7 +186,7 @@ def fit_network(
     family: Family[Any],
     net: nn.Module,
     train: Scans,
-    val: Scans,
+    val: Scans | int,
     progress: Progress,
     checkpoints: Checkpoints | None,
     *,
@@ -189,7 +195,8 @@ def fit_network(
 ) -> Fit:
     """Train ``net`` in place by the family's seed and ``NetworkParams``; see ``train_network``.
 
-    ``begun``: its classifier is fitted already, and knows how frequent each class is.
+    ``val`` is what the epoch is chosen by, or that epoch. ``begun``: its classifier is fitted
+    already, and knows how frequent each class is.
 
     Raises:
         FamilyError: ``family.one_class``, ``family.no_validation`` or ``family.lone_value``.
@@ -198,7 +205,8 @@ def fit_network(
     params: NetworkParams = family.params
     config = params.train
     family.check_classes(train)
-    family.check_validation(val)
+    if not isinstance(val, int):
+        family.check_validation(val)
     _refuse_lone_values(family, net, train, config)
     if config.balances and not begun:
         start_balanced(net, family.task, train.target)

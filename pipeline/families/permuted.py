@@ -7,6 +7,7 @@ family that learns as well from such scans makes nothing of neighbourhood.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,6 +51,11 @@ class Permuted(Family[FamilyParams]):
         checkpoints: Checkpoints | None = None,
     ) -> Fit:
         return self._inner.fit(self._seen(train), self._seen(val), progress, checkpoints)
+
+    def fit_chosen(
+        self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
+    ) -> Fit:
+        return self._inner.fit_chosen(self._seen(train), chosen, progress)
 
     def work(self, n_scans: int) -> float:
         return self._inner.work(n_scans)

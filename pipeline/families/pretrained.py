@@ -192,9 +192,25 @@ class Pretrained(Family[PretrainedParams]):
         progress: Progress = silent,
         checkpoints: Checkpoints | None = None,
     ) -> Fit:
-        self.check_classes(train)
         if self._probes:
             return self._fit_probe(train, progress)
+        return self._fine_tune(train, val, progress, checkpoints)
+
+    def fit_chosen(
+        self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
+    ) -> Fit:
+        if self._probes:
+            return self._fit_probe(train, progress)
+        return self._fine_tune(train, int(chosen["epoch"]), progress, None)
+
+    def _fine_tune(
+        self,
+        train: Scans,
+        val: Scans | int,
+        progress: Progress,
+        checkpoints: Checkpoints | None,
+    ) -> Fit:
+        self.check_classes(train)
         self._refuse_foreign_intensities(train.x)
         net = cast("FineTuned", self._new_net(trained=True))
         self._net = net
@@ -298,6 +314,7 @@ class Pretrained(Family[PretrainedParams]):
             self._net = self._new_net(trained=True)
 
     def _fit_probe(self, train: Scans, progress: Progress) -> Fit:
+        self.check_classes(train)
         progress(0, 1)
         fitted = self._fit_ridge(train.x.numpy(), train)
         self._weights = fitted.weights

@@ -85,6 +85,13 @@ def _data(card: ModelCard, judged: Judged) -> Iterator[tuple[str, str]]:
         "Training",
         f"{counted(training.patients, 'patient')}, {counted(training.scans, 'scan')}",
     )
+    if again := training.refit:
+        chosen = ", ".join(f"{name} {value:g}" for name, value in again.chosen.items())
+        yield (
+            "Refitted",
+            f"training and validation patients together; what validation would choose is the "
+            f"median of {again.folds} folds" + (f": {chosen}" if chosen else ""),
+        )
     yield "Judged on", judged.cohort + (", an external cohort" if judged.external else "")
     for split in judged.splits:
         labels = "; ".join(f"{name}: {count:,}" for name, count in split.labels.items())
@@ -210,7 +217,10 @@ def set_names(package: ModelPackage) -> list[str]:
 
 def _sets(package: ModelPackage, judged: Judged) -> Iterator[tuple[str, str]]:
     conformal: Conformal = package.card.trust.conformal
-    yield "Promised", stated(conformal.coverage) + (", of each class" * conformal.by_class)
+    promised = stated(conformal.coverage) + (", of each class" * conformal.by_class)
+    if package.card.training.refit:
+        promised += "; near it, not guaranteed, as the model was fitted on these patients (note 2)"
+    yield "Promised", promised
     yield "Measured", told_share(judged.sets.coverage)
     rows = zip(
         set_names(package),

@@ -21,6 +21,21 @@ FORMAT: Final = "medcurve-model"
 FORMAT_VERSION: Final = 2
 
 
+class RefitRecord(Config):
+    """How a model was fitted on its validation patients as well.
+
+    Attributes:
+        patients, scans: Of training and validation together, which it was fitted on.
+        folds: Parts of them that were left out in turn, for what is learnt from held-out scans.
+        chosen: What validation would choose: the median of what each fold chose.
+    """
+
+    patients: int
+    scans: int
+    folds: int
+    chosen: dict[str, float]
+
+
 class TrainingRecord(Config):
     """What the model was trained on and why it was chosen.
 
@@ -28,10 +43,11 @@ class TrainingRecord(Config):
         data: Name of the cohort.
         store: Digest of the store that it was trained from.
         study: Digest of the study's results; "" for a model that no study chose.
-        cell: Key of the cell that was refitted; "" for a model that no study chose.
-        patients: Number of training patients.
-        scans: Number of training scans.
+        cell: Key of the cell that was chosen and fitted again; "" for a model that no study chose.
+        patients: Number of patients that it was fitted on.
+        scans: Number of scans that it was fitted on.
         chosen: The rule that chose it, in words.
+        refit: None for the very model that the study measured.
         seen: The scans that it was fitted on and chosen by, as digests.
     """
 
@@ -42,6 +58,7 @@ class TrainingRecord(Config):
     patients: int
     scans: int
     chosen: str
+    refit: RefitRecord | None = None
     seen: SeenScans = SeenScans()
 
 

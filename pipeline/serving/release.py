@@ -1,46 +1,39 @@
-"""From a finished study to a model package: the cell that validation chose, and one test.
+"""From a finished study to a model package: what validation chose, and one test.
 
 Which cell is decided by the rule that the study declared before it ran (``study.selection``); the
-test split is looked at once, here, for the chosen cell only.
+test split is looked at once, here, for the chosen model only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from data_prep.attributes import read_attributes
 from data_prep.errors import MedcurveError
-from data_prep.files import read_json, read_table
-from data_prep.prep import AS_READ, POLICY, RECIPE
+from data_prep.files import read_json
+from data_prep.prep import POLICY, RECIPE
 from data_prep.preprocess import PrepRecipe
 from data_prep.progress import Progress, silent
 from data_prep.readers.policy import ReadPolicy
-from data_prep.scan_look import AsRead, ScanLook, look_back
 from data_prep.stage import stage_digest
 from data_prep.store import IndexRow, Store
 from pipeline.dataset import targets
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.scores import evaluate
-from pipeline.families.base import Family
 from pipeline.serving.card import TrainingRecord
+from pipeline.serving.fitted import Used, made_of_all, made_of_cell
 from pipeline.serving.package import ModelPackage, save_package
 from pipeline.serving.seen import SeenScans
 from pipeline.study.config import RuleName, StudyConfig
-from pipeline.study.grid import PlannedCell, Positions
+from pipeline.study.grid import Cell
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit, recorded_study, refit
 from pipeline.study.results import read_results
-from pipeline.trust.shift_reference import ShiftError, ShiftReference, fit_shift_reference
-from pipeline.trust.trusted import Trusted, fit_trusted
-
-_LOOKED_AT: Final = 256  # scans in memory at a time
+from pipeline.trust.trusted import Trusted
 
 
 class ReleaseError(MedcurveError):
@@ -53,19 +46,24 @@ def release(
     out: Path,
     *,
     rule: RuleName | None = None,
+    with_validation: bool = False,
     pseudonym: Callable[[str], str] | None = None,
     progress: Progress = silent,
 ) -> ModelPackage:
     """Fit the chosen cell again, check that it is the same model, and package it.
+
+    Or, if asked to, fit the chosen family with the chosen cell's seed on all training and
+    validation patients, and package that (``pipeline.serving.refit``).
 
     Args:
         study: Folder of a finished study.
         store: The store that it ran on.
         out: Folder of the package; an earlier package there is replaced.
         rule: By which validation scores choose; None: the one that the study declared.
+        with_validation: Whether the validation patients are fitted on as well.
         pseudonym: From the store's patient ids to keyed names, whose digests the package keeps;
             None keeps nothing of the patients.
-        progress: Told (epochs done, epochs in all) while the cell is fitted.
+        progress: Told (parts done, parts in all) while the model is fitted.
 
     Raises:
         ReleaseError: ``release.nothing_chosen``, ``release.rule_not_applied``,
@@ -76,27 +74,30 @@ def release(
     results = _results(study, store)
     config, families = recorded_study(results)
     choice = _choice(study, results, config, rule)
-    fitted = refit(config, families, store, study, choice["key"], progress)
-    _refuse_another_model(fitted)
-    cell = fitted.planned.cell
-    opened = Store.open(store, verify=False)  # refit has just verified it
-    used = _used(opened, fitted.planned)
+    if with_validation:
+        made = made_of_all(config, families, store, Cell(**choice["cell"]), progress)
+    else:
+        fitted = refit(config, families, store, study, choice["key"], progress)
+        _refuse_another_model(fitted)
+        made = made_of_cell(config, store, fitted)
+    opened = Store.open(store, verify=False)  # it has just been verified
     training = TrainingRecord(
         data=results["cohort"],
         store=results["store"],
         study=results["study"],
         cell=choice["key"],
-        patients=cell.size,
-        scans=len(fitted.planned.train),
+        patients=len({row.patient_id for row in made.used.train}),
+        scans=len(made.used.train),
         chosen=choice["reason"] + _not_as_declared(config, rule),
-        seen=_seen(used, pseudonym),
+        refit=made.refit,
+        seen=_seen(made.used, pseudonym),
     )
-    trust, reference = _trust(opened, config, fitted, used)
-    test = _evaluate(opened, config, trust, fitted.result.test)
+    test = _evaluate(opened, config, made.trust, made.test)
     policy = ReadPolicy.model_validate(read_json(store / POLICY))
     recipe = PrepRecipe.from_json(read_json(store / RECIPE))
+    family = families[made.cell.family]
     return save_package(
-        out, fitted.family, families[cell.family], policy, recipe, training, trust, reference, test
+        *(out, made.family, family, policy, recipe, training, made.trust, made.reference, test)
     )
 
 
@@ -155,28 +156,7 @@ def _refuse_another_model(fitted: Refit) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Used:
-    """The scans that a cell was fitted on and chosen by, with what reading them noted of each."""
-
-    train: list[IndexRow]
-    val: list[IndexRow]
-    as_read: Mapping[str, AsRead]
-
-
-def _used(store: Store, planned: PlannedCell) -> _Used:
-    def chosen(split: str, positions: Positions) -> list[IndexRow]:
-        rows = store.rows(split)
-        return [rows[position] for position in positions]
-
-    return _Used(
-        chosen("train", planned.train),
-        chosen("val", planned.val),
-        {row.scan_id: row for row in read_table(store.folder / AS_READ, AsRead)},
-    )
-
-
-def _seen(used: _Used, pseudonym: Callable[[str], str] | None) -> SeenScans:
+def _seen(used: Used, pseudonym: Callable[[str], str] | None) -> SeenScans:
     def pixels(rows: Sequence[IndexRow]) -> list[str]:
         return [used.as_read[row.scan_id].pixel_sha256 for row in rows]
 
@@ -186,45 +166,6 @@ def _seen(used: _Used, pseudonym: Callable[[str], str] | None) -> SeenScans:
     return SeenScans.of(
         pixels(used.train), pixels(used.val), patients(used.train), patients(used.val)
     )
-
-
-def _trust(
-    store: Store, config: StudyConfig, fitted: Refit, used: _Used
-) -> tuple[Trusted, ShiftReference | None]:
-    """Fit on validation what makes probabilities into answers, and learn what scans look like."""
-    val, kept = used.val, used.as_read
-    trust = fit_trusted(
-        config.trust,
-        store.task,
-        targets(store.task, [row.target for row in val]),
-        fitted.result.val[np.array(fitted.planned.val)],
-        np.array([row.patient_id for row in val], dtype=np.str_),
-        seed=config.seed,
-    )
-    try:
-        reference = fit_shift_reference(
-            *_looks(store, fitted.family, kept, used.train),
-            *_looks(store, fitted.family, kept, val),
-            config.trust.shift.false_alarms,
-            [row.patient_id for row in val],
-        )
-    except ShiftError as error:  # too few scans: the model answers, and says that it cannot tell
-        return trust.model_copy(update={"notes": (*trust.notes, error.message)}), None
-    return trust.model_copy(update={"notes": (*trust.notes, *reference.notes)}), reference
-
-
-def _looks(
-    store: Store, family: Family[Any], kept: Mapping[str, AsRead], rows: Sequence[IndexRow]
-) -> tuple[list[ScanLook], NDArray[np.float32]]:
-    """What was noted of scans, and what the family sees of them."""
-    looks: list[ScanLook] = []
-    features = []
-    for start in range(0, len(rows), _LOOKED_AT):
-        some = list(rows[start : start + _LOOKED_AT])
-        arrays = store.read(some)
-        looks += [look_back(kept[r.scan_id], a) for r, a in zip(some, arrays, strict=True)]
-        features.append(family.features(family.prepare(torch.from_numpy(arrays))))
-    return looks, np.concatenate(features)
 
 
 def _evaluate(store: Store, config: StudyConfig, trust: Trusted, raw: Floats) -> Evaluation:

@@ -55,6 +55,7 @@ class ShiftFacts(Config):
         small: Cells of a prepared scan in small.
         features: Numbers that the model sees of a scan; 0: it looks at nothing.
         kinds: Field -> word -> training scans.
+        batches_by_features: Whether batches are compared by what the model sees of them as well.
     """
 
     false_alarms: Annotated[float, Field(gt=0, lt=1)]
@@ -64,6 +65,13 @@ class ShiftFacts(Config):
     small: PositiveInt
     features: NonNegativeInt
     kinds: dict[str, dict[str, PositiveInt]]
+    batches_by_features: bool = True
+
+    @property
+    def batch_parts(self) -> tuple[Part, ...]:
+        """The sides that batches are compared from."""
+        known = self.features and self.batches_by_features
+        return tuple(part for part in PARTS if known or part != "features")
 
 
 @dataclass(frozen=True)
@@ -218,8 +226,7 @@ class ShiftReference:
         found: dict[str, NDArray[Any]] = {"held": self.held}
         for part, cloud in self.spaces.clouds.items():
             found |= {f"{part}.{name}": value for name, value in cloud.arrays().items()}
-            found[f"{part}.held_points"] = self.points[part]
-        return found
+        return found | {f"{part}.held_points": value for part, value in self.points.items()}
 
     @classmethod
     def from_state(cls, facts: ShiftFacts, state: Mapping[str, NDArray[Any]]) -> ShiftReference:
@@ -242,8 +249,8 @@ class ShiftReference:
     @classmethod
     def _of(cls, facts: ShiftFacts, state: Mapping[str, NDArray[Any]]) -> ShiftReference:
         parts = [part for part in PARTS if facts.features or part != "features"]
-        names = (*Cloud.ARRAYS, "held_points")
-        wanted = {"held", *(f"{part}.{name}" for part in parts for name in names)}
+        wanted = {"held", *(f"{part}.{name}" for part in parts for name in Cloud.ARRAYS)}
+        wanted |= {f"{part}.held_points" for part in facts.batch_parts}
         if odd := set(state) ^ wanted:
             raise ValueError(f"arrays {', '.join(sorted(odd))} are missing or too many")
         spaces = Spaces(
@@ -253,7 +260,7 @@ class ShiftReference:
             },
             facts.kinds,
         )
-        points = {part: state[f"{part}.held_points"] for part in parts}
+        points = {part: state[f"{part}.held_points"] for part in facts.batch_parts}
         return cls(facts, spaces, state["held"], points)
 
 
@@ -283,15 +290,9 @@ def fit_shift_reference(
     Raises:
         ShiftError: ``shift.too_few_scans``.
     """
-    one_each = _one_of_each(held_out_patients or [str(n) for n in range(len(held_out))])
+    one_each = one_of_each(held_out_patients or [str(n) for n in range(len(held_out))])
     held_out, held_out_features = [held_out[n] for n in one_each], held_out_features[one_each]
-    if len(training) < LEAST_TRAINING or len(held_out) < LEAST_HELD_OUT:
-        raise ShiftError(
-            "shift.too_few_scans",
-            f"there are {len(training)} training and {len(held_out)} held-out scans; what the "
-            f"training scans are like needs {LEAST_TRAINING} and {LEAST_HELD_OUT}",
-            fix="add patients, or give the split stage a larger validation share",
-        )
+    refuse_few(len(training), len(held_out))
     kinds = kinds_of(training)
     spaces = Spaces.fit(training, training_features, kinds)
     held = spaces.distances(held_out, held_out_features)[some(len(held_out), MAX_HELD_OUT)]
@@ -313,8 +314,23 @@ def fit_shift_reference(
     )
 
 
-def _one_of_each(patients: Sequence[str]) -> NDArray[np.intp]:
-    """Position of one scan of each patient, rising."""
+def refuse_few(training: int, held_out: int) -> None:
+    """Refuse scans that say nothing of a cohort.
+
+    Raises:
+        ShiftError: ``shift.too_few_scans``.
+    """
+    if training < LEAST_TRAINING or held_out < LEAST_HELD_OUT:
+        raise ShiftError(
+            "shift.too_few_scans",
+            f"there are {training} training and {held_out} held-out scans; what the training "
+            f"scans are like needs {LEAST_TRAINING} and {LEAST_HELD_OUT}",
+            fix="add patients, or give the split stage a larger validation share",
+        )
+
+
+def one_of_each(patients: Sequence[str]) -> NDArray[np.intp]:
+    """Position of one scan of each patient, rising; drawn with a fixed seed."""
     order = np.random.default_rng(_DRAW).permutation(len(patients))
     _, first = np.unique(np.array(patients, dtype=np.str_)[order], return_index=True)
     return np.sort(order[first])
@@ -355,13 +371,11 @@ def _check_widths(reference: ShiftReference) -> None:
         wanted |= {
             f"{part}.mean": (numbers[part],),
             f"{part}.points": (n_points, len(cloud.variances)),
-            f"{part}.held_points": (n_held, widths[part]),
         }
-        found |= {
-            f"{part}.mean": cloud.mean,
-            f"{part}.points": cloud.points,
-            f"{part}.held_points": reference.points[part],
-        }
+        found |= {f"{part}.mean": cloud.mean, f"{part}.points": cloud.points}
+    for part, points in reference.points.items():
+        wanted[f"{part}.held_points"] = (n_held, widths[part])
+        found[f"{part}.held_points"] = points
     for name, array in found.items():
         if array.shape != wanted[name] or array.dtype != np.float32:
             raise ValueError(f"'{name}' is {array.shape} {array.dtype}, not {wanted[name]} float32")

@@ -1,4 +1,4 @@
-"""All that a released model carries besides its weights, fitted on validation patients at once."""
+"""All that a released model carries besides its weights, fitted on held-out patients at once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fit_trusted(
     Args:
         config: How.
         task: What is predicted.
-        target: (N,) class indices, or (N, L) 0/1 for multi-label, of the validation scans.
+        target: (N,) class indices, or (N, L) 0/1 for multi-label, of the held-out scans.
         probability: (N, n_classes) as the family gives them.
         patient_ids: (N,) patient of each scan.
         seed: Decides the folds of the calibration.

@@ -207,7 +207,7 @@ def test_balanced_trees_are_scikit_learns_but_for_the_bias() -> None:
         sample_weight=np.where(train.target == 1, 0.5 / share, 0.5 / (1 - share)),
     )
     expected = reference.predict_proba(train.x.numpy())[:, 1]
-    logits = found.forest.logits(train.x.numpy())[:, 0]
+    logits = found.forest.logits(train.x)[:, 0].numpy()
     shift = logits - logit(expected)
     assert np.ptp(shift) < 1e-9
     assert expit(logits).mean() == pytest.approx(train.target.mean(), abs=1e-6)

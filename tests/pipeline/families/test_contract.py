@@ -18,6 +18,7 @@ from pipeline.dataset import Scans
 from pipeline.families import FAMILIES, FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyError, Fit
 from pipeline.metrics import score
+from pipeline.training import TrainConfig
 
 BLIND = ("prior",)  # it looks at no voxel, so there is nothing that it could learn
 PRETRAINED: dict[str, Any] = {"reading": {"sizes": [32], "stages": [1], "slices": 2}}
@@ -155,6 +156,25 @@ def test_the_seed_repeats_every_bit(name: str, ndim: str, kind: TaskKind) -> Non
     assert np.array_equal(predict(again, unseen(ndim, kind)), predict(first, unseen(ndim, kind)))
     fit(again, SHAPES[ndim])  # a second fit starts afresh
     assert np.array_equal(predict(again, unseen(ndim, kind)), predict(first, unseen(ndim, kind)))
+
+
+@each_family
+def test_what_was_chosen_needs_no_validation(name: str) -> None:
+    scans = [scans_of(task_of("multi-class"), SHAPES["2D"], n, n) for n in (40, 20)]
+    family, params = CASES[name]
+    config = FamilyConfig.model_validate({"family": family, "params": params})
+    few = TrainConfig(epochs=4, min_steps=8, batch_size=16)
+    config = config.model_copy(update={"params": config.params.brief(few)})
+    first, again = (build_family(config, task_of("multi-class"), SHAPES["2D"], 0) for _ in "12")
+    train, val = (prepared(first, some) for some in scans)
+    chosen = first.fit(train, val).chosen
+    told: list[tuple[int, int]] = []
+    found = again.fit_chosen(train, chosen, lambda done, total: told.append((done, total))).chosen
+    assert {key: chosen[key] for key in found} == found
+    assert set(chosen) - set(found) <= {"val_log_loss"}
+    assert told[-1][0] == told[-1][1] > 0
+    x = unseen("2D", "multi-class")
+    assert np.array_equal(predict(again, x), predict(first, x))
 
 
 @sweep

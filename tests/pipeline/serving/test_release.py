@@ -21,11 +21,12 @@ from data_prep.stage import PROVENANCE, write_provenance
 from data_prep.store import IndexRow, Store, write_index, write_shard
 from data_prep.task import Task
 from data_prep.volume import Volume
-from pipeline.dataset import load_split
-from pipeline.families import FAMILIES
+from pipeline.dataset import load_rows, load_split
+from pipeline.families import FAMILIES, build_family
 from pipeline.metrics import score
 from pipeline.serving.package import ModelPackage, load_package
 from pipeline.serving.release import ReleaseError, release
+from pipeline.serving.verify import verify
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
 from pipeline.study.journal import CELLS, CellResult, Journal
@@ -164,6 +165,53 @@ def test_no_patient_and_no_path_is_in_the_package(finished, released):
     text += (finished / "model" / PROVENANCE).read_text()
     for marker in ("train-3", "test-0", str(finished)):
         assert marker not in text
+
+
+@pytest.fixture(scope="module")
+def refitted(finished) -> ModelPackage:
+    where = (finished / "study", finished / "store", finished / "refitted")
+    return release(*where, with_validation=True, pseudonym=lambda patient: f"name of {patient}")
+
+
+def test_a_refitted_model_has_seen_validation_and_says_so(finished, released, refitted):
+    card, training = refitted.card, refitted.card.training
+    assert training.refit is not None
+    assert (training.patients, training.scans) == (26, 52)
+    assert (training.refit.patients, training.refit.scans, training.refit.folds) == (26, 52, 5)
+    assert training.refit.chosen["penalty"] in card.family.params.penalties
+    assert training.cell == released.card.training.cell
+    assert released.card.training.refit is None
+    for split, flags in {"train": 1, "val": 1, "test": 0}.items():
+        seen = training.seen
+        assert seen.flags(f"pixels of {split}-3-1") == ("seen_in_training",) * flags
+        person = seen.flags("another image", f"name of {split}-3")
+        assert person == ("patient_in_training",) * flags
+    assert "all 26 training and validation patients" in card.trust.notes[0]
+    assert "5 models like it" in card.trust.notes[0]
+    assert "no guarantee of 0.9 coverage" in card.trust.notes[1]
+    assert "guaranteed about 0.8 only" in card.trust.notes[1]
+    assert sum(card.trust.conformal.patients) == 26
+    assert refitted.digest != released.digest
+    assert verify(finished / "refitted").bit_identical
+
+
+def test_a_refitted_model_is_the_family_on_all_scans(finished, refitted):
+    store, card = Store.open(finished / "store"), refitted.card
+    scans = load_rows(store, store.rows("train") + store.rows("val"))
+    family = build_family(card.family, TASK, card.scan_shape, card.seed)
+    family.fit_chosen(scans.with_x(family.prepare(scans.x)), card.training.refit.chosen)
+    test = load_split(store, "test")
+    said = family.predict_proba(family.prepare(test.x))
+    assert np.allclose(refitted.look(test.x)[0], said, atol=1e-12)
+    expected = score(TASK, test.target, refitted.calibrate(said))
+    assert card.test.metrics["auc"].value == pytest.approx(expected["auc"], abs=1e-9)
+    assert card.test.patients == 12
+
+
+def test_refitting_again_gives_the_same_package(finished, refitted, tmp_path):
+    where = (finished / "study", finished / "store", tmp_path / "again")
+    again = release(*where, with_validation=True, pseudonym=lambda patient: f"name of {patient}")
+    assert again.digest == refitted.digest
 
 
 def test_releasing_again_gives_the_same_package(finished, released, tmp_path):
