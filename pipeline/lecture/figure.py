@@ -13,10 +13,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.lecture.loss_terms import TERMS, speaks_of_terms, term_series
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.panels import (
     draw_breaks,
     draw_families,
+    draw_in_order,
     draw_lines,
     draw_names,
     draw_ranks,
@@ -48,15 +50,16 @@ class _Panel:
 def draw_claim(run: ClaimRun) -> Figure | None:
     """Test scores on every cohort: against what the claim says; else against size, where there are
     several; else against the amount of each shift, where there are any; else family by family.
-    Then scores that are to foretell the rank of others, and what probes measured, where the claim
-    says anything of it. None where there is nothing to compare.
+    Then scores that are to foretell the rank of others, the terms of the loss and what probes
+    measured, where the claim says anything of them. None where there is nothing to compare.
     """
-    return _drawn([*_score_groups(run, run.outcomes), _probe_panels(run)])
+    terms = _term_groups(run, run.outcomes)
+    return _drawn([*_score_groups(run, run.outcomes), *terms, _probe_panels(run)])
 
 
 def draw_real(run: ClaimRun) -> Figure | None:
     """The same of real scans, but for what probes measured."""
-    return _drawn(list(_score_groups(run, run.real)))
+    return _drawn([*_score_groups(run, run.real), *_term_groups(run, run.real)])
 
 
 def _drawn(groups: Sequence[Iterable[_Panel]]) -> Figure | None:
@@ -81,12 +84,12 @@ def _drawn(groups: Sequence[Iterable[_Panel]]) -> Figure | None:
 
 
 def _laid_out(groups: Sequence[Sequence[_Panel]]) -> list[list[_Panel]]:
-    """Rows of panels; a group that fills more than one begins with a row of its own."""
+    """Rows of panels; a group that does not fit beside the others begins with a row of its own."""
     rows: list[list[_Panel]] = []
     many = max(map(len, groups), default=0) > _BESIDE
     for group in groups:
         left = list(group)
-        if rows and not many:
+        if rows and not many and len(rows[-1]) + len(left) <= _BESIDE:
             left = rows.pop() + left
         width = _BESIDE + many
         rows += [left[n : n + width] for n in range(0, len(left), width)]
@@ -146,6 +149,7 @@ def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -
         lines = [
             Series(name, number, [(float(p.size), p) for p in plain if p.family == name])
             for number, name in enumerate(families)
+            if any(point.family == name for point in plain)
         ]
         yield panel(cohort, partial(draw_lines, series=lines, x="training patients", scale="log"))
     elif conditions:
@@ -227,6 +231,22 @@ def _rank_panels(
                 told=told,
             ),
         )
+
+
+def _term_groups(run: ClaimRun, outcomes: Mapping[str, StudyOutcome]) -> Iterator[Iterator[_Panel]]:
+    """Of each cohort: every term over the families in the claim's order, which is to be one."""
+    if speaks_of_terms(run.claim):
+        for cohort, outcome in outcomes.items():
+            there = {family for family, _ in outcome.terms}
+            kinds = {name: one.family for name, one in run.families.items() if name in there}
+            yield _term_panels(_short(cohort), outcome, kinds)
+
+
+def _term_panels(cohort: str, outcome: StudyOutcome, kinds: Mapping[str, str]) -> Iterator[_Panel]:
+    for term, words in TERMS.items():
+        if lines := term_series(outcome, kinds, term):
+            draw = partial(draw_in_order, series=lines, names=list(kinds))
+            yield _Panel(f"{cohort}: {words}", words, draw)
 
 
 def _probe_panels(run: ClaimRun) -> Iterator[_Panel]:

@@ -15,6 +15,8 @@ from data_prep.files import write_bytes
 from pipeline.families import FAMILIES
 from pipeline.lecture.figure import draw_claim, draw_real
 from pipeline.lecture.fit_seconds import FitSeconds, in_words
+from pipeline.lecture.loss_terms import loss_terms
+from pipeline.lecture.numerals import estimate, number
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.pictures import Drawn
 from pipeline.lecture.real_scans import kept, stamped
@@ -24,8 +26,6 @@ from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import Judgement, StudyOutcome
 from pipeline.study.learning_curve import Point
 
-_COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
-_TINY_BELOW: Final = 0.0005  # where three decimals would say 0
 _MOST_COLUMNS: Final = 6
 _INDEX: Final = """\
 # The lecture's claims
@@ -133,6 +133,7 @@ def _lines(
         yield ""
         yield from _judged("asked", run.reported, "yes")
     yield from _scores("Scores", run.outcomes, run.seconds)
+    yield from loss_terms(claim, run.outcomes)
     yield from real
     if claim.real and not real and not run.flipped:
         names = ", ".join(f"`{cohort}`" for cohort in claim.real)
@@ -154,6 +155,7 @@ def _lines(
 def _real(run: ClaimRun) -> Iterator[str]:
     """What came out on real scans; the figure is drawn where there is something to compare."""
     yield from _scores("On real scans", run.real, run.seconds)
+    yield from loss_terms(run.claim, run.real)
     if draw_real(run) is not None:
         yield f"![{run.claim.title}, on real scans]({run.short_name}-real.svg)"
         yield ""
@@ -226,7 +228,7 @@ def _measured(cohort: str, outcome: StudyOutcome, seconds: FitSeconds) -> Iterat
     probed = [p for p in measured(outcome) if p.cells and p.size == outcome.sizes[-1]]
     if not probed:
         return
-    found = {(p.metric, p.family): _estimate(p) for p in probed}
+    found = {(p.metric, p.family): estimate(p.mean, p.low, p.high) for p in probed}
     families = list(dict.fromkeys(p.family for p in probed))
     largest = outcome.sizes[-1]
     times = {name: in_words(fits) for (name, size), fits in seconds.items() if size == largest}
@@ -265,7 +267,7 @@ def _table(points: Sequence[Point]) -> Iterator[str]:
     """A row for each family; turned, where there are too many columns to read them."""
     columns = _columns(points)
     families = list(dict.fromkeys(point.family for point in points))
-    cells = {(p.family, p.size, condition(p)): _estimate(p) for p in points}
+    cells = {(p.family, p.size, condition(p)): estimate(p.mean, p.low, p.high) for p in points}
     if len(columns) <= _MOST_COLUMNS:
         rows = [(name, *(cells[name, *column] for column in columns)) for name in families]
         yield from markdown_table(("family", *columns.values()), rows)
@@ -275,18 +277,3 @@ def _table(points: Sequence[Point]) -> Iterator[str]:
             for column, words in columns.items()
         ]
         yield from markdown_table(("test scans", *families), turned)
-
-
-def _estimate(point: Point) -> str:
-    if point.low != point.low or (point.low == point.high == point.mean):
-        return number(point.mean)
-    return f"{number(point.mean)} [{number(point.low)}, {number(point.high)}]"
-
-
-def number(value: float, sign: str = "-") -> str:
-    """A number in words: three decimals, whole above 1000, by its magnitude where tiny."""
-    if abs(value) >= _COUNTS_FROM:
-        return f"{value:{sign},.0f}"
-    if 0 < abs(value) < _TINY_BELOW:
-        return f"{value:{sign}.1e}"
-    return f"{value:{sign}z.3f}"

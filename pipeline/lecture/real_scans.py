@@ -52,5 +52,7 @@ def _start(run: ClaimRun) -> str:
         "asked": [str(one) for one in run.claim.anywhere()],
         "real": run.claim.real,
     }
+    if only := {one: run.claim.only[one] for one in run.claim.real if one in run.claim.only}:
+        study["only"] = only
     digest = hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest()
     return f"<!-- real scans, by study {digest[:16]} -->"

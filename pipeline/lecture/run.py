@@ -20,8 +20,9 @@ from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import FamilyConfig, choice_name, varied
 from pipeline.lecture.fit_seconds import FitSeconds, read_fit_seconds
+from pipeline.lecture.numerals import number
 from pipeline.lecture.outcome import ClaimRun
-from pipeline.lecture.page import number, write_index, write_page
+from pipeline.lecture.page import write_index, write_page
 from pipeline.lecture.pictures import Drawn, draw_pictures, keep_pictures
 from pipeline.study.claim import Claim, Expected, Quantity, Quick
 from pipeline.study.config import StudyConfig
@@ -155,7 +156,8 @@ def run_claim(
         return outcome_of(study, result.found)
 
     def study_on(cohort: str) -> StudyConfig:
-        return quickened(config, claim.quick, claim.expected_on(cohort)) if mode.quick else config
+        study = narrowed(config, claim.run_on(cohort, [*map(choice_name, config.families)]))
+        return quickened(study, claim.quick, claim.expected_on(cohort)) if mode.quick else study
 
     instead = claim.flip.cohorts if mode.flip else {}
     outcomes = {
@@ -178,7 +180,7 @@ def run_claim(
         families=_families(config, outcomes.values()),
         outcomes=outcomes,
         real=real,
-        asked={cohort: judged(claim.anywhere(), {cohort: found}) for cohort, found in real.items()},
+        asked={one: judged(_askable(claim, found), {one: found}) for one, found in real.items()},
         judgements=judged(claim.asserted(quick=mode.quick)),
         reported=[] if mode.quick else judged(claim.report),
         pictures=pictures,
@@ -193,6 +195,22 @@ def outcome_of(config: StudyConfig, found: Findings) -> StudyOutcome:
     sizes = sorted({where.size for where in found.curves.points})
     terms = {(one.family, one.size): one.squared for one in found.decomposed}
     return StudyOutcome(config, sizes, found.curves, terms)
+
+
+def _askable(claim: Claim, found: StudyOutcome) -> list[Expected]:
+    """What is asked of a public cohort: all that is about families which were run on it."""
+    run = set(map(choice_name, found.config.families))
+    return [one for one in claim.anywhere() if {asked.family for asked in one.quantities} <= run]
+
+
+def narrowed(config: StudyConfig, families: Collection[str]) -> StudyConfig:
+    """The study with these of its families, and their probes, alone."""
+    return config.model_copy(
+        update={
+            "families": tuple(one for one in config.families if choice_name(one) in families),
+            "probes": {name: own for name, own in config.probes.items() if name in families},
+        }
+    )
 
 
 def _families(config: StudyConfig, outcomes: Iterable[StudyOutcome]) -> dict[str, FamilyConfig]:
@@ -213,20 +231,17 @@ def quickened(
     asked = {one.under for one in looked_at} or set(map(str, config.conditions))
     changed = {"batch_size": quick.batch_size, "learning_rate": quick.learning_rate}
     train = {key: value for key, value in changed.items() if value is not None}
-    brief = {"train": {"epochs": _QUICK_EPOCHS, "min_steps": quick.steps, **train}}
-    families = [
-        varied(chosen, brief) if quick.steps and family.params.training else chosen
-        for chosen, family in zip(
-            config.families, read_families(config.families).values(), strict=True
-        )
-        if choice_name(chosen) in needed
-    ]
-    kept = [choice_name(one) for one in families]
+    config = narrowed(config, needed)
+    read = read_families(config.families).values()
     return config.model_copy(
         update={
-            "families": tuple(families),
+            "families": tuple(
+                varied(chosen, {"train": {"epochs": _QUICK_EPOCHS, "min_steps": steps, **train}})
+                if (steps := quick.steps_of(choice_name(chosen))) and family.params.training
+                else chosen
+                for chosen, family in zip(config.families, read, strict=True)
+            ),
             "conditions": tuple(one for one in config.conditions if str(one) in asked),
-            "probes": {name: probes for name, probes in config.probes.items() if name in kept},
             "sizes": quick.sizes,
             "subsets": quick.subsets,
             "seeds": quick.seeds,

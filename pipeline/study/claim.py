@@ -10,7 +10,7 @@ that two scores give families (``{ranks: {a: b, ...}}``). It can fail.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
@@ -47,6 +47,8 @@ class Quantity(Config):
         size: Number of training patients; ``all``: the largest size.
         under: A condition of the study, in the words of its split (``shift 4 px``); left out: test
             scans as they are.
+        scans: ``train``: the score is that on the scans that each cell was fitted on, which tells
+            whether it was trained out; else on test scans.
         metric: Of which; left out: the study's own.
         measured: What a probe has measured, ``probe/quantity``, in place of a score.
         term: Of the expected squared loss, taken apart, in place of a score: ``bias2`` and so on.
@@ -56,6 +58,7 @@ class Quantity(Config):
     cohort: str = ""
     size: Annotated[int, Field(ge=4)] | Literal["all"] = ALL
     under: str = ""
+    scans: Literal["test", "train"] = "test"
     metric: Annotated[str, AfterValidator(_known_metric)] = ""
     measured: str = ""
     term: Literal["", "noise", "bias2", "variance_data", "variance_seed", "variance", "total"] = ""
@@ -66,6 +69,8 @@ class Quantity(Config):
             raise ValueError("give one of metric, measured and term")
         if self.term and self.under:
             raise ValueError("the loss is taken apart of test scans as they are: leave out 'under'")
+        if self.scans == "train" and (self.under or self.measured or self.term):
+            raise ValueError("of training scans there is a score: leave out under, measured, term")
         return self
 
     @property
@@ -85,6 +90,8 @@ class Quantity(Config):
             words.append(f"({self.measured.replace('/', ': ')})")
         elif self.metric or self.term:
             words.append(f"({self.metric or self.term})")
+        if self.scans == "train":
+            words.append("on its training scans")
         return " ".join(words)
 
 
@@ -209,6 +216,9 @@ class Axis(Config):
     says: str = ""
 
 
+_Steps = Annotated[int, Field(ge=0)]
+
+
 class Quick(Config):
     """The same claim, small: for a first look, and for tests.
 
@@ -217,7 +227,8 @@ class Quick(Config):
     Attributes:
         patients: Of each cohort that is generated.
         sizes, subsets, seeds: In place of the study's.
-        steps: Optimiser steps of every family that is trained by them; 0 leaves them as they are.
+        steps: Optimiser steps of every family that is trained by them, or of those that are named;
+            0 leaves them as they are, as does not being named.
         batch_size, learning_rate: Of those steps; left out: each family's own. Small batches at a
             high rate come farthest in little time.
         slack: By so much every expectation is eased; significance is not asked for, since there
@@ -228,10 +239,14 @@ class Quick(Config):
     sizes: tuple[Annotated[int, Field(ge=4)] | Literal["all"], ...] = (ALL,)
     subsets: Annotated[int, Field(ge=1)] = 1
     seeds: Annotated[int, Field(ge=1)] = 1
-    steps: Annotated[int, Field(ge=0)] = 0
+    steps: _Steps | dict[str, _Steps] = 0
     batch_size: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     slack: Annotated[float, Field(ge=0)] = 0.0
+
+    def steps_of(self, family: str) -> int:
+        """Optimiser steps of a family; 0: its own."""
+        return self.steps.get(family, 0) if isinstance(self.steps, dict) else self.steps
 
 
 class Flip(Config):
@@ -269,6 +284,8 @@ class Claim(Config):
         cohorts: On which the study is run: names of ``configs/data``.
         real: Public cohorts on which it can be run as well. What is expected and reported is asked
             there too, of any cohort and by direction; what comes out is told, not asserted.
+        only: Cohort of either kind -> the families of the study that are run on it; on a cohort
+            that is not named here all of them are.
         expect: What must come out.
         report: What is looked at in the same way and told on the page, whatever comes out;
             not when it is run small.
@@ -290,6 +307,7 @@ class Claim(Config):
     departs: str = ""
     cohorts: Annotated[tuple[Annotated[str, config_name("data")], ...], Field(min_length=1)]
     real: tuple[Annotated[str, config_name("data")], ...] = ()
+    only: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     expect: Annotated[tuple[Expected, ...], Field(min_length=1)]
     report: tuple[Expected, ...] = ()
     pictures: tuple[Picture, ...] = ()
@@ -319,6 +337,10 @@ class Claim(Config):
         """Every number that it looks at."""
         for expectation in (*self.expect, *self.report):
             yield from expectation.quantities
+
+    def run_on(self, cohort: str, families: Sequence[str]) -> list[str]:
+        """Those of the study's families that are run on a cohort, in their order."""
+        return [name for name in families if name in self.only.get(cohort, families)]
 
     def expected_on(self, cohort: str) -> list[Quantity]:
         """Every number of a cohort that something is asserted of when it is run small."""

@@ -185,6 +185,33 @@ class StudyConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _named_fit(self) -> StudyConfig:
+        """Families are there that a claim names, and are run where it looks at them."""
+        if self.claim is None:
+            return self
+        claim, families = self.claim, [choice_name(one) for one in self.families]
+        steps, cohorts = claim.quick.steps, [*claim.cohorts, *claim.real]
+        for field, asked, known in (
+            ("only", [*claim.only], cohorts),
+            ("only", [name for named in claim.only.values() for name in named], families),
+            ("quick.steps", [*steps] if isinstance(steps, dict) else [], families),
+        ):
+            for name in asked:
+                if name not in known:
+                    raise ValueError(
+                        f"claim.{field}: the claim has no '{name}'{nearest(name, known)}; it has "
+                        f"{', '.join(known)}"
+                    )
+        for quantity in claim.quantities():
+            cohort = quantity.cohort or claim.cohorts[0]
+            if quantity.family not in claim.run_on(cohort, families):
+                raise ValueError(
+                    f"claim.expect: '{quantity}' is not run on {cohort}: claim.only has "
+                    f"{', '.join(claim.only[cohort])} there"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _measured(self) -> StudyConfig:
         """What the claim looks at is measured by a probe of that family, undone as well."""
         if self.claim is None:

@@ -177,7 +177,7 @@ def _where(quantity: Quantity, outcome: StudyOutcome) -> Where:
     size = outcome.sizes[-1] if quantity.size == ALL else quantity.size
     if quantity.measured:
         return Where(quantity.family, size, MEASURED, quantity.measured)
-    split = f"test/{quantity.under}" if quantity.under else "test"
+    split = f"test/{quantity.under}" if quantity.under else quantity.scans
     return Where(quantity.family, size, split, quantity.metric or outcome.config.metric)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from matplotlib.axes import Axes
 from pipeline.lecture.figure import draw_claim
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.page import svg
+from pipeline.study.components import Measured
 from pipeline.study.condition import Condition
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import StudyOutcome
@@ -89,6 +92,27 @@ def test_scores_are_drawn_against_size_where_there_are_several() -> None:
 def test_scores_are_drawn_family_by_family_where_nothing_else_differs() -> None:
     (panel,) = places(claim_run({"families": ["prior", "linear"], "claim": ABOVE}, SCORES)).values()
     assert labels(panel) == ["prior", "linear"]
+
+
+def test_terms_of_the_loss_are_drawn_over_the_families_at_each_size() -> None:
+    names = ("prior", "linear", "tight")
+    bias2 = [{"family": name, "term": "bias2"} for name in names]
+    claim = {"expect": [{"value": bias2[0], "is": "above", "of": bias2[1]}]}
+    tight = {"name": "tight", "like": "linear", "params": {"penalties": [1.0]}}
+    study = {"families": ["prior", "linear", tight], "sizes": [16, 32], "claim": claim}
+    run = claim_run(study, SCORES, (16, 32))
+    values = dict(zip(product(names, (16, 32)), (0.5, 0.4, 0.3, 0.1, 0.35, np.nan), strict=True))
+    terms = {where: {"bias2": Measured(v, np.full(9, v))} for where, v in values.items()}
+    first = replace(run.outcomes[COHORT], terms=terms)
+    _, panel = places(replace(run, outcomes={COHORT: first})).values()
+    assert (panel.get_title(), labels(panel)) == ("presence: bias squared", list(names))
+    lines = [(one.get_label(), one[0].get_xydata().tolist()) for one in panel.containers]
+    assert lines == [  # joined only where families are of one kind
+        ("16 patients", [[0, 0.5]]),
+        ("_nolegend_", [[1, 0.3], [2, 0.35]]),
+        ("32 patients", [[0, 0.4]]),
+        ("_nolegend_", [[1, 0.1]]),
+    ]
 
 
 def test_one_number_is_no_figure() -> None:

@@ -14,7 +14,9 @@ from data_prep.cohort import CohortConfig
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
 from pipeline import tracking
-from pipeline.lecture.page import number, write_page
+from pipeline.families import choice_name
+from pipeline.lecture.numerals import number
+from pipeline.lecture.page import write_page
 from pipeline.lecture.run import (
     ClaimError,
     Mode,
@@ -153,6 +155,20 @@ def test_what_is_only_reported_decides_nothing(shown: Path, tmp_path: Path) -> N
     assert "**not**: it is not above by 0" in page
 
 
+def test_a_claim_about_the_terms_of_the_loss_shows_all_of_them(shown: Path, tmp_path: Path) -> None:
+    prior, linear = ({"family": name, "term": "total"} for name in ("prior", "linear"))
+    name = written(tmp_path, expect=[{"value": prior, "is": "above", "of": linear}])
+    run = run_claim(name, read_study(name), shown / "runs" / "quick", 1, None, Mode(quick=True))
+    page = write_page(run, tmp_path).read_text()
+    table = page.partition("**Expected squared loss, taken apart**")[2].splitlines()
+    head, rows = table[2], table[4:6]
+    assert head.startswith("| family | patients | noise | bias2 | variance_data |")
+    assert head.endswith("| total | log loss on training scans |")
+    assert [row.split(" | ")[0] for row in rows] == ["| prior", "| linear"]
+    assert " | not known | " in rows[0]  # one subset tells nothing of how subsets differ
+    assert "taken apart" not in (shown / "runs" / "quick" / "lecture" / "line.md").read_text()
+
+
 def test_what_was_found_on_real_scans_stays_on_the_page(shown: Path, tmp_path: Path) -> None:
     """To the letter, where a later run does not look at them; as long as it is of this study."""
     real = "lecture/texture_direction"
@@ -177,6 +193,35 @@ def test_what_was_found_on_real_scans_stays_on_the_page(shown: Path, tmp_path: P
     name = written(tmp_path, real=[real], quick=STUDY["claim"]["quick"] | {"seeds": 2})
     assert absent in page(Mode(quick=True))
     assert not figure.exists()
+
+
+def test_a_family_is_run_and_asked_about_only_where_it_is_said_to_be(
+    shown: Path, tmp_path: Path
+) -> None:
+    real = "lecture/texture_direction"
+    name = written(tmp_path, real=[real], only={real: ["linear", "prior"]})
+    mode = Mode(quick=True, real=True)
+    run = run_claim(name, read_study(name), shown / "runs" / "quick", 1, None, mode)
+    assert [choice_name(one) for one in run.real[real].config.families] == ["prior", "linear"]
+    assert not run.real[real].config.probes
+    assert len(run.outcomes["lecture/presence_centred"].config.families) == 3
+    assert ["cnn" in one.expectation for one in run.asked[real]] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"only": {"phantom2d": ["prior"]}}, "claim.only.*'phantom2d'.*has lecture/presence"),
+        ({"only": {"lecture/presence_centred": ["liner"]}}, "'liner'.*mean 'linear'"),
+        ({"only": {"lecture/presence_centred": ["prior", "linear"]}}, "'cnn .*is not run on"),
+        ({"quick": {"steps": {"cn": 3}}}, "claim.quick.steps.*'cn'.*mean 'cnn'"),
+    ],
+)
+def test_a_claim_names_cohorts_and_families_that_there_are(
+    claim: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_study(written(tmp_path, **claim))
 
 
 def test_a_claim_fails_without_its_mechanism(shown: Path) -> None:
@@ -363,6 +408,9 @@ def test_quick_shortens_training_and_nothing_else() -> None:
     assert changed == before["cnn"].params.model_dump() | {"train": None}
     assert (brief.sizes, brief.seeds, brief.conditions) == ((20,), 1, config.conditions)
     assert quickened(config, Quick()).families == config.families
+    named = read_families(quickened(config, Quick(steps={"cnn": 9})).families)
+    assert named["cnn"].params.training.min_steps == 9
+    assert quickened(config, Quick(steps={"other": 9})).families == config.families
 
 
 def test_quick_leaves_out_what_nothing_is_expected_of() -> None:

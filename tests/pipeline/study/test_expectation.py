@@ -167,6 +167,15 @@ def test_numbers_of_several_cohorts_sizes_conditions_and_probes_are_found() -> N
     )
 
 
+def test_whether_a_network_is_trained_out_is_said_of_its_own_scans() -> None:
+    known = outcome({"mlp": 0.02}, split="train", metric="log_loss")
+    fitted = {"family": "mlp", "scans": "train", "metric": "log_loss"}
+    found = judge(expectation(value=fitted, **{"is": "below"}, of=0.1), {"a": known})
+    assert found.holds
+    assert found.value == pytest.approx(0.02)
+    assert found.expectation == "mlp (log_loss) on its training scans is below 0.1"
+
+
 def test_an_interval_keeps_to_what_the_numbers_can_be() -> None:
     place = {"split": "measured", "metric": "adversarial/pgd accuracy at 0.02"}
     probed = outcome({"mlp": 0.02, "cnn": 0.97}, spread=0.2, **place)
@@ -237,6 +246,7 @@ claim:
         ("{value: {family: mlp, metric: acu}, is: above, of: 1}", "allowed: auc"),
         ("{value: {family: mlp, term: bias}, is: above, of: 1}", "'noise', 'bias2'"),
         ("{value: {family: mlp, term: bias2, metric: auc}, is: above, of: 1}", "give one of"),
+        ("{value: {family: mlp, scans: train, term: bias2}, is: above, of: 1}", "there is a score"),
         ("{value: mlp, is: over, of: linear}", "'above', 'below' or 'near'"),
         ("{value: mlp, is: near, of: linear, wihtin: 1}", "did you mean 'within'"),
     ],

@@ -1,0 +1,24 @@
+"""Numbers as a claim's page writes them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
+_TINY_BELOW: Final = 0.0005  # where three decimals would say 0
+
+
+def number(value: float, sign: str = "-") -> str:
+    """A number in words: three decimals, whole above 1000, by its magnitude where tiny."""
+    if abs(value) >= _COUNTS_FROM:
+        return f"{value:{sign},.0f}"
+    if 0 < abs(value) < _TINY_BELOW:
+        return f"{value:{sign}.1e}"
+    return f"{value:{sign}z.3f}"
+
+
+def estimate(mean: float, low: float, high: float) -> str:
+    """With its interval, where there is one that has a width."""
+    if low != low or (low == high == mean):
+        return number(mean)
+    return f"{number(mean)} [{number(low)}, {number(high)}]"
