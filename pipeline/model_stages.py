@@ -307,8 +307,9 @@ def dicom_out(package: ModelPackage) -> DicomOut:
 
 def verify_stage(model: str, runs: Path, uri: str | None) -> None:
     """Check a package's digests, by folder or MLflow address, and run its self-test."""
+    from pipeline import tracking
     from pipeline.serving.verify import verify
 
-    found = verify(_folder_of(model, runs, uri))
+    found = verify(_folder_of(model, runs, uri), tracking.SERVED)
     same = "bit by bit" if found.bit_identical else f"to {found.difference:.1e}"
     say(f"{model}: whole, and it gives the probabilities it was packaged with ({same})")

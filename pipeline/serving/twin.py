@@ -178,30 +178,41 @@ def read_twin(folder: Path, model: str) -> tuple[ExportRecord, bytes]:
             f"{folder.parent} has no ONNX twin ({TWIN}/{ONNX_FILE} with {RECORD})",
             fix=f"write one: medcurve export {folder.parent} --to onnx; or use --runtime torch",
         )
+    record = read_record(folder, model)
+    data = (folder / ONNX_FILE).read_bytes()
+    if sha256_bytes(data) != record.files.get(ONNX_FILE):
+        raise damaged(folder, ONNX_FILE, f"{RECORD} states another sha256")
+    return record, data
+
+
+def read_record(folder: Path, model: str) -> ExportRecord:
+    """What the ``export.json`` of an export in a package says, if it is of that model.
+
+    Raises:
+        TwinError: ``runtime.damaged_twin`` or ``runtime.foreign_twin``.
+    """
     try:
         content = read_json(folder / RECORD)
         seal = content.pop("sha256", "") if isinstance(content, dict) else ""
         record = ExportRecord.model_validate(content)
     except (StageError, ValidationError, ValueError) as error:
-        raise _damaged(folder / RECORD, str(error).splitlines()[0]) from error
+        raise damaged(folder, RECORD, str(error).splitlines()[0]) from error
     if seal != digest(record.model_dump(mode="json")):
-        raise _damaged(folder / RECORD, "its content does not have the sha256 that it states")
+        raise damaged(folder, RECORD, "its content does not have the sha256 that it states")
     if record.model != model:
         raise TwinError(
             "runtime.foreign_twin",
             f"{folder}: made from model {record.model[:12]}, this package is {model[:12]}",
-            fix=f"write it again: medcurve export {folder.parent} --to onnx",
+            fix=f"write it again: medcurve export {folder.parent} --to {record.to}",
         )
-    data = (folder / ONNX_FILE).read_bytes()
-    if sha256_bytes(data) != record.files.get(ONNX_FILE):
-        raise _damaged(folder / ONNX_FILE, f"{RECORD} states another sha256")
-    return record, data
+    return record
 
 
-def _damaged(path: Path, what: str) -> TwinError:
+def damaged(folder: Path, name: str, what: str) -> TwinError:
+    """The error of a file in the folder of an export that is not as it was written."""
     return TwinError(
         "runtime.damaged_twin",
-        f"{path}: {what}",
-        fix=f"write it again: medcurve export {path.parent.parent} --to onnx; or use "
-        "--runtime torch",
+        f"{folder / name}: {what}",
+        fix=f"write it again: medcurve export {folder.parent} --to {folder.name}; or "
+        "use --runtime torch",
     )

@@ -13,10 +13,12 @@ from pipeline.tracking.registry import (
     pin_model,
     register_package,
 )
+from pipeline.tracking.served import SERVED
 from pipeline.tracking.sync import SyncReport, sync_study
 from pipeline.tracking.ui import serve_ui
 
 __all__ = [
+    "SERVED",
     "CellRun",
     "Registered",
     "SyncReport",

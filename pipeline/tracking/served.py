@@ -12,8 +12,10 @@ from typing import Final
 
 from data_prep.stage import medcurve_version
 
+_MODEL: Final = "MLmodel"
 _CODE: Final = "model_code.py"
 _REQUIREMENTS: Final = "requirements.txt"
+SERVED: Final = (_MODEL, _CODE, _REQUIREMENTS)
 
 
 def write_served(folder: Path) -> list[Path]:
@@ -41,7 +43,7 @@ def write_served(folder: Path) -> list[Path]:
         model_code_path=_CODE,
         artifacts={"package": {"path": ".", "uri": "."}},
     )
-    model.save(str(folder / "MLmodel"))
+    model.save(str(folder / _MODEL))
     shutil.copyfile(Path(__file__).with_name(_CODE), folder / _CODE)
     (folder / _REQUIREMENTS).write_text(f"medcurve=={medcurve_version()}\n")
     return sorted(folder.iterdir())
