@@ -24,6 +24,7 @@ from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.serving.card import Evaluation, TrainingRecord
 from pipeline.serving.package import ModelPackage, load_package, save_package
+from pipeline.serving.seen import SeenScans
 from pipeline.trust.config import TrustConfig
 from pipeline.trust.shift_reference import fit_shift_reference
 from pipeline.trust.trusted import fit_trusted
@@ -40,6 +41,7 @@ PREP = {
     "channels": 1,
 }
 N_SCANS = 60
+NOTHING_SEEN = SeenScans()
 
 
 def scan_of(label: str, seed: int) -> np.ndarray:
@@ -107,8 +109,10 @@ def write_cohort(folder: Path) -> Place:
     return place
 
 
-def save_model(folder: Path, *, doubtful: bool = False) -> ModelPackage:
-    """Fit a linear model on scans that are not of the cohort.
+def save_model(
+    folder: Path, *, doubtful: bool = False, seen: SeenScans = NOTHING_SEEN
+) -> ModelPackage:
+    """Fit a linear model on scans that are not of the cohort, whatever it claims to have ``seen``.
 
     A doubtful one learned a third of its labels wrong, and knows what its training scans look like.
     """
@@ -125,7 +129,14 @@ def save_model(folder: Path, *, doubtful: bool = False) -> ModelPackage:
     prepared = scans.with_x(fitted.prepare(x))
     fitted.fit(prepared, prepared)
     record = TrainingRecord(
-        data="sides", store="a" * 64, study="", cell="", patients=40, scans=40, chosen="-"
+        data="sides",
+        store="a" * 64,
+        study="",
+        cell="",
+        patients=40,
+        scans=40,
+        chosen="-",
+        seen=seen,
     )
     probability = fitted.predict_proba(prepared.x)
     trust = fit_trusted(TrustConfig(), TASK, scans.target, probability, names, seed=0)
@@ -134,8 +145,8 @@ def save_model(folder: Path, *, doubtful: bool = False) -> ModelPackage:
     if doubtful:
         arrays = [recipe.apply(volume) for volume in volumes]
         looks = [look_at(volume, array) for volume, array in zip(volumes, arrays, strict=True)]
-        seen = fitted.features(prepared.x)
-        reference = fit_shift_reference(looks[::2], seen[::2], looks[1::2], seen[1::2])
+        features = fitted.features(prepared.x)
+        reference = fit_shift_reference(looks[::2], features[::2], looks[1::2], features[1::2])
     return save_package(
         folder, fitted, config, DEFAULT_POLICY, recipe, record, trust, reference, none
     )

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from data_prep.errors import CohortError, MedcurveError
 from data_prep.files import sha256_file
 from data_prep.ingest import raw_root
+from data_prep.labelling import patient_pseudonym
 from pipeline import trust_stages
 from pipeline.audit import answers as answering
 from pipeline.audit.answers import Answers, ask
@@ -29,6 +30,7 @@ from pipeline.serving import labelled
 from pipeline.serving.inference import predict
 from pipeline.serving.labelled import labelled_scans
 from pipeline.serving.package import ModelPackage
+from pipeline.serving.seen import SeenScans
 from pipeline.trust_stages import audit_stage
 
 FILES = {"audit.html", "audit.csv", "audit.svg", "quarantine.csv", "provenance.json"}
@@ -162,7 +164,7 @@ class Broken(ModelPackage):
 
 def broken(place: Place, when: Callable[[np.ndarray], np.ndarray]) -> Broken:
     package = place.package
-    return Broken(package.card, package.family, None, package.digest, when)
+    return Broken(package.card, package.family, None, package.digest, broken=when)
 
 
 def test_no_answer_to_a_shifted_scan_is_all_classes_alike(sides_once: Place) -> None:
@@ -229,6 +231,22 @@ def test_errors_come_before_any_work(sides: Place, monkeypatch: pytest.MonkeyPat
     weights = sides.model / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert run(sides, "--data", sides.data).code == "package.damaged"
+
+
+def test_scans_of_patients_whom_the_model_has_seen_are_told(
+    sides: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = sides.workspace
+    records = labelled_scans(sides.package, workspace.manifest, workspace.splits)
+    named = patient_pseudonym(workspace.cohort, sides.runs)
+    fitted_on, chosen_by = (named(record.patient_id) for record in records[:2])
+    seen = SeenScans.of([], [], [fitted_on, "somebody else"], [chosen_by])
+    save_model(sides.model, seen=seen)  # of other scans of these patients than the cohort's
+    monkeypatch.setattr("pipeline.audit.sweep.sweep", few_steps)
+    where = audit_stage(str(sides.model), sides.data, None, "auc", 1, sides.runs, None)
+    told = "the model was fitted on, or chosen by, 2 of the 24 scans, or scans of their patients"
+    assert told in capsys.readouterr().out
+    assert told in (where / "audit.html").read_text()
 
 
 def test_a_test_split_without_scans_is_refused(
