@@ -18,10 +18,20 @@ from pipeline.delong import auc_parts
 from pipeline.evaluation.decision import Decision
 from pipeline.evaluation.measures import Scans
 from pipeline.evaluation.resampled import Plan, Told, resampled, resampled_probabilities
-from pipeline.evaluation.results import ClassScores, Evaluation, Score, SubgroupScores
+from pipeline.evaluation.results import (
+    ClassScores,
+    Evaluation,
+    Score,
+    Scores,
+    SubgroupScores,
+)
 from pipeline.evaluation.subgroups import FEWEST_PATIENTS, Group, divisions
+from pipeline.metrics import score
 from pipeline.weighted_metrics import Floats, Labels
 
+# Metrics that no decision takes part in.
+_UNDECIDED: Final = ("auc", "brier", "log_loss")
+_ROUNDING: Final = 1e-6
 _ONE: Final = Task(kind="binary", class_names=("the rest", "it"))
 
 
@@ -37,6 +47,7 @@ def evaluate(
     seed: int = 0,
     level: float = 0.95,
     at: float = 0.9,
+    known: Evaluation | None = None,
 ) -> Evaluation:
     """Score a classifier on scans that it has never seen.
 
@@ -52,6 +63,8 @@ def evaluate(
         seed: Decides the draws.
         level: Coverage that intervals aim at.
         at: Specificity that is held fixed for ``sensitivity_at_specificity``, and the reverse.
+        known: An evaluation of what may be the same scans: if it is, and was drawn in the same way,
+            it is taken, and only groups that it does not have are scored.
 
     Raises:
         ValueError: If the shapes do not fit, or a probability is NaN or infinite.
@@ -65,25 +78,16 @@ def evaluate(
         np.unique(patient_ids, return_inverse=True)[1],
     )
     plan = Plan(resamples, seed, level, at)
-    whole, classes = resampled(scans, plan)
-    groups = [
-        _subgroup(group, scans.of(group.chosen), plan)
-        for group in divisions(subgroups or {}, scans.patient)
-    ]
-    return Evaluation(
-        patients=scans.n_patients,
-        scans=len(target),
-        metrics=whole.metrics,
-        untold=whole.untold,
-        delong=_delong(task, target, probability, scans.patient, level),
-        resamples=resamples,
-        level=level,
-        seed=seed,
-        at=at,
-        decision=decision,
-        classes=tuple(_classes(scans, classes, level)),
-        subgroups=tuple(groups),
-    )
+    if known is None or not _drawn_alike(known, plan, decision) or not _is_of(known, scans):
+        known = _whole(scans, plan, decision)
+    of_group = {(group.attribute, group.group): group for group in known.subgroups}
+    groups = []
+    for group in divisions(subgroups or {}, scans.patient):
+        chosen, found = scans.of(group.chosen), of_group.get((group.attribute, group.name))
+        if found is None or found.also != group.also or not _is_of(found, chosen):
+            found = _subgroup(group, chosen, plan)
+        groups.append(found)
+    return known.model_copy(update={"subgroups": tuple(groups)})
 
 
 def evaluate_probabilities(
@@ -111,9 +115,42 @@ def evaluate_probabilities(
     return resampled_probabilities(scans, Plan(resamples, seed, level, at=0.9)).metrics
 
 
+def _whole(scans: Scans, plan: Plan, decision: Decision) -> Evaluation:
+    """All scans together, and each class of them."""
+    whole, classes = resampled(scans, plan)
+    return Evaluation(
+        patients=scans.n_patients,
+        scans=len(scans.patient),
+        metrics=whole.metrics,
+        untold=whole.untold,
+        delong=_delong(scans.task, scans.target, scans.probability, scans.patient, plan.level),
+        resamples=plan.resamples,
+        level=plan.level,
+        seed=plan.seed,
+        at=plan.at,
+        decision=decision,
+        classes=tuple(_classes(scans, classes, plan.level)),
+    )
+
+
+def _drawn_alike(known: Evaluation, plan: Plan, decision: Decision) -> bool:
+    found = Plan(known.resamples, known.seed, known.level, known.at)
+    return found == plan and known.decision == decision
+
+
+def _is_of(known: Scores, scans: Scans) -> bool:
+    """Whether scores are those of these scans, to what probabilities differ by between batches."""
+    if (known.patients, known.scans) != (scans.n_patients, len(scans.patient)):
+        return False
+    values = score(scans.task, scans.target, scans.probability)
+    told = {name: known.metrics[name].value for name in _UNDECIDED if name in known.metrics}
+    same = [abs(values[name] - value) <= _ROUNDING for name, value in told.items()]
+    return bool(same) and all(same)
+
+
 def _classes(scans: Scans, told: Mapping[str, Told], level: float) -> Iterator[ClassScores]:
-    for name, truth, score, _ in scans.questions():
-        against = np.stack([1 - score, score], axis=1)
+    for name, truth, p, _ in scans.questions():
+        against = np.stack([1 - p, p], axis=1)
         yield ClassScores(
             name=name,
             with_it=len(np.unique(scans.patient[truth])),

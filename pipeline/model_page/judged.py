@@ -160,6 +160,7 @@ def judge_model(
         seed=seed,
         level=level,
         at=card.test.at,
+        known=card.test,  # of its own cohort's test scans it has all this already
     )
     before = after.metrics
     if card.trust.calibration.method != "none":

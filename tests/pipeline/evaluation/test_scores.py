@@ -16,6 +16,7 @@ from pipeline.evaluation.calibration_error import steadied
 from pipeline.evaluation.decision import Decision
 from pipeline.evaluation.intervals import bca, newcombe
 from pipeline.evaluation.measures import Measures, Scans
+from pipeline.evaluation.resampled import Plan, Told, resampled
 from pipeline.evaluation.results import Evaluation
 from pipeline.evaluation.scores import evaluate, evaluate_probabilities
 from pipeline.metrics import patient_draws
@@ -372,3 +373,39 @@ def test_newcombes_interval_holds_the_auc_and_narrows(m: int, n: int, auc: float
     assert wide[1] - wide[0] < high - low
     mirrored = newcombe(1 - auc, m, n, 0.95)
     assert (1 - mirrored[1], 1 - mirrored[0]) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_what_is_known_of_the_same_scans_is_not_drawn_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scans = made("multi-class", 3, n=60)
+    names = np.array([f"p{n}" for n in scans.patient])
+    old, new = (np.array([f"{word}{n % 2}" for n in range(60)]) for word in ("s", "t"))
+    new[:15] = "t2"
+    rows = (scans.task, scans.target, scans.probability, names, Decision())
+    known = evaluate(*rows, subgroups={"site": old}, resamples=200)
+    drawn: list[int] = []
+
+    def counted(chosen: Scans, plan: Plan) -> tuple[Told, dict[str, Told]]:
+        drawn.append(len(chosen.patient))
+        return resampled(chosen, plan)
+
+    monkeypatch.setattr("pipeline.evaluation.scores.resampled", counted)
+    rounded = scans.probability * (1 + 1e-9)
+    both = {"site": old, "town": new}
+    again = evaluate(*rows[:2], rounded, *rows[3:], subgroups=both, resamples=200, known=known)
+    assert again.metrics == known.metrics
+    assert again.classes == known.classes
+    assert again.subgroups[:2] == known.subgroups
+    assert [group.attribute for group in again.subgroups] == ["site"] * 2 + ["town"] * 3
+    assert drawn == [group.scans for group in again.subgroups[2:]]
+    fresh = evaluate(*rows, subgroups=both, resamples=200)
+    assert fresh.metrics == again.metrics
+    assert fresh.subgroups[:2] == again.subgroups[:2]
+    drawn.clear()
+    others = np.roll(scans.probability, 1, axis=0)
+    found = evaluate(*rows[:2], others, *rows[3:], resamples=200, known=known)
+    assert found == evaluate(*rows[:2], others, *rows[3:], resamples=200)
+    assert evaluate(*rows, resamples=200, seed=1, known=known).seed == 1
+    assert evaluate(*rows, resamples=300, known=known).resamples == 300
+    assert drawn == [60] * 4
