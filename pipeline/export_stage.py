@@ -20,7 +20,8 @@ def export_stage(
     """Export a model package, by folder or MLflow address; without ``out`` into its own folder.
 
     Raises:
-        ConfigError: ``config.no_out`` where the model has no folder of its own.
+        ConfigError: ``config.no_out`` where the model has no folder of its own, and for a MONAI
+            bundle, whose runs would leave files in it.
     """
     from pipeline.export.write import export
 
@@ -29,6 +30,13 @@ def export_stage(
             "config.no_out",
             f"{model} lies in MLflow's store, whose files are not changed",
             fix="say with --out where the export is to stand",
+        )
+    if out is None and to == "monai-bundle":
+        raise ConfigError(
+            "config.no_out",
+            "a MONAI bundle writes into its own folder when it runs, and a model package holds "
+            "nothing that it does not name",
+            fix="say with --out where the bundle is to stand",
         )
     out = out or Path(model) / to
     record = export(open_package(model, runs, uri), to, out, scans)

@@ -67,6 +67,7 @@ class ExportFormat(StrEnum):
 
     ONNX = "onnx"
     TORCH_EXPORT = "torch-export"
+    MONAI_BUNDLE = "monai-bundle"
 
 
 class RuntimeName(StrEnum):

@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from typing import Final
 
 import torch
 from torch.export import ExportedProgram
 
 from pipeline.export.errors import ExportError
 
-_EMPTY_PICKLE = "/data/sample_inputs/"
+TORCH_FILE: Final = "model.pt2"
+_EMPTY_PICKLE: Final = "/data/sample_inputs/"
 
 
 def torch_bytes(program: ExportedProgram) -> bytes:

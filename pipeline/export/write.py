@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from data_prep.files import sha256_bytes, write_bytes, write_json
 from data_prep.stage import medcurve_version, new_stage
 from pipeline.export.check import Outputs, check, scans_to_check
+from pipeline.export.monai_bundle import bundle_files
 from pipeline.export.onnx_file import onnx_bytes
 from pipeline.export.program import traced
-from pipeline.export.torch_file import torch_bytes
+from pipeline.export.torch_file import TORCH_FILE, torch_bytes
 from pipeline.serving.answers import block_scans
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.twin import ONNX_FILE, RECORD, ExportRecord, OnnxSession, Runtime, Timed
 
-Format = Literal["onnx", "torch-export"]
-TORCH_FILE: Final = "model.pt2"
+Format = Literal["onnx", "torch-export", "monai-bundle"]
 
 # onnxruntime is taken only where it is clearly faster, and its answers are far closer than what an
 # exported file is allowed.
@@ -34,10 +34,9 @@ _RUNS: Final = 5
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """An exported file before it is written: its name, its bytes, and what runs it."""
+    """An exported model before it is written: its files, and what runs them."""
 
-    name: str
-    data: bytes
+    files: dict[str, bytes]
     run: Callable[[NDArray[np.float32]], Outputs]
 
 
@@ -62,23 +61,22 @@ def export(
     """
     scans = scans_to_check(package, given, out)
     made = _program(package, to)
-    compared = check(package, scans, not given, made.run, made.name)
+    compared = check(package, scans, not given, made.run, to)
     timed = _timed(package, made.run, scans) if to == "onnx" else None
-    files = {made.name: made.data}
     faster = timed and timed.onnx < _FASTER * timed.torch
     equal = max(compared.probability, compared.raw) <= _EQUAL
     chosen: Runtime = "onnx" if faster and equal else "torch"
     record = ExportRecord(
         to=to,
         model=package.digest,
-        files={name: sha256_bytes(data) for name, data in files.items()},
+        files={name: sha256_bytes(data) for name, data in made.files.items()},
         compared=compared,
         timed=timed,
         runtime=chosen,
         versions={"medcurve": medcurve_version(), "torch": str(torch.__version__)},
     )
     with new_stage(out, "export", {"model": package.digest}, {"to": to}) as partial:
-        for name, data in files.items():
+        for name, data in made.files.items():
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, data)
@@ -88,17 +86,19 @@ def export(
 
 def _program(package: ModelPackage, to: Format) -> Program:
     program = traced(package)
-    if to == "torch-export":
-        module = program.module()
+    if to == "onnx":
+        data = onnx_bytes(package, program)
+        return Program({ONNX_FILE: data}, OnnxSession.of(data).run)
+    module = program.module()
 
-        def run(scans: NDArray[np.float32]) -> Outputs:
-            with torch.no_grad():
-                probability, raw, features = module(torch.from_numpy(scans))
-            return probability.numpy(), raw.numpy(), features.numpy()
+    def run(scans: NDArray[np.float32]) -> Outputs:
+        with torch.no_grad():
+            probability, raw, features = module(torch.from_numpy(scans))
+        return probability.numpy(), raw.numpy(), features.numpy()
 
-        return Program(TORCH_FILE, torch_bytes(program), run)
-    data = onnx_bytes(package, program)
-    return Program(ONNX_FILE, data, OnnxSession.of(data).run)
+    data = torch_bytes(program)
+    files = {TORCH_FILE: data} if to == "torch-export" else bundle_files(package, data)
+    return Program(files, run)
 
 
 def _timed(

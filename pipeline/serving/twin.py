@@ -88,7 +88,7 @@ class ExportRecord(Config):
     """
 
     format: Literal["medcurve-export"] = "medcurve-export"
-    to: Literal["onnx", "torch-export"]
+    to: Literal["onnx", "torch-export", "monai-bundle"]
     model: str
     files: dict[str, str]
     compared: Compared

@@ -18,8 +18,8 @@ from data_prep.files import sha256_file
 from pipeline.export.check import TOLERANCE, check, scans_to_check
 from pipeline.export.errors import ExportError
 from pipeline.export.program import traced
-from pipeline.export.torch_file import pickles, torch_bytes
-from pipeline.export.write import ONNX_FILE, RECORD, TORCH_FILE, export
+from pipeline.export.torch_file import TORCH_FILE, pickles, torch_bytes
+from pipeline.export.write import ONNX_FILE, RECORD, export
 from pipeline.serving.inference import predict
 from pipeline.serving.package import load_package
 from pipeline.serving.twin import TwinError, read_twin, with_runtime
