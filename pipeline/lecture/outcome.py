@@ -10,10 +10,11 @@ from data_prep.config import is_path
 from pipeline.families import FamilyConfig
 from pipeline.lecture.fit_seconds import FitSeconds
 from pipeline.lecture.pictures import Drawn
-from pipeline.study.claim import MEASURED, Claim
+from pipeline.study.claim import Claim
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import Judgement, StudyOutcome
 from pipeline.study.learning_curve import Point
+from pipeline.study.quantity import MEASURED
 
 
 @dataclass(frozen=True, eq=False)

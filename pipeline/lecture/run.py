@@ -24,12 +24,13 @@ from pipeline.lecture.numerals import number
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import write_index, write_page
 from pipeline.lecture.pictures import Drawn, draw_pictures, keep_pictures
-from pipeline.study.claim import Claim, Expected, Quantity, Quick
+from pipeline.study.claim import Claim, Expected, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import Judgement, StudyOutcome, judge
 from pipeline.study.findings import Findings
 from pipeline.study.flipped import flipped
 from pipeline.study.plan import read_families
+from pipeline.study.quantity import Quantity
 from pipeline.workspace import Workspace, open_workspace
 
 FOLDER: Final = "lecture"

@@ -8,18 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.study.claim import (
-    ALL,
-    MEASURED,
-    Expectation,
-    Quantity,
-    Ranking,
-    Relation,
-)
+from pipeline.study.claim import Expectation, Ranking, Relation
 from pipeline.study.components import Measured
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
 from pipeline.study.learning_curve import Curves, Floats, Where, interval, possible
+from pipeline.study.quantity import ALL, MEASURED, Quantity
 from pipeline.study.rank_correlation import permutation_p, rank_correlation
 
 

@@ -15,7 +15,6 @@ from data_prep.store import Store
 from pipeline.dataset import targets
 from pipeline.delong import auc_parts
 from pipeline.metrics import METRICS, resample, score
-from pipeline.study.claim import MEASURED
 from pipeline.study.comparison import Difference, Trend, differences, trends
 from pipeline.study.components import (
     Decomposed,
@@ -34,6 +33,7 @@ from pipeline.study.grid import Plan
 from pipeline.study.journal import Entry, Floats, Journal, or_nan
 from pipeline.study.learning_curve import Curves, Draws, Replicates, Where, curves
 from pipeline.study.outcomes import Outcomes, outcomes
+from pipeline.study.quantity import MEASURED
 from pipeline.study.reach import Reach, reaches
 from pipeline.study.selection import Choice, ScoredCell, choose_by_each
 from pipeline.study.summary import caveats, few_patients, headline

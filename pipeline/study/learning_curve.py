@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from pipeline.metrics import METRICS, within_range
 from pipeline.probes import bounds_of
-from pipeline.study.claim import MEASURED
+from pipeline.study.quantity import MEASURED
 
 _STREAM: Final = 0xC0DE  # keeps these draws apart from those of patients into subsets
 

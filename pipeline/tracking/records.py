@@ -16,9 +16,9 @@ from typing import Any, Final
 from data_prep.config import dotted
 from data_prep.errors import MedcurveError
 from data_prep.files import digest, read_json
-from pipeline.study.claim import MEASURED
 from pipeline.study.config import EXTENDABLE
 from pipeline.study.errors import StudyError
+from pipeline.study.quantity import MEASURED
 from pipeline.study.results import read_results, study_identity
 from pipeline.study.usage import USAGE, read_usage
 from pipeline.tracking.client import TrackingError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.study.claim import MEASURED
 from pipeline.study.config import METRIC_WORDS
+from pipeline.study.quantity import MEASURED
 from pipeline.study.report.parts import Cell, Record, Section, Table, at_largest, estimate, plain
 from pipeline.study.results import CURVES
 from pipeline.wording import counted

@@ -26,11 +26,12 @@ from pipeline.lecture.run import (
     run_lecture,
     smaller,
 )
-from pipeline.study.claim import Claim, Flip, Quantity, Quick
+from pipeline.study.claim import Claim, Flip, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import judge
 from pipeline.study.flipped import flipped
 from pipeline.study.plan import read_families
+from pipeline.study.quantity import Quantity
 from pipeline.study_stages import read_study
 
 CNN = {
