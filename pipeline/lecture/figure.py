@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal
 
-import matplotlib as mpl
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,7 +22,7 @@ from pipeline.lecture.panels import (
     from_zero,
 )
 from pipeline.lecture.series import Series, by_kind, quantity_of, singly, sweeps
-from pipeline.page import STYLE
+from pipeline.lecture.sheet import Panel, draw_sheet
 from pipeline.probes import PROBES
 from pipeline.shifts import AMOUNTS
 from pipeline.study.claim import Axis, Ranking
@@ -33,18 +30,8 @@ from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import StudyOutcome, judge
 from pipeline.study.learning_curve import Point
 
-_PANEL: Final = (4.2, 3.4)  # inches
-_BESIDE: Final = 3  # panels in a row
 _SAME: Final = 1e-6  # relative to the larger, or to 1: what differs by less is alike
 _FACTORS: Final = frozenset({"gain", "field", "gamma", "scale"})  # 1/2 is as far from 1 as 2 is
-
-
-@dataclass(frozen=True)
-class _Panel:
-    title: str
-    y: str
-    draw: Callable[[Axes], None]
-    is_score: bool = False
 
 
 def draw_claim(run: ClaimRun) -> Figure | None:
@@ -54,74 +41,15 @@ def draw_claim(run: ClaimRun) -> Figure | None:
     measured, where the claim says anything of them. None where there is nothing to compare.
     """
     terms = _term_groups(run, run.outcomes)
-    return _drawn([*_score_groups(run, run.outcomes), *terms, _probe_panels(run)])
+    return draw_sheet([*_score_groups(run, run.outcomes), *terms, _probe_panels(run)])
 
 
 def draw_real(run: ClaimRun) -> Figure | None:
     """The same of real scans, but for what probes measured."""
-    return _drawn([*_score_groups(run, run.real), *_term_groups(run, run.real)])
+    return draw_sheet([*_score_groups(run, run.real), *_term_groups(run, run.real)])
 
 
-def _drawn(groups: Sequence[Iterable[_Panel]]) -> Figure | None:
-    panels = _laid_out([list(group) for group in groups])
-    if not panels:
-        return None
-    rows, columns = len(panels), max(map(len, panels))
-    with mpl.rc_context({**STYLE, "font.size": 9}):
-        size = (max(columns, 1.6) * _PANEL[0], rows * _PANEL[1] + 0.6)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        places = {grid[i, j]: panel for i, row in enumerate(panels) for j, panel in enumerate(row)}
-        for axes, panel in places.items():
-            panel.draw(axes)
-            axes.set_title(panel.title, fontsize=10)
-            axes.set_ylabel(panel.y)
-        _share_range([axes for axes, panel in places.items() if panel.is_score])
-        for axes in set(grid.flat) - places.keys():
-            axes.axis("off")
-        _add_legend(figure, [axes for axes in places if axes.get_legend() is None])
-    return figure
-
-
-def _laid_out(groups: Sequence[Sequence[_Panel]]) -> list[list[_Panel]]:
-    """Rows of panels; a group that does not fit beside the others begins with a row of its own."""
-    rows: list[list[_Panel]] = []
-    many = max(map(len, groups), default=0) > _BESIDE
-    for group in groups:
-        left = list(group)
-        if rows and not many and len(rows[-1]) + len(left) <= _BESIDE:
-            left = rows.pop() + left
-        width = _BESIDE + many
-        rows += [left[n : n + width] for n in range(0, len(left), width)]
-    return rows
-
-
-def _share_range(places: Sequence[Axes]) -> None:
-    """One range for all scores: what looks higher is higher."""
-    for axes in places:
-        axes.set_ylim(
-            min(one.get_ylim()[0] for one in places), max(one.get_ylim()[1] for one in places)
-        )
-
-
-def _add_legend(figure: Figure, places: Sequence[Axes]) -> None:
-    handles: dict[str, Artist] = {}
-    for axes in places:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            handles=list(handles.values()),
-            labels=list(handles),
-            loc="outside lower center",
-            ncols=min(len(handles), 4),
-            fontsize=9,
-        )
-
-
-def _score_groups(
-    run: ClaimRun, outcomes: Mapping[str, StudyOutcome]
-) -> Iterator[Iterator[_Panel]]:
+def _score_groups(run: ClaimRun, outcomes: Mapping[str, StudyOutcome]) -> Iterator[Iterator[Panel]]:
     """The scores on each cohort; ranks."""
     rankings = [one for one in (*run.claim.expect, *run.claim.report) if isinstance(one, Ranking)]
     rankings = [one for one in rankings if {q.family for q in one.quantities} <= set(run.families)]
@@ -134,12 +62,19 @@ def _score_groups(
     else:
         for cohort, outcome in outcomes.items():
             yield _score_panels(_short(cohort), outcome, families)
+    foretold = [name for one in rankings for name in one.ranks.values()]
+    looks = {name: n for n, name in enumerate(dict.fromkeys([*families, *foretold]))}
+    drawn: list[Ranking] = []
     for ranking in rankings:
         meant = ranking.cohort or run.claim.cohorts[0]
-        yield _rank_panels(ranking, outcomes, [meant] if meant in outcomes else list(outcomes))
+        asked = ranking if meant in outcomes else ranking.anywhere
+        if asked not in drawn:  # what is asked of several cohorts is one thing elsewhere
+            cohorts = [meant] if meant in outcomes else list(outcomes)
+            yield _rank_panels(asked, looks, outcomes, cohorts)
+        drawn.append(asked)
 
 
-def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -> Iterator[_Panel]:
+def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -> Iterator[Panel]:
     metric, conditions = outcome.config.metric, outcome.config.conditions
     points = [point for point in scored(outcome) if point.family in families]
     panel = partial(_score_panel, metric)
@@ -164,7 +99,7 @@ def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -
         yield panel(cohort, partial(draw_families, points=points, families=families))
 
 
-def _against(axis: Axis, outcomes: Mapping[str, StudyOutcome]) -> Iterator[_Panel]:
+def _against(axis: Axis, outcomes: Mapping[str, StudyOutcome]) -> Iterator[Panel]:
     """Scores at the largest size against what is measured: each cohort a line."""
     lines = []
     for number, (cohort, outcome) in enumerate(outcomes.items()):
@@ -195,7 +130,7 @@ def _against(axis: Axis, outcomes: Mapping[str, StudyOutcome]) -> Iterator[_Pane
     yield _score_panel(metric, f"score against {quantity}", draw)
 
 
-def _score_panel(metric: str, title: str, draw: Callable[[Axes], None]) -> _Panel:
+def _score_panel(metric: str, title: str, draw: Callable[[Axes], None]) -> Panel:
     """With a line at chance, where the metric has it at one place."""
 
     def drawn(axes: Axes) -> None:
@@ -203,12 +138,15 @@ def _score_panel(metric: str, title: str, draw: Callable[[Axes], None]) -> _Pane
         if metric == "auc":
             axes.axhline(0.5, color="#999999", linewidth=0.8, linestyle=":")
 
-    return _Panel(title, f"test {METRIC_WORDS[metric]}", drawn, is_score=True)
+    return Panel(title, f"test {METRIC_WORDS[metric]}", drawn, is_score=True)
 
 
 def _rank_panels(
-    ranking: Ranking, outcomes: Mapping[str, StudyOutcome], cohorts: Sequence[str]
-) -> Iterator[_Panel]:
+    ranking: Ranking,
+    looks: Mapping[str, int],
+    outcomes: Mapping[str, StudyOutcome],
+    cohorts: Sequence[str],
+) -> Iterator[Panel]:
     for cohort in cohorts:
         outcome = outcomes[cohort]
         found = judge(ranking.model_copy(update={"cohort": cohort}), outcomes)
@@ -220,20 +158,21 @@ def _rank_panels(
         score = f"test {METRIC_WORDS[outcome.config.metric]}"
         told = f"rank correlation {found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
         first, second = next(iter(ranking.ranks.items()))
-        yield _Panel(
+        yield Panel(
             f"{_short(cohort)}: does one score foretell another?",
             f"{score} of {second}, ...",
             partial(
                 draw_ranks,
                 points=points,
                 pairs=ranking.ranks,
+                looks=looks,
                 x=f"{score} of {first}, ...",
                 told=told,
             ),
         )
 
 
-def _term_groups(run: ClaimRun, outcomes: Mapping[str, StudyOutcome]) -> Iterator[Iterator[_Panel]]:
+def _term_groups(run: ClaimRun, outcomes: Mapping[str, StudyOutcome]) -> Iterator[Iterator[Panel]]:
     """Of each cohort: every term over the families in the claim's order, which is to be one."""
     if speaks_of_terms(run.claim):
         for cohort, outcome in outcomes.items():
@@ -242,16 +181,17 @@ def _term_groups(run: ClaimRun, outcomes: Mapping[str, StudyOutcome]) -> Iterato
             yield _term_panels(_short(cohort), outcome, kinds)
 
 
-def _term_panels(cohort: str, outcome: StudyOutcome, kinds: Mapping[str, str]) -> Iterator[_Panel]:
+def _term_panels(cohort: str, outcome: StudyOutcome, kinds: Mapping[str, str]) -> Iterator[Panel]:
     for term, words in TERMS.items():
         if lines := term_series(outcome, kinds, term):
             draw = partial(draw_in_order, series=lines, names=list(kinds))
-            yield _Panel(f"{cohort}: {words}", words, draw)
+            yield Panel(f"{cohort}: {words}", words, draw)
 
 
-def _probe_panels(run: ClaimRun) -> Iterator[_Panel]:
+def _probe_panels(run: ClaimRun) -> Iterator[Panel]:
     """Of every quantity that the claim speaks of: at all amounts, where it has any."""
-    first = next(iter(run.outcomes))
+    cohorts = list(run.outcomes)
+    first = cohorts[0]
     claimed = [(one.cohort or first, quantity_of(one.measured)) for one in run.claim.quantities()]
     for cohort, name in dict.fromkeys(pair for pair in claimed if pair[1]):
         outcome = run.outcomes[cohort]
@@ -267,11 +207,13 @@ def _probe_panels(run: ClaimRun) -> Iterator[_Panel]:
         lines = sweeps(own, list(run.families), name)
         if lines:
             x = PROBES[probe].amount
-            yield _Panel(title, unit, partial(_draw_sweep, series=lines, x=x))
+            yield Panel(title, unit, partial(_draw_sweep, series=lines, x=x))
         elif _differ([point.mean for point in own]):
-            yield _Panel(
-                title, unit, partial(_draw_quantity, points=own, families=list(run.families))
-            )
+            # Where colours tell cohorts apart, points have that of the one they are measured on.
+            look = cohorts.index(cohort) if run.claim.against else None
+            families = list(run.families)
+            draw = partial(_draw_quantity, points=own, families=families, look=look)
+            yield Panel(title, unit, draw)
 
 
 def _draw_sweep(axes: Axes, series: Sequence[Series], x: str) -> None:
@@ -279,8 +221,10 @@ def _draw_sweep(axes: Axes, series: Sequence[Series], x: str) -> None:
     from_zero(axes, [point for one in series for _, point in one.points])
 
 
-def _draw_quantity(axes: Axes, points: Sequence[Point], families: Sequence[str]) -> None:
-    draw_families(axes, points, families)
+def _draw_quantity(
+    axes: Axes, points: Sequence[Point], families: Sequence[str], look: int | None
+) -> None:
+    draw_families(axes, points, families, look)
     from_zero(axes, points)
 
 

@@ -59,11 +59,13 @@ def draw_in_order(axes: Axes, series: Sequence[Series], names: Sequence[str]) ->
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
 
 
-def draw_families(axes: Axes, points: Sequence[Point], families: Sequence[str]) -> None:
-    """One point for each family that has one, named below it."""
+def draw_families(
+    axes: Axes, points: Sequence[Point], families: Sequence[str], look: int | None = None
+) -> None:
+    """One point for each family that has one, named below it; all of one look if it is given."""
     own = {families.index(point.family): point for point in points if point.family in families}
     for number, point in sorted(own.items()):
-        _line(axes, Series("", number, [(float(number), point)]))
+        _line(axes, Series("", number if look is None else look, [(float(number), point)]))
     axes.set_xticks(sorted(own), [families[number] for number in sorted(own)])
     axes.tick_params(axis="x", rotation=30)
     for label in axes.get_xticklabels():
@@ -72,10 +74,15 @@ def draw_families(axes: Axes, points: Sequence[Point], families: Sequence[str]) 
 
 
 def draw_ranks(
-    axes: Axes, points: Mapping[str, Point], pairs: Mapping[str, str], x: str, told: str
+    axes: Axes,
+    points: Mapping[str, Point],
+    pairs: Mapping[str, str],
+    looks: Mapping[str, int],
+    x: str,
+    told: str,
 ) -> None:
-    """The second family of each pair against the first, both with intervals; its own legend."""
-    for number, (one, other) in enumerate(pairs.items()):
+    """The second family of each pair, which has the look, against the first; its own legend."""
+    for one, other in pairs.items():
         across, up = points[one], points[other]
         axes.errorbar(
             [across.mean],
@@ -85,7 +92,7 @@ def draw_ranks(
             linestyle="none",
             elinewidth=0.6,
             label=other,
-            **_look(number),
+            **_look(looks[other]),
         )
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     axes.set_xlabel(f"{x}\n{told}")

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from pipeline.lecture.figure import draw_claim
+from pipeline.lecture.figure import draw_claim, draw_real
 from pipeline.lecture.outcome import ClaimRun
-from pipeline.page import svg
+from pipeline.page import MARKERS, svg
 from pipeline.study.components import Measured
 from pipeline.study.condition import Condition
 from pipeline.study.config import StudyConfig
@@ -23,6 +24,7 @@ from pipeline.study.plan import read_families
 
 COHORT = "lecture/presence"
 TINY = {"like": "cnn_tiny"}
+SUPPORT = {"family": "b", "cohort": "lecture/count", "measured": "receptive_field/support"}
 WIDTHS = range(1, 11)
 
 
@@ -72,6 +74,11 @@ def places(run: ClaimRun) -> dict[str, Axes]:
     assert figure is not None
     assert svg(figure, "made_up").startswith("<svg")
     return {axes.get_title(): axes for axes in figure.axes if axes.axison}
+
+
+def marked(axes: Axes) -> list[Line2D]:
+    """The points or lines of a panel, without their bars."""
+    return [line for line in axes.lines if line.get_marker() in MARKERS]
 
 
 def labels(axes: Axes) -> list[str]:
@@ -203,14 +210,38 @@ def test_scores_that_foretell_others_are_drawn_against_them() -> None:
     scores = {(name, "test", "auc"): 0.5 + w / 50 for name, w in zip(pairs, WIDTHS, strict=True)}
     scores |= {(name, "test", "auc"): 0.6 for name in pairs.values()}
     scores["trained_10", "test", "auc"] = 0.9
-    figure = draw_claim(claim_run(study, {**SCORES, **scores}))
+    run = claim_run(study, {**SCORES, **scores})
+    figure = draw_claim(run)
     assert figure is not None
     by_family, ranks = (axes for axes in figure.axes if axes.axison)
     assert labels(by_family) == ["prior", "linear"]
     assert "rank correlation +0." in ranks.get_xlabel()
     assert ranks.get_ylabel() == "test AUC of trained_1, ..."
-    lines = [line for line in ranks.lines if line.get_marker() in "os^DvPX<*"]
-    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(pairs)
+    looks = {(line.get_color(), line.get_marker()) for line in marked(ranks)}
+    assert len(looks) == len(pairs)
+    assert not looks & {(line.get_color(), line.get_marker()) for line in marked(by_family)}
+
+
+def test_ranks_that_are_asked_of_several_cohorts_are_drawn_once_of_real_scans() -> None:
+    pairs = {f"random_{width}": f"trained_{width}" for width in WIDTHS}
+    names = [*pairs, *pairs.values()]
+    study = {
+        "families": [family(name, number) for number, name in enumerate(names, 1)],
+        "claim": {
+            "cohorts": [COHORT, "lecture/count"],
+            "expect": [{"value": "trained_1", "is": "above", "of": 0.4}],
+            "report": [{"ranks": pairs, "by": 0.5}, {"ranks": pairs, "cohort": "lecture/count"}],
+        },
+    }
+    run = claim_run(study, {(name, "test", "auc"): n / 50 for n, name in enumerate(names)})
+    outcome = run.outcomes[COHORT]
+    run = replace(run, outcomes=dict.fromkeys(run.claim.cohorts, outcome))
+    words = "does one score foretell another?"
+    assert {f"presence: {words}", f"count: {words}"} <= set(places(run))
+    real = draw_real(replace(run, real=dict.fromkeys(["breastmnist", "phantom2d"], outcome)))
+    assert real is not None
+    titles = [axes.get_title() for axes in real.axes if words in axes.get_title()]
+    assert titles == [f"breastmnist: {words}", f"phantom2d: {words}"]
 
 
 def test_scores_are_drawn_against_what_is_measured_and_where_they_are_to_break() -> None:
@@ -218,7 +249,8 @@ def test_scores_are_drawn_against_what_is_measured_and_where_they_are_to_break()
         "families": [family("a", 4), family("b", 8)],
         "probes": {name: [{"probe": "receptive_field"}] for name in "ab"},
         "claim": {
-            "expect": [{"value": "b", "is": "above", "of": "a"}],
+            "cohorts": [COHORT, "lecture/count"],
+            "expect": [{"value": SUPPORT, "is": "near", "of": 9}],
             "against": {
                 "measured": "receptive_field/field",
                 "breaks": {COHORT: 7},
@@ -227,11 +259,18 @@ def test_scores_are_drawn_against_what_is_measured_and_where_they_are_to_break()
         },
     }
     fields = {(f, "measured", "receptive_field/field"): v for f, v in (("a", 9.0), ("b", 5.0))}
+    support = {(f, "measured", "receptive_field/support"): v for f, v in (("a", 9.0), ("b", 5.0))}
     scores = {(f, "test", "auc"): v for f, v in (("a", 0.9), ("b", 0.5))}
-    (panel,) = places(claim_run(study, fields | scores)).values()
+    run = claim_run(study, fields | support | scores)
+    run = replace(run, outcomes=dict.fromkeys(run.claim.cohorts, run.outcomes[COHORT]))
+    panel, beside = places(run).values()
     assert (panel.get_title(), labels(panel)) == ("score against field", ["5", "9"])
     assert "voxels along an axis\n(dotted: size of the pattern)" in panel.get_xlabel()
-    assert panel.get_legend_handles_labels()[1] == ["presence"]
-    line = next(line for line in panel.lines if line.get_marker() != "None")
-    assert list(line.get_ydata()) == [0.5, 0.9]
+    assert panel.get_legend_handles_labels()[1] == ["presence", "count"]
+    presence, count = marked(panel)
+    assert list(presence.get_ydata()) == [0.5, 0.9]
     assert any(list(line.get_xdata()) == [7, 7] for line in panel.lines)
+    # What is measured has the colour of the cohort that it is measured on: here no family has one.
+    assert beside.get_title() == "receptive_field: support on count"
+    assert [line.get_color() for line in marked(beside)] == [count.get_color()] * 2
+    assert count.get_color() != presence.get_color()
