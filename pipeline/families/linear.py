@@ -1,10 +1,10 @@
-"""Multinomial logistic regression on voxels: the family of highest bias."""
+"""A linear classifier on voxels, by logistic or by ridge regression: the family of highest bias."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from data_prep.task import Task
 from pipeline.balance import ClassWeights
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
-from pipeline.families import logistic
+from pipeline.families import logistic, ridge
 from pipeline.families.axes import Axes, Floats, effort, standard
 from pipeline.families.base import Family, FamilyParams, Fit, State
 from pipeline.families.logistic import PENALTIES, Penalties, Weights
@@ -25,24 +25,28 @@ class LinearParams(FamilyParams):
     """Parameters of ``linear``.
 
     Attributes:
-        penalties: L2 penalties to choose from on validation. They are relative to the mean squared
-            length of a standardised scan, so that one grid serves every number of voxels.
+        loss: ``log_loss``: logistic regression, its penalty chosen on validation.
+            ``squared_error``: the ridge classifier that random features end in, its penalty chosen
+            by leaving patients out: to compare voxels and features under one classifier.
+        penalties: L2 penalties to choose from. They are relative to the mean squared length of a
+            standardised scan, so that one grid serves every number of voxels.
         class_weights: ``none``, or ``balanced``: each class (of a multi-label task each label's two
-            answers) weighs the same in the fit. The biases are then fitted once more without
-            weights, so that probabilities are of the training frequencies, before validation
-            chooses.
+            answers) weighs the same in the fit. Probabilities are of the training frequencies all
+            the same: of a logistic regression the biases are fitted once more without weights,
+            before validation chooses; of ridge the calibration is not weighted.
     """
 
+    loss: Literal["log_loss", "squared_error"] = "log_loss"
     penalties: Penalties = PENALTIES
     class_weights: ClassWeights = "none"
 
 
 class Linear(Family[LinearParams]):
-    """L2-penalised logistic regression on standardised voxels.
+    """L2-penalised logistic regression on standardised voxels, or ridge.
 
-    Each voxel is centred and divided by its standard deviation over the training scans. The
-    penalty of least validation log loss is kept; of equals, the stronger. Multi-label tasks are
-    one logistic regression per label that share the penalty.
+    Each voxel is centred and divided by its standard deviation over the training scans. Of the
+    logistic regression the penalty of least validation log loss is kept; of equals, the stronger.
+    Multi-label tasks are one logistic regression per label that share the penalty.
     """
 
     name: ClassVar[str] = "linear"
@@ -62,6 +66,8 @@ class Linear(Family[LinearParams]):
         checkpoints: Checkpoints | None = None,
     ) -> Fit:
         self.check_classes(train)
+        if self.params.loss == "squared_error":
+            return self._fit_ridge(train, progress)
         self.check_validation(val)
         path = _Path.of(self.task, self.params, train)
         val_wanted = logistic.columns(self.task, val.target)
@@ -76,6 +82,8 @@ class Linear(Family[LinearParams]):
     def fit_chosen(
         self, train: Scans, chosen: Mapping[str, float], progress: Progress = silent
     ) -> Fit:
+        if self.params.loss == "squared_error":
+            return super().fit_chosen(train, chosen, progress)
         self.check_classes(train)
         path = _Path.of(self.task, self.params, train)
         # By way of the stronger ones, as in ``fit``: each is solved from the one before.
@@ -83,6 +91,20 @@ class Linear(Family[LinearParams]):
         *_, last = path.solved(sorted(stronger, reverse=True), progress)
         self._weights = path.on_raw(last)
         return Fit(chosen={"penalty": min(stronger)})
+
+    def _fit_ridge(self, train: Scans, progress: Progress) -> Fit:
+        progress(0, 1)
+        fitted = ridge.fit_classifier(
+            self.task,
+            _flat(train.x),
+            train.target,
+            train.patient_ids,
+            self.params.penalties,
+            self.params.class_weights,
+        )
+        self._weights = fitted.weights
+        progress(1, 1)
+        return Fit(chosen=fitted.chosen())
 
     def work(self, n_scans: int) -> float:
         return effort(n_scans, len(self._weights.weight))

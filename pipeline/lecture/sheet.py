@@ -1,4 +1,4 @@
-"""The panels of a claim's figure on one sheet: in rows, of one range for scores, under one legend."""
+"""The panels of a claim's figure on one sheet: rows of them, one range for scores, one legend."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import torch
 
 from data_prep.task import Task
 from pipeline.dataset import Scans
+from pipeline.families import logistic, ridge
 from pipeline.families.base import FamilyError
 from pipeline.families.linear import Linear, LinearParams
 from pipeline.metrics import score
@@ -75,3 +76,17 @@ def test_no_validation_scans_are_refused() -> None:
     with pytest.raises(FamilyError, match="no validation scans") as caught:
         linear(0.1).fit(train, train.take(np.zeros(0, dtype=np.int64)))
     assert caught.value.code == "family.no_validation"
+
+
+def test_under_squared_error_it_is_the_classifier_that_random_features_end_in() -> None:
+    train, val = scans_of(40, 1), scans_of(20, 2)
+    family = Linear(LinearParams(loss="squared_error", penalties=(1.0, 0.01)), TASK, SHAPE, seed=0)
+    fit = family.fit(train, val)
+    rows = train.x.reshape(len(train), -1).numpy()
+    own = ridge.fit_classifier(TASK, rows, train.target, train.patient_ids, (1.0, 0.01))
+    assert fit.chosen == own.chosen()
+    told = family.predict_proba(val.x)
+    logits = own.weights.logits(val.x.reshape(len(val), -1).numpy())
+    assert np.allclose(told, logistic.probability(TASK, logits), atol=1e-6)
+    family.fit_chosen(train, fit.chosen)  # validation has no say
+    assert np.array_equal(family.predict_proba(val.x), told)
