@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.geometry import reorient
+from data_prep.memory_order import c_contiguous
 from data_prep.volume import Volume
 
 EDGE: Final = 32
@@ -67,7 +68,7 @@ def hash_bits(planes: Planes) -> NDArray[np.uint8]:
 
 def pixel_digest(volume: Volume) -> str:
     """SHA-256 of shape, type and voxels: equal for identical images, whatever their files."""
-    array = np.ascontiguousarray(volume.array)
+    array = c_contiguous(volume.array)
     found = hashlib.sha256(f"{array.shape}{array.dtype.str}".encode())
     found.update(array.data)
     return found.hexdigest()

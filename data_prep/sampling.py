@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from data_prep.memory_order import c_contiguous, copy_into
 from data_prep.volume import Array
 
 # scipy.ndimage's gaussian_filter cuts the kernel at 4 sigma as well (its `truncate`).
@@ -119,22 +120,25 @@ def apply_along_axes(
         # then the sums below run over neighbouring memory.
         order = sorted(range(channel.ndim), key=lambda axis: -abs(channel.strides[axis]))
         block = np.ascontiguousarray(channel.transpose(order), dtype=np.float32)
-        for axis, source in enumerate(order):
-            matrix = matrices[source]
-            if matrix is not None:
-                block = _apply_along_axis(block, matrix, axis)
-        result[...] = block.transpose(np.argsort(order))
+        for axis, source in enumerate(order[:-1]):
+            block = _apply_along_axis(block, matrices[source], axis)
+        # The fastest axis comes last, and for that first, the others in the order of the result.
+        fastest = order[-1]
+        others = [order.index(axis) for axis in range(channel.ndim) if axis != fastest]
+        block = c_contiguous(block.transpose(channel.ndim - 1, *others))
+        block = _apply_along_axis(block, matrices[fastest], 0)
+        copy_into(result, np.moveaxis(block, 0, fastest))
     return out
 
 
 def _apply_along_axis(
-    block: NDArray[np.float32], matrix: sparse.csr_array, axis: int
+    block: NDArray[np.float32], matrix: sparse.csr_array | None, axis: int
 ) -> NDArray[np.float32]:
+    """Along any axis but the last of several."""
+    if matrix is None:
+        return block
     n_out, n_in = matrix.shape
     if axis == 0:
         return np.asarray(matrix @ block.reshape(n_in, -1)).reshape(n_out, *block.shape[1:])
-    if axis == block.ndim - 1:
-        rows = np.ascontiguousarray(block.reshape(-1, n_in).T)
-        return np.ascontiguousarray((matrix @ rows).T).reshape(*block.shape[:-1], n_out)
     slabs = [matrix @ slab for slab in block.reshape(-1, n_in, block.shape[-1])]
     return np.stack(slabs).reshape(*block.shape[:axis], n_out, *block.shape[axis + 1 :])

@@ -25,6 +25,7 @@ from data_prep.errors import ScanError
 from data_prep.readers import ScanSource, read_scan
 from data_prep.readers.channel import Sender
 from data_prep.readers.policy import ReadPolicy
+from data_prep.readers.quiet import quiet_pydicom
 from data_prep.volume import Volume
 
 # A whole scan takes a small multiple of its files; a bomb is a small file that takes gigabytes.
@@ -67,7 +68,8 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with connection, contextlib.suppress(ConnectionError, EOFError):
+    # quiet from here on: to be made so for every file is slow
+    with connection, quiet_pydicom(), contextlib.suppress(ConnectionError, EOFError):
         _serve(connection, Sender(connection))
 
 

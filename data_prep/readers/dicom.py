@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from data_prep.errors import ScanError
 from data_prep.readers.dicom_codecs import is_lossy, stored_frames
-from data_prep.readers.dicom_file import quiet_pydicom, read_whole_dataset
+from data_prep.readers.dicom_file import read_whole_dataset
 from data_prep.readers.dicom_format import PixelFormat, pixel_format
 from data_prep.readers.dicom_header import SliceHeader, headers_of, pixel_transformations
 from data_prep.readers.dicom_stack import (
@@ -26,6 +26,7 @@ from data_prep.readers.dicom_values import Values, fill_padding, modality_values
 from data_prep.readers.dicom_volumes import split_volumes
 from data_prep.readers.mosaic import MosaicLayout, mosaic_layout, unmosaic
 from data_prep.readers.policy import ReadPolicy
+from data_prep.readers.quiet import quiet_pydicom
 from data_prep.readers.scaling import finite
 from data_prep.readers.source import ScanSource
 from data_prep.readers.straighten import straighten

@@ -19,8 +19,9 @@ from pydicom.pixels.decoders.base import get_decoder
 
 from data_prep.errors import ScanError
 from data_prep.readers.codestream import frame_header, is_irreversible
-from data_prep.readers.dicom_file import element, quiet_pydicom
+from data_prep.readers.dicom_file import element, lookup
 from data_prep.readers.dicom_format import PixelFormat
+from data_prep.readers.quiet import quiet_pydicom
 from data_prep.volume import Array
 
 # pydicom's name of the plugin: Pillow is libjpeg-turbo, pylibjpeg is OpenJPEG 2.5, pyjpegls is
@@ -44,6 +45,12 @@ _PLUGINS: Final[dict[str, str]] = {
     uid.HTJ2K: "pylibjpeg",
 }
 _LOSSY: Final = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless)
+_PLAIN: Final = (
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+)
+_STATED: Final = ("SamplesPerPixel", "PhotometricInterpretation", "BitsStored")
 _SELF_DESCRIBING: Final = frozenset(
     (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes)
 )
@@ -115,6 +122,11 @@ def _decode(
     if syntax == uid.JPEGExtended12Bit and form.bits_stored > 8:
         encoded = list(generate_frames(dataset.PixelData, number_of_frames=form.frames))
         return [_jpeg_12_bit(encoded[n], form) for n in frames]
+    if _is_plain(dataset, form, syntax):
+        kind = f"<{'i' if form.signed else 'u'}{form.bits // 8}"
+        shape = (form.frames, form.rows, form.columns)
+        pixels = np.frombuffer(dataset.PixelData, kind, math.prod(shape)).reshape(shape)
+        return [pixels[n] for n in frames]
     decoder: Any = get_decoder(syntax)
     plugin = _PLUGINS[syntax]
     if not syntax.is_encapsulated:
@@ -124,6 +136,21 @@ def _decode(
     if list(frames) == list(range(form.frames)):
         return [array for array, _ in decoder.iter_array(dataset, decoding_plugin=plugin)]
     return [decoder.as_array(dataset, index=n, decoding_plugin=plugin)[0] for n in frames]
+
+
+def _is_plain(dataset: Dataset, form: PixelFormat, syntax: uid.UID) -> bool:
+    """Whole numbers one after the other, for which no decoder is needed (PS3.5 8.1.1).
+
+    Where the header leaves out what it must state, pydicom's decoder says so.
+    """
+    return (
+        syntax in _PLAIN
+        and form.element == "PixelData"
+        and form.samples == 1
+        and form.bits in (8, 16, 32)
+        and lookup(dataset, "PixelRepresentation") in (0, 1)
+        and all(lookup(dataset, name) is not None for name in _STATED)
+    )
 
 
 def _jpeg_12_bit(data: bytes, form: PixelFormat) -> Array:
@@ -162,7 +189,8 @@ def _masked(array: Array, form: PixelFormat) -> Array:
         return array
     drop = width - 1 - form.high_bit if width == form.bits else width - form.bits_stored
     shifted: Array = np.left_shift(array, drop)
-    return np.right_shift(shifted, width - form.bits_stored)
+    shifted >>= width - form.bits_stored
+    return shifted
 
 
 def _check_encapsulated(dataset: Dataset, form: PixelFormat, syntax: uid.UID, path: str) -> None:

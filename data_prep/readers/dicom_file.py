@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import functools
 import io
-import logging
 import os
 import struct
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -25,11 +22,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from data_prep.errors import ScanError
 from data_prep.readers.access import open_regular, read_bytes
+from data_prep.readers.quiet import quiet_pydicom
 
 # An inflated data set larger than this is refused; PS3.5 A.5 sets no limit.
 MAX_INFLATED_BYTES = 1 << 29
 MAX_READS = 1_000_000
-_SILENT: Final = logging.CRITICAL + 1
 _META_BYTES: Final = 1 << 16
 _LONG_VRS: Final = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT")
 
@@ -61,31 +58,14 @@ class _Budgeted:
         self._file.close()
 
 
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom's warnings and logs: they can hold values of a patient's tags."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    if level == _SILENT:  # setting a level is slow, and this is entered for every file
-        yield
-        return
-    logger.setLevel(_SILENT)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def read_header_dataset(root: Path, path: str, tags: Sequence[str | int]) -> Dataset:
+def read_header_dataset(root: Path, path: str, tags: tuple[str | int, ...]) -> Dataset:
     """Read only ``tags`` (none of them pixels) of a file.
 
     Raises:
         ScanError: ``dicom.malformed``, ``dicom.no_transfer_syntax`` or ``file.*``.
     """
     with os.fdopen(open_regular(root, path), "rb") as file:
-        return _parse(file, os.fstat(file.fileno()).st_size, path, tags)
+        return _parse(file, os.fstat(file.fileno()).st_size, path, _tags(tags))
 
 
 def read_whole_dataset(root: Path, path: str) -> Dataset:
@@ -130,7 +110,13 @@ def _tag(name: str | tuple[int, int]) -> BaseTag:
     return Tag(name)
 
 
-def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | None) -> Dataset:
+@functools.cache
+def _tags(names: tuple[str | int, ...]) -> tuple[BaseTag, ...]:
+    """Made once: pydicom would make them again for every file."""
+    return tuple(Tag(name) for name in names)
+
+
+def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[BaseTag] | None) -> Dataset:
     try:
         head = file.read(_META_BYTES)
         syntax, start = _file_meta(head)
@@ -141,7 +127,7 @@ def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[str | int] | Non
             dataset = pydicom.dcmread(
                 _Budgeted(file, size),
                 force=head[128:132] != b"DICM",
-                specific_tags=None if tags is None else list(tags),  # type: ignore[arg-type]
+                specific_tags=None if tags is None else list(tags),
                 stop_before_pixels=tags is not None,
             )
             stated = str(dataset.file_meta.get("TransferSyntaxUID") or "")

@@ -13,8 +13,9 @@ from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
 from data_prep.readers.dicom_attributes import ATTRIBUTE_TAGS, header_attributes
-from data_prep.readers.dicom_file import element, lookup, quiet_pydicom, read_header_dataset
+from data_prep.readers.dicom_file import element, lookup, read_header_dataset
 from data_prep.readers.mosaic import MOSAIC_TAGS, is_mosaic
+from data_prep.readers.quiet import quiet_pydicom
 
 # No position or spacing is larger: a kilometre.
 _MAX_MM: Final = 1e6

@@ -17,8 +17,9 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from data_prep.errors import ScanError
-from data_prep.readers.dicom_file import element, quiet_pydicom
+from data_prep.readers.dicom_file import element
 from data_prep.readers.dicom_format import PixelFormat
+from data_prep.readers.quiet import quiet_pydicom
 from data_prep.readers.scaling import rescale
 from data_prep.volume import Array
 

@@ -11,10 +11,11 @@ from typing import Final
 
 from data_prep.errors import ScanError
 from data_prep.readers.access import read_bytes, read_head
-from data_prep.readers.dicom_file import quiet_pydicom, read_whole_dataset
+from data_prep.readers.dicom_file import read_whole_dataset
 from data_prep.readers.dicom_header import SliceHeader, read_headers
 from data_prep.readers.dicom_series import group_files
 from data_prep.readers.policy import ReadPolicy
+from data_prep.readers.quiet import quiet_pydicom
 from data_prep.readers.sniff import HEAD_BYTES, is_text, sniff
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
 from data_prep.readers.walk import walk

@@ -9,7 +9,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import VR
 
-from data_prep.readers.dicom_file import quiet_pydicom
+from data_prep.readers.quiet import quiet_pydicom
 from pipeline.dicom_out.identity import CAUTION, describe_equipment, file_meta, names
 from pipeline.dicom_out.picture import Pixels
 from pipeline.dicom_out.report import encoded

@@ -33,7 +33,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from data_prep.readers.dicom_file import quiet_pydicom
+from data_prep.readers.quiet import quiet_pydicom
 from data_prep.readers.source import SCAN_FLAGS
 from pipeline.dicom_out.identity import (
     CAUTION,

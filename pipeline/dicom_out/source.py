@@ -20,10 +20,11 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import VR
 
 from data_prep.errors import ScanError
-from data_prep.readers.dicom_file import lookup, quiet_pydicom, read_header_dataset
+from data_prep.readers.dicom_file import lookup, read_header_dataset
 from data_prep.readers.dicom_header import read_headers
 from data_prep.readers.dicom_volumes import split_volumes
 from data_prep.readers.policy import ReadPolicy
+from data_prep.readers.quiet import quiet_pydicom
 from data_prep.readers.source import ScanSource
 
 # Patient (PS3.3 C.7.1.1), General Study (C.7.2.1) and Patient Study (C.7.2.2) Module, and what

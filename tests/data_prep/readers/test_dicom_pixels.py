@@ -420,3 +420,14 @@ def test_sixteen_bit_samples_in_colour(tmp_path: Path) -> None:
     ds = ct_dataset()
     set_pixels(ds, pixels)
     np.testing.assert_array_equal(read(tmp_path, ds).array, pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("name", ["PixelRepresentation", "BitsStored"])
+def test_plain_pixels_whose_header_leaves_out_their_format_are_refused(
+    tmp_path: Path, name: str
+) -> None:
+    ds = ct_dataset()
+    del ds[name]
+    with pytest.raises(ScanError) as error:
+        read(tmp_path, ds)
+    assert error.value.code == "dicom.decode_failed"
