@@ -14,7 +14,7 @@ from data_prep.files import digest, sha256_file
 from data_prep.stage import PROVENANCE
 from pipeline.tracking.client import TrackingError, answering, connect, experiment
 from pipeline.tracking.records import CELL, KEY, KIND
-from pipeline.tracking.served import write_served
+from pipeline.tracking.served import SERVED, write_served
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,7 +50,8 @@ def register_package(
 
     Beside them lies what ``mlflow models serve`` needs (``write_served``).
 
-    The same package registered again is the same version; the alias is moved to it.
+    The same package registered again, from its folder or as MLflow handed it out, is the same
+    version; the alias is moved to it.
 
     Args:
         folder: The package: ``model.json``, ``weights.safetensors`` and other plain files.
@@ -184,7 +185,9 @@ def _source(client: MlflowClient, model_uri: str) -> str:
 
 
 def _plain_files(folder: Path) -> Sequence[Path]:
-    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    """The package's own files; what MLflow needs beside them is written anew, never passed on."""
+    entries = folder.iterdir() if folder.is_dir() else []
+    files = sorted(path for path in entries if path.is_file() and path.name not in SERVED)
     foreign = [path.name for path in files if path.suffix not in _PLAIN]
     if foreign or not any(path.name == "model.json" for path in files):
         what = f"holds '{foreign[0]}'" if foreign else "has no model.json"

@@ -221,7 +221,11 @@ def test_a_package_is_registered_once_and_downloaded_by_alias(
         assert names == {"model.json", "weights.safetensors"} | served
     into = download_model("models:/liver@champion", uri, tmp_path / "into")
     assert into.is_relative_to(tmp_path / "into")
-    assert (into / "model.json").is_file()
+    (into / "model_code.py").write_text("tampered with")
+    assert register_package(into, "liver", "again", uri).version == "2"
+    elsewhere = register_package(into, "other", "champion", uri)
+    code = download_model(elsewhere.uri, uri, tmp_path / "other") / "model_code.py"
+    assert "tampered" not in code.read_text()  # what serves is written anew
 
 
 def test_a_package_belongs_to_the_run_of_its_cell(uri: str, package: Path) -> None:
@@ -238,7 +242,7 @@ def test_a_package_belongs_to_the_run_of_its_cell(uri: str, package: Path) -> No
     assert mlflow.get_run(other.run_id).info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("name", ["model.pkl", "MLmodel", "weights.pt"])
+@pytest.mark.parametrize("name", ["model.pkl", "more_code.py", "weights.pt"])
 def test_only_plain_files_are_registered(uri: str, package: Path, name: str) -> None:
     (package / name).write_bytes(b"")
     with pytest.raises(TrackingError, match=f"holds '{name}'") as caught:
