@@ -313,3 +313,5 @@ def verify_stage(model: str, runs: Path, uri: str | None) -> None:
     found = verify(_folder_of(model, runs, uri), tracking.SERVED)
     same = "bit by bit" if found.bit_identical else f"to {found.difference:.1e}"
     say(f"{model}: whole, and it gives the probabilities it was packaged with ({same})")
+    if found.twin is not None:
+        say(f"{model}: its ONNX twin gives them to {found.twin:.1e}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 
 from data_prep.files import sha256_file
 from data_prep.stage import PROVENANCE
@@ -19,8 +20,16 @@ from pipeline.serving.package import (
     PackageError,
     load_package,
 )
-from pipeline.serving.self_test import self_test
-from pipeline.serving.twin import RECORD, damaged, read_record
+from pipeline.serving.self_test import made_up_scans, self_test
+from pipeline.serving.twin import (
+    ONNX_FILE,
+    RECORD,
+    TWIN,
+    TwinError,
+    damaged,
+    read_record,
+    with_runtime,
+)
 
 # Machines and library versions differ in the last bits of float32 sums; an error in weights,
 # preprocessing or arithmetic is far larger.
@@ -36,10 +45,12 @@ class Verification:
     Attributes:
         package: It.
         difference: Largest difference of a self-test probability from the recorded one.
+        twin: The same of its ONNX twin; None where it has none, or onnxruntime is not here.
     """
 
     package: ModelPackage
     difference: float
+    twin: float | None = None
 
     @property
     def bit_identical(self) -> bool:
@@ -57,7 +68,8 @@ def verify(folder: Path, served: Collection[str] = ()) -> Verification:
     Raises:
         PackageError: As ``load_package``; ``package.unnamed_files`` for files that do not belong to
             it; ``package.self_test`` where this machine computes other probabilities.
-        TwinError: ``runtime.damaged_twin`` or ``runtime.foreign_twin`` of an export in its folder.
+        TwinError: ``runtime.damaged_twin`` or ``runtime.foreign_twin`` of an export in its folder;
+            ``runtime.twin_differs`` where its ONNX twin gives other probabilities.
     """
     package = load_package(folder)
     _refuse_unnamed(folder, package, frozenset(served))
@@ -72,7 +84,31 @@ def verify(folder: Path, served: Collection[str] = ()) -> Verification:
             f"{difference:.2g} from the recorded ones (allowed: {TOLERANCE:g})",
             fix=f"use the versions that it was made with: {versions}",
         )
-    return Verification(package, difference)
+    return Verification(package, difference, _twin_difference(folder, package))
+
+
+def _twin_difference(folder: Path, package: ModelPackage) -> float | None:
+    """How far the self-test of a package's ONNX twin is from the package's own."""
+    if not (folder / TWIN).is_dir():
+        return None
+    try:
+        twin = with_runtime(package, folder, "onnx")
+    except TwinError as error:
+        if error.code == "runtime.no_onnxruntime":
+            return None
+        raise
+    volumes = made_up_scans(package.recipe, package.card.scan_shape)
+    scans = np.stack([package.recipe.apply(volume) for volume in volumes])
+    probability, _ = twin.look(torch.from_numpy(scans))
+    difference = float(np.abs(probability - np.array(package.card.self_test)).max())
+    if not difference <= TOLERANCE:  # so that NaN fails
+        raise TwinError(
+            "runtime.twin_differs",
+            f"{folder / TWIN / ONNX_FILE}: whole, but its self-test gives probabilities that "
+            f"differ by {difference:.2g} from the model's (allowed: {TOLERANCE:g})",
+            fix=f"write it again: medcurve export {folder} --to onnx; or use --runtime torch",
+        )
+    return difference
 
 
 def _refuse_unnamed(folder: Path, package: ModelPackage, served: frozenset[str]) -> None:

@@ -22,7 +22,8 @@ from pipeline.export.torch_file import TORCH_FILE, pickles, torch_bytes
 from pipeline.export.write import ONNX_FILE, RECORD, export
 from pipeline.serving.inference import predict
 from pipeline.serving.package import load_package
-from pipeline.serving.twin import TwinError, read_twin, with_runtime
+from pipeline.serving.twin import OnnxSession, TwinError, read_twin, with_runtime
+from pipeline.serving.verify import verify
 
 onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
@@ -116,6 +117,32 @@ def test_a_damaged_or_foreign_twin_is_refused_by_name(onnx_model: Path) -> None:
         with pytest.raises(TwinError, match=RECORD) as told:
             with_runtime(package, onnx_model, "onnx")
         assert told.value.code == "runtime.damaged_twin"
+
+
+def test_verify_runs_the_twin(onnx_model: Path, monkeypatch) -> None:
+    found = verify(onnx_model)
+    assert found.twin is not None
+    assert found.twin <= 1e-6
+    monkeypatch.setattr(OnnxSession, "of", classmethod(no_onnxruntime))
+    assert verify(onnx_model).twin is None
+
+
+@pytest.mark.parametrize("wrong", [2 * TOLERANCE, np.nan])
+def test_a_twin_with_other_answers_is_refused(onnx_model: Path, monkeypatch, wrong: float) -> None:
+    right = OnnxSession.look
+
+    def look(session: OnnxSession, x: torch.Tensor):
+        probability, features = right(session, x)
+        return probability + wrong, features
+
+    monkeypatch.setattr(OnnxSession, "look", look)
+    with pytest.raises(TwinError, match="its self-test gives") as told:
+        verify(onnx_model)
+    assert told.value.code == "runtime.twin_differs"
+
+
+def no_onnxruntime(cls: type[OnnxSession], data: bytes) -> OnnxSession:
+    raise TwinError("runtime.no_onnxruntime", "onnxruntime is not installed")
 
 
 def test_a_torch_program_holds_nothing_pickled(make_package, tmp_path: Path) -> None:
