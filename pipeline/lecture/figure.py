@@ -62,16 +62,26 @@ def _score_groups(run: ClaimRun, outcomes: Mapping[str, StudyOutcome]) -> Iterat
     else:
         for cohort, outcome in outcomes.items():
             yield _score_panels(_short(cohort), outcome, families)
+    yield _rankings(run, rankings, families, outcomes)
+
+
+def _rankings(
+    run: ClaimRun,
+    rankings: Sequence[Ranking],
+    families: Sequence[str],
+    outcomes: Mapping[str, StudyOutcome],
+) -> Iterator[Panel]:
+    """Every ranking on its cohort; of real scans each once, however many cohorts it is asked of."""
     foretold = [name for one in rankings for name in one.ranks.values()]
     looks = {name: n for n, name in enumerate(dict.fromkeys([*families, *foretold]))}
     drawn: list[Ranking] = []
     for ranking in rankings:
         meant = ranking.cohort or run.claim.cohorts[0]
         asked = ranking if meant in outcomes else ranking.anywhere
-        if asked not in drawn:  # what is asked of several cohorts is one thing elsewhere
+        if asked not in drawn:
             cohorts = [meant] if meant in outcomes else list(outcomes)
-            yield _rank_panels(asked, looks, outcomes, cohorts)
-        drawn.append(asked)
+            yield from _rank_panels(asked, looks, outcomes, cohorts)
+            drawn.append(asked)
 
 
 def _score_panels(cohort: str, outcome: StudyOutcome, families: Sequence[str]) -> Iterator[Panel]:
