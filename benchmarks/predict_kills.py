@@ -3,12 +3,13 @@
     OMP_NUM_THREADS=1 python benchmarks/predict_kills.py [--scans 500] [--kills 20]
 
 Volumes of 24 x 22 x 20 as .nii.gz are predicted by ``medcurve predict`` with its gallery. The
-command runs in a process group of its own, which is killed with all its processes after a random
-share (seed 0) of the time that an undisturbed run takes, and begun again. After each kill the
-output folder must be absent or whole; where it is whole it is taken away. After the last kill the
-batch may finish: its files are then compared with those of a run that nothing disturbed, byte by
-byte, and nothing may be left beside them. Only ``provenance.json``, which names the commit of the
-code, is not looked at. Leave the code alone while this runs.
+command runs in a process group of its own. From when it begins to write, beside where its output is
+to stand, a random share (seed 0) of the time passes that an undisturbed run takes until its output
+stands, and a tenth more; then it is killed with all its processes, and begun again. After each kill
+the output folder must be absent or whole; where it is whole it is taken away. After the last kill
+the batch may finish: its files are then compared with those of a run that nothing disturbed, byte
+by byte, and nothing may be left beside them. Only ``provenance.json``, which names the commit of
+the code, is not looked at. Leave the code alone while this runs.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ def start(place: Path, out: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
+def begin(place: Path, out: str) -> subprocess.Popen[bytes]:
+    """Start a batch, and wait until it writes (``data_prep.stage.new_stage``)."""
+    process = start(place, out)
+    while process.poll() is None and not any(place.glob(f".{out}.{process.pid}.*")):
+        time.sleep(0.005)
+    return process
+
+
 def content(folder: Path) -> dict[str, bytes]:
     """Files of a batch, provenance left out."""
     files = (path for path in folder.rglob("*") if path.name != "provenance.json")
@@ -60,18 +69,22 @@ def main() -> int:
         place = Path(folder)
         model(place / "model", PREP, {"family": "linear", "params": {}})
         write_niftis(place / "scans", asked.scans, (24, 22, 20))
-        begin = time.monotonic()
-        if start(place, "undisturbed").wait():
+        undisturbed = begin(place, "undisturbed")
+        began = time.monotonic()
+        while undisturbed.poll() is None and not (place / "undisturbed").exists():
+            time.sleep(0.005)
+        seconds = time.monotonic() - began
+        if undisturbed.wait():
             raise SystemExit("medcurve predict failed")
-        seconds = time.monotonic() - begin
         whole = content(place / "undisturbed")
         out = place / "disturbed"
-        finished = halves = 0
+        finished = halves = writing = 0
         for _ in range(asked.kills):
-            process = start(place, "disturbed")
-            time.sleep(moments.uniform(0.1, 1.0) * seconds)
+            process = begin(place, "disturbed")
+            time.sleep(moments.uniform(0.0, 1.1) * seconds)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            writing += any(place.glob(f".disturbed.{process.pid}.*"))
             if out.exists():
                 finished += 1
                 halves += content(out) != whole
@@ -81,7 +94,8 @@ def main() -> int:
         found = content(out)
         left = [path.name for path in place.glob(".disturbed*")]
     same = [name for name in whole if found.get(name) == whole[name]]
-    print(f"{asked.scans} scans, {seconds:.0f} s undisturbed; {asked.kills} kills")
+    print(f"{asked.scans} scans, written in {seconds:.1f} s; {asked.kills} kills")
+    print(f"{writing} kills broke off what was being written")
     print(f"output after a kill: {finished} times whole, {halves} times half, else absent")
     print(f"byte-identical in the end: {', '.join(same)} ({len(same)} of {len(whole)} files)")
     print(f"left beside them: {', '.join(left) or 'nothing'}")

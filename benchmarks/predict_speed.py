@@ -34,6 +34,7 @@ from monai.data import DataLoader, Dataset, PydicomReader
 from monai.transforms import Compose, LoadImage, NormalizeIntensity, Orientation, Resize
 from numpy.typing import NDArray
 
+from data_prep.miniature import pixel_digest
 from data_prep.readers import discover, read_scan
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.decode_child import Job
@@ -175,6 +176,7 @@ def parts(root: Path, package: ModelPackage, count: int = 32) -> dict[str, float
         measure("inflate", lambda: [isal_zlib.decompress(data, 31) for data in contents])
     measure("find", lambda: discover(root, [Path(s.paths[0]) for s in sources]))
     measure("read", lambda: [read_scan(root, source) for source in sources])
+    measure("digest", lambda: [pixel_digest(volume) for volume in volumes])
     measure("recipe", lambda: [package.recipe.apply(volume) for volume in volumes])
     both = list(zip(volumes, arrays, strict=True))
     measure("look", lambda: [look_at(v, a) for v, a in both])
@@ -204,7 +206,7 @@ def main() -> None:
 
 
 def _said(spent: dict[str, float]) -> str:
-    steps = ("find", "read", "recipe", "look", "model")
+    steps = ("find", "read", "digest", "recipe", "look", "model")
     whole = sum(spent[step] for step in steps)
     shares = ", ".join(f"{s} {spent[s]:.1f} ({spent[s] / whole:.0%})" for s in steps)
     inflate = f"; of reading, inflating is {spent['inflate']:.1f}" if "inflate" in spent else ""

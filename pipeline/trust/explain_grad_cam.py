@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import torch
-from monai.visualize.class_activation_maps import GradCAM
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,7 +40,7 @@ def grad_cam(net: LogOdds, x: Tensor, target: int) -> Tensor:
     if found is not None:
         name, reader = found
         return _of_images(net, name, reader, x, target)
-    cam = GradCAM(net, target_layers=target_layer(net, x), postprocessing=_as_it_is)
+    cam = _grad_cam(net, target_layer(net, x))
     enlarged: Tensor = cam(x.clone().requires_grad_(), class_idx=target)
     return enlarged[0, 0].detach()
 
@@ -107,8 +106,7 @@ def _of_images(net: LogOdds, name: str, reader: ScanFeatures, x: Tensor, target:
     stage = max(m.stage for m, found in places.items() if found >= least)
     chosen = [m for m in reader.maps if m.stage == stage]
     layers = [f"{name}.{m.layer}" for m in chosen]
-    # MONAI's annotation knows one layer only; its code takes any number.
-    cam: Any = GradCAM(net, target_layers=layers, postprocessing=_as_it_is)  # type: ignore[arg-type]
+    cam = _grad_cam(net, layers)
     total = torch.zeros(x.shape[2:], device=x.device)
     for number, pooled in enumerate(chosen):
         found = cam.compute_map(x.clone().requires_grad_(), class_idx=target, layer_idx=number)
@@ -131,6 +129,14 @@ def _placed(found: Tensor, axis: int | None, x: Tensor) -> Tensor:
     mode = "bilinear" if x.ndim == 4 else "trilinear"
     enlarged = functional.interpolate(whole, x.shape[2:], mode=mode)[0, 0]
     return enlarged * whole[0, 0].numel()
+
+
+def _grad_cam(net: LogOdds, layers: str | list[str]) -> Any:
+    # MONAI takes seconds to import, and many who name this method never ask for a map.
+    from monai.visualize.class_activation_maps import GradCAM
+
+    # Its annotation knows one layer only; its code takes any number.
+    return GradCAM(net, target_layers=layers, postprocessing=_as_it_is)  # type: ignore[arg-type]
 
 
 def _as_it_is(x: Tensor) -> Tensor:

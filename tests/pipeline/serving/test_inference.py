@@ -327,3 +327,15 @@ def test_a_killed_batch_leaves_whole_tables_or_none(make_package, write, tmp_pat
         assert not out.exists() or digests(out) == whole
     predict(package, [tmp_path / "in"], out)
     assert digests(out) == whole
+
+
+def test_a_batch_begins_without_what_takes_seconds_to_import():
+    slow = {"monai", "mlflow", "pandas", "sklearn", "sqlalchemy"}
+    script = (
+        "import sys, pipeline.model_stages, pipeline.serving.inference, pipeline.serving.twin, "
+        f"pipeline.gallery.beside; print(sorted({slow} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
