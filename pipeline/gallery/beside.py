@@ -46,16 +46,17 @@ class Gallery:
         # Pages need matplotlib and Jinja, which the first prediction must not wait for.
         from pipeline.gallery.page import Batch, write_page
 
-        coverage = package.card.trust.conformal.coverage
+        trust = package.card.trust
         with ExitStack() as opened:
             there = [folder / name for name in _PACKS if (folder / name).exists()]
             batch = Batch(
                 folder / "predictions.parquet",
                 package.task,
-                coverage,
+                trust.conformal.coverage,
                 summary,
                 [opened.enter_context(Pack(path)) for path in there],
                 self._method,
+                trust.notes,
             )
             write_page(batch, folder / PAGE)
         for path in there:

@@ -71,7 +71,7 @@ function probabilities(row) {
     name.scope = "row";
     const filled = element("td", "fill");
     filled.append(bar(row.probability[index], index));
-    line.append(name, filled, element("td", "number", row.probability[index].toFixed(4)));
+    line.append(name, filled, element("td", "number", shownP(row.probability[index], 4)));
   });
   return table;
 }

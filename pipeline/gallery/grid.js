@@ -58,13 +58,19 @@ function shortName(scan) {
 }
 const setText = (row) => (row.within.length ? `{${row.within.join(", ")}}` : "{ }");
 const classText = (row) => row.classes.join(", ") || (about.multi_label ? "no label" : "no class");
-const shownP = (p) => p.toFixed(3);
+// What is not certain is never shown as if it were.
+const shownP = (p, decimals = 3) => {
+  const end = 10 ** -decimals;
+  if (p > 1 - end / 2 && p < 1) return `>${(1 - end).toFixed(decimals)}`;
+  return p > 0 && p < end / 2 ? `<${end.toFixed(decimals)}` : p.toFixed(decimals);
+};
+const flagText = (flag) => flag.replaceAll("_", " ");
 
 function spoken(row) {
   if (!row.ok) return `${visible(row.scan)}: quarantined, ${row.code}`;
   const p = `${about.classes[row.shownClass]} ${shownP(row.probability[row.shownClass])}`;
   return `${visible(row.scan)}: ${classText(row)}, probability of ${p}, set ${setText(row)}` +
-    (row.flags.length ? `, flags ${row.flags.join(", ")}` : "");
+    (row.flags.length ? `, flags ${row.flags.map(flagText).join(", ")}` : "");
 }
 
 function cell(row, place) {
@@ -92,8 +98,8 @@ function cell(row, place) {
   const box = pictureBox(row);
   if (row.flags.length) {
     const marks = element("div", "marks");
-    marks.append(element("span", "", row.flags.length > 1 ? `⚑ ${row.flags.length}` : `⚑ ${row.flags[0]}`));
-    marks.title = row.flags.join("\n");
+    marks.append(element("span", "", row.flags.length > 1 ? `⚑ ${row.flags.length} flags` : `⚑ ${flagText(row.flags[0])}`));
+    marks.title = row.flags.map(flagText).join("\n");
     box.append(marks);
   }
   made.append(box, words);

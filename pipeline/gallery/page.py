@@ -61,6 +61,7 @@ class Batch:
         summary: Of the table.
         packs: Pictures of the scored scans; of a scan that is in several the first one's.
         method: Of the maps that lie on pictures; None: there are none.
+        notes: What a user must know of the model's answers.
     """
 
     table: Path
@@ -69,6 +70,7 @@ class Batch:
     summary: PredictionSummary
     packs: Sequence[Pack]
     method: Method | None = None
+    notes: Sequence[str] = ()
 
     def picture(self, scan: str) -> Pictures | None:
         """What there is to show of a scan."""
@@ -123,6 +125,7 @@ def _frame(batch: Batch, unpictured: int) -> tuple[bytes, bytes, bytes]:
             "unpictured": f"Without a picture: {counted(unpictured, 'scan')}, of the surest."
             if unpictured
             else "",
+            "notes": batch.notes,
             "multi_label": batch.task.is_multi_label,
             "style": Markup(style),  # noqa: S704 - our own files
             "script": Markup(script),  # noqa: S704

@@ -56,6 +56,7 @@ def write_batch(
     task: Task = BINARY,
     skipped: int = 0,
     maps: Mapping[str, bytes] = NO_MAPS,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the tables of these rows and their page, each scan a picture of its own; the page.
 
@@ -83,5 +84,5 @@ def write_batch(
         append(packs[0], scan, (scan,), Pictures(BLACK, drawn))
     with Pack(packs[0]) as explained, Pack(packs[1]) as pictures:
         table, method = folder / "predictions.parquet", "occlusion" if maps else None
-        write_page(Batch(table, task, 0.9, summary, [explained, pictures], method), page)
+        write_page(Batch(table, task, 0.9, summary, [explained, pictures], method, notes), page)
     return page

@@ -65,13 +65,20 @@ def told(page: Page) -> str:
     return page.run("document.getElementById('told').textContent")
 
 
+def test_what_is_not_certain_is_not_shown_as_if_it_were(few: Page) -> None:
+    given = [0.999955, 1.0, 0.9994, 0.0004, 0.0]
+    told = [few.run(f"shownP({p})") for p in given]
+    assert told == [">0.999", "1.000", "0.999", "<0.001", "0.000"]
+    assert few.run("shownP(0.99999, 4)") == ">0.9999"
+
+
 def test_scans_are_drawn_with_picture_bar_and_flags(few: Page) -> None:
     assert shown(few) == NAMES
     few.wait("[...document.images].length === 6 && [...document.images].every(i => i.complete)")
     assert few.run("[...document.images].every(i => i.naturalWidth > 0)")
     tile = "document.querySelector('[data-place=\"1\"]')"
     assert few.run(f"{tile}.querySelector('.bar i').style.width") == "55%"
-    assert "unlike_training" in few.run(f"{tile}.textContent")
+    assert "unlike training" in few.run(f"{tile}.textContent")
     assert "file.empty" in few.run("document.querySelector('[data-place=\"4\"]').textContent")
     widths = few.run("[document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1]

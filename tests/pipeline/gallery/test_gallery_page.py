@@ -109,3 +109,11 @@ def test_the_least_sure_of_many_labels_come_first(tmp_path, monkeypatch, sure):
     rows = [Prediction(name, (name,), "ok", ("mass",), p[name], ("mass",)) for name in p]
     path = write_batch(tmp_path / "out", rows, task)
     assert [row[-1] for row in rows_of(path)] == ([-1, 0] if sure else [0, -1])
+
+
+def test_what_a_user_must_know_of_the_model_is_told(tmp_path):
+    note = "'healthy' is in every set: <few> validation patients"
+    told = write_batch(tmp_path / "told", [ok("a.png", 0.9)], notes=(note,)).read_text()
+    silent = write_batch(tmp_path / "silent", [ok("a.png", 0.9)]).read_text()
+    assert f"<li>{html.escape(note, quote=True)}</li>".replace("&#x27;", "&#39;") in told
+    assert "What to know" in told and "What to know" not in silent
