@@ -174,17 +174,32 @@ def _add_series(
     if len(headers) == 1:
         grouped.sources.append(_source(headers, flags))
         return
-    placed = sum(has_geometry(header) for header in headers)
-    if not placed and (capture or headers[0].modality not in _TOMOGRAPHIC):
+    astray = [header for header in headers if not has_geometry(header)]
+    projections = capture or headers[0].modality not in _TOMOGRAPHIC
+    if len(astray) == len(headers) and projections:
         grouped.sources += [_source([header], flags) for header in headers]
         return
-    if placed < len(headers):
-        raise ScanError(
-            "dicom.no_geometry",
-            f"{headers[0].path}: {len(headers) - placed} of the {len(headers)} images of its "
-            "series state no position, orientation or pixel spacing",
-        )
+    if astray:
+        raise _misplaced(astray, len(headers))
     _add_stacks(headers, flags, policy, same_pixels, grouped)
+
+
+def _misplaced(astray: Sequence[SliceHeader], count: int) -> ScanError:
+    """What ails images that do not state their place, of the ``count`` of a series."""
+    # Rows and Columns are required (PS3.3 C.7.6.3, Type 1) and come after the position and the
+    # orientation: where all of them are gone, the file ends within its header.
+    cut = [header for header in astray if not header.rows or not header.columns]
+    share = f"in {len(cut or astray)} of the {count} images of the series"
+    if cut:
+        return ScanError(
+            "dicom.malformed",
+            f"{cut[0].path}: the file is cut off or damaged: no position, rows or columns, {share}",
+            fix="transfer the series again",
+        )
+    return ScanError(
+        "dicom.no_geometry",
+        f"{astray[0].path}: no position, orientation or pixel spacing, {share}",
+    )
 
 
 def _add_stacks(

@@ -238,10 +238,11 @@ def _uneven(
     missing = np.round(multiple) - 1
     if (np.abs(multiple - np.round(multiple)) <= _UNEVEN_TOLERANCE * multiple).all():
         where = int(np.argmax(missing))
+        lost = f"{count} slices are" if (count := int(missing.sum())) > 1 else "1 slice is"
         raise ScanError(
             "dicom.missing_slices",
-            f"{_name(slices)}: {int(missing.sum())} slices are missing: {gaps[where]:.3f} mm after "
-            f"slice {where + 1} of {len(slices)}, where {usual:.3f} mm is usual",
+            f"{_name(slices)}: {lost} missing: {gaps[where]:.3f} mm after slice "
+            f"{where + 1} of {len(slices)}, where {usual:.3f} mm is usual",
             fix="transfer the series again",
         )
     if policy.uneven_spacing == "refuse":

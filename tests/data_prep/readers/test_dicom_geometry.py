@@ -472,6 +472,14 @@ def test_one_enhanced_frame_is_an_image(tmp_path: Path) -> None:
     assert volume.orientation == "PL"
 
 
+@pytest.mark.parametrize(("gone", "said"), [(1, "1 slice is missing"), (2, "2 slices are missing")])
+def test_missing_slices_are_counted_in_words(tmp_path: Path, gone: int, said: str) -> None:
+    for path in write_series(tmp_path, 7)[3 : 3 + gone]:
+        path.unlink()
+    (rejected,) = discover(tmp_path).rejected
+    assert said in rejected.reason
+
+
 def test_a_series_that_changed_since_it_was_found(tmp_path: Path) -> None:
     write_series(tmp_path, 4)
     (source,) = discover(tmp_path).sources

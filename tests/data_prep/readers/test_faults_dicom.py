@@ -35,7 +35,7 @@ from scan_files import (
     write_series,
 )
 
-from data_prep.readers import dicom_file
+from data_prep.readers import dicom_file, discover
 
 Case = Callable[[Path], object]
 
@@ -438,3 +438,19 @@ def test_a_bad_series_is_quarantined_and_the_rest_is_read(
     assert outcome.codes == [code]
     assert not outcome.volumes
     assert outcome.good_ones_read
+
+
+@pytest.mark.parametrize(
+    ("cut", "code"), [(True, "dicom.malformed"), (False, "dicom.no_geometry")], ids=str
+)
+def test_the_image_that_spoils_its_series_is_named(tmp_path: Path, cut: bool, code: str) -> None:
+    """Cut off before its place (1), or without one (42)."""
+    lost = {} if cut else {"ImagePositionPatient": None}
+    paths = write_series(tmp_path, 12, on_slice(5, **lost))
+    if cut:
+        data = paths[5].read_bytes()
+        paths[5].write_bytes(data[: data.index(b"\x20\x00\x32\x00DS")])
+    (rejected,) = discover(tmp_path).rejected
+    assert (rejected.code, len(rejected.paths)) == (code, 12)
+    assert rejected.reason.startswith("a-005.dcm: ")
+    assert "in 1 of the 12 images of the series" in rejected.reason
