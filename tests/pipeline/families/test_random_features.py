@@ -137,8 +137,8 @@ def test_memory_is_bounded_and_chunks_change_nothing(monkeypatch: pytest.MonkeyP
     whole = family.prepare(scans)
     assert family._activation_bytes() == 4 * 6**3 * 3
     seen: list[int] = []
-    features = family._features
-    monkeypatch.setattr(family, "_features", lambda x: seen.append(len(x)) or features(x))
+    read = family.read
+    monkeypatch.setattr(family, "read", lambda x: seen.append(len(x)) or read(x))
     monkeypatch.setattr(random_features, "_CHUNK_BYTES", 3 * family._activation_bytes())
     assert torch.allclose(family.prepare(scans), whole, atol=1e-6)
     assert seen == [3, 3, 1]

@@ -310,8 +310,8 @@ class _NotFinite(Family[FamilyParams]):
 
     def fit(self, *_args: object) -> None: ...  # type: ignore[override]
 
-    def predict_proba(self, x: Tensor) -> NDArray[np.float64]:
-        return np.tile(self.answer, (len(x), 1))
+    def probability(self, x: Tensor) -> Tensor:
+        return torch.tensor(self.answer, dtype=torch.float64).expand(len(x), -1)
 
     def state(self) -> State:
         return {}
