@@ -56,7 +56,9 @@ def release_stage(
     from pipeline import tracking
     from pipeline.model_page.page import TO_SHARE
     from pipeline.serving.release import release
+    from pipeline.study.record import refuse_unfinished
 
+    refuse_unfinished(workspace.study(name))
     refuse_stale(workspace)
     out = workspace.model(name)
     with progress("release", "steps") as report:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from data_prep.errors import MedcurveError
+from data_prep.errors import MedcurveError, StageError
 from data_prep.files import read_json, write_json
 from data_prep.stage import PROVENANCE
 from pipeline.families import FamilyConfig
@@ -147,6 +147,36 @@ def read_standing(out: Path) -> Standing | None:
         shown=len(shown),
         finished=shown == set(record.cells),
         damaged=tuple(damaged),
+    )
+
+
+def refuse_unfinished(out: Path) -> None:
+    """Say how far a study has come that is not finished, and which one on another prep config is.
+
+    A folder that is no study's is passed over: whoever reads it as a stage refuses it.
+
+    Raises:
+        StageError: ``stage.incomplete``.
+        StudyError: As ``read_standing``.
+    """
+    if (out / PROVENANCE).is_file():
+        return
+    finished = [
+        folder
+        for folder in sorted(out.parent.glob(f"{out.name}-*"))
+        if (folder / PROVENANCE).is_file()
+        and (out.parent / f"store-{folder.name.removeprefix(f'{out.name}-')}").is_dir()
+    ]
+    standing = read_standing(out)
+    if standing is None and not finished:
+        return
+    raise StageError(
+        "stage.incomplete",
+        f"{out}: {standing or 'there is no study to release from'}",
+        fix=f"a finished study stands in {' and '.join(map(str, finished))}: name the prep config "
+        "that it ran on by --prep"
+        if finished
+        else "release once it has finished",
     )
 
 

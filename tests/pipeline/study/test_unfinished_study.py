@@ -14,8 +14,10 @@ import pytest
 from toy_study import in_process, write_store
 
 from data_prep.cohort import CohortConfig
+from data_prep.errors import StageError
 from data_prep.files import read_json, write_json
 from pipeline import study_stages
+from pipeline.model_stages import release_stage
 from pipeline.study import compute, interim, report, run
 from pipeline.study.errors import StudyError, StudyStoppedError
 from pipeline.study.jobs import Finished
@@ -319,3 +321,34 @@ def test_settings_that_this_version_does_not_know_are_no_record(place: Path) -> 
     with pytest.raises(StudyError, match="none of this version") as caught:
         recorded_study(read_json(out / "results.json"))
     assert caught.value.code == "study.foreign_results"
+
+
+def refused_release(place: Path) -> StageError:
+    with pytest.raises(StageError) as caught:
+        release_stage(workspace_in(place), str(place / "s.yaml"), None)
+    assert caught.value.code == "stage.incomplete"
+    return caught.value
+
+
+def test_a_stopped_study_is_not_released_and_says_how_far_it_is(place: Path) -> None:
+    shutil.rmtree(workspace_in(place).study("s"))
+    stopped(place, 2)
+    error = refused_release(place)
+    assert "4 of 6 cells are pending; `medcurve study` goes on" in error.message
+    assert "--prep" not in error.fix
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_release_without_prep_is_told_where_the_finished_study_stands(
+    place: Path, begun: bool
+) -> None:
+    own = workspace_in(place).study("s")
+    other = own.rename(own.with_name("study-s-plan"))
+    (own.parent / "store-plan").mkdir()
+    shutil.copytree(other, own.with_name("study-s-twice"))  # no prep config: it has no store
+    if begun:
+        stopped(place, 2)
+    error = refused_release(place)
+    assert ("4 of 6 cells" in error.message) is begun
+    assert f"{other}: name the prep config that it ran on by --prep" in error.fix
+    assert "study-s-twice" not in error.fix
