@@ -14,7 +14,7 @@ import typer
 from data_prep.errors import MedcurveError
 from data_prep.stage import medcurve_version
 from pipeline.commands import cohort, hospital, models, studies
-from pipeline.commands.options import RUNS, Runs, Uri, Workers
+from pipeline.commands.options import RUNS, Prep, Runs, Uri, Workers
 from pipeline.console import fail, say
 
 app = typer.Typer(
@@ -76,6 +76,15 @@ def ui(
 @app.command()
 def demo(
     data: Annotated[str, typer.Argument(help="phantom3d, or any other cohort.")] = "phantom3d",
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            help="A name in configs/study, or a YAML file; default: demo, with sizes that a small "
+            "cohort can hold.",
+        ),
+    ] = None,
+    prep: Prep = None,
     runs: Runs = RUNS,
     workers: Workers = None,
     tracking_uri: Uri = None,
@@ -86,7 +95,7 @@ def demo(
     """
     from pipeline.demo import run_demo
 
-    run_demo(data, runs, workers, tracking_uri)
+    run_demo(data, runs, workers, tracking_uri, study=study, prep=prep)
 
 
 @app.command()

@@ -26,21 +26,39 @@ STUDY = "demo"
 _INBOX_IMAGES = 20
 
 
-def run_demo(data: str, runs: Path, workers: int | None, tracking_uri: str | None) -> None:
+def run_demo(
+    data: str,
+    runs: Path,
+    workers: int | None,
+    tracking_uri: str | None,
+    *,
+    study: str | None = None,
+    prep: str | None = None,
+) -> None:
     """Run every stage on one cohort, then predict an inbox of new scans.
+
+    Args:
+        data: The cohort.
+        runs: Folder of all results.
+        workers: Processes; None: one for each core.
+        tracking_uri: Tracking URI; None: that of ``runs``.
+        study: Which study is run, as it stands; None: ``demo``, made to fit a small cohort.
+        prep: Prep config in place of the cohort's own.
 
     Raises:
         MedcurveError: As the stages do.
     """
     started = time.monotonic()
-    workspace = open_workspace(runs, data)
+    workspace = open_workspace(runs, data, prep)
+    name = study or STUDY
+    study_stages.read_study(name)  # what is wrong with it is said before scans are read
     count = engines.workers(workers)
     heading("1 of 5  scans → store")
     stages.scans_to_store(workspace, count)
     heading("2 of 5  store → study")
-    found = study_stages.study_stage(workspace, STUDY, count, tracking_uri)
+    found = study_stages.study_stage(workspace, name, count, tracking_uri, to_fit=study is None)
     heading("3 of 5  study → model")
-    model = model_stages.release_stage(workspace, STUDY, tracking_uri)
+    model = model_stages.release_stage(workspace, name, tracking_uri)
     heading("4 of 5  model → predictions")
     predictions = workspace.folder / "predictions"
     unseen = find_unseen(workspace)
@@ -50,7 +68,7 @@ def run_demo(data: str, runs: Path, workers: int | None, tracking_uri: str | Non
     for sentence in found.sentences:
         say(f"• {sentence}")
     say("")
-    say(f"report:       {workspace.study(STUDY) / 'report.html'}")
+    say(f"report:       {workspace.study(name) / 'report.html'}")
     say(f"predictions:  {predictions / 'predictions.csv'}")
     say(f"model:        {model}")
     say(f"evaluation:   {workspace.evaluation(model.name)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from data_prep.config import find_config, read_config
+from data_prep.store import Store
 from pipeline.console import progress, say, table, warn
 from pipeline.engines import study_engine
 from pipeline.model_stages import release_stage
@@ -14,6 +15,7 @@ from pipeline.stages import refuse_stale
 from pipeline.study.config import StudyConfig
 from pipeline.study.errors import StudyError
 from pipeline.study.extension import FORGET, Extension, extended, read_extension
+from pipeline.wording import counted, listed
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,6 +54,22 @@ def _widened(file: StudyConfig, out: Path, extend: Sequence[str]) -> StudyConfig
     return config
 
 
+def _fitted(file: StudyConfig, workspace: Workspace) -> StudyConfig:
+    """A study with 'all' in place of the sizes that the cohort cannot hold; that is said."""
+    rows = Store.open(workspace.store, verify=False).rows("train")  # the study verifies it
+    patients = len({row.patient_id for row in rows})
+    held = tuple(size for size in file.sizes if size == "all" or size <= patients)
+    if held == file.sizes:
+        return file
+    too_large = [str(size) for size in file.sizes if size not in held]
+    say(
+        f"  note: the cohort has {counted(patients, 'training patient')}: 'all' of them in place "
+        f"of {listed(too_large)}"
+    )
+    sizes = held if "all" in held else (*held, "all")
+    return file.model_copy(update={"sizes": sizes})
+
+
 def study_stage(
     workspace: Workspace,
     name: str,
@@ -61,12 +79,16 @@ def study_stage(
     only: Sequence[str] = (),
     extend: Sequence[str] = (),
     ray: str | None = None,
+    to_fit: bool = False,
 ) -> StudyResult:
     """Run a study or go on with it, write its report and bring MLflow up to date.
 
-    ``ray`` is the address of a Ray cluster; None: cells are computed by processes here.
+    ``ray`` is the address of a Ray cluster; None: cells are computed by processes here. With
+    ``to_fit``, sizes that the cohort cannot hold give way to all of its training patients.
     """
     file = read_study(name)
+    if to_fit:
+        file = _fitted(file, workspace)
     config = _widened(file, workspace.study(name), extend)
     return run_config(workspace, config, name, processes, uri, only, ray, file)
 

@@ -323,6 +323,8 @@ def test_without_ray_the_engine_says_how_to_install_it(
         (("ingest", "phantm3d"), "did you mean 'phantom3d'"),
         (("ingest", "no/such.yaml"), "config.not_found"),
         (("study", "dmo", "--data", "phantom3d"), "did you mean 'demo'"),
+        (("demo", "phantom3d", "--study", "dmo"), "did you mean 'demo'"),
+        (("demo", "phantom3d", "--prep", "phantm3d"), "did you mean 'phantom3d'"),
         (("split", "phantom3d"), "stage.missing"),
         (
             ("study", "demo", "--data", "phantom3d", "--address", "auto"),

@@ -18,7 +18,7 @@ from pipeline.demo import find_unseen, run_demo
 from pipeline.workspace import Workspace, open_workspace
 
 PREP = {"shape": 12, "spacing_mm": 8.0, "orientation": "RAS", "intensity": {"kind": "z_score"}}
-STUDY = {"families": ["linear"], "sizes": [8, "all"], "subsets": 2, "resamples": 100}
+STUDY = {"families": ["linear"], "sizes": [8, 500], "subsets": 2, "resamples": 100}
 
 
 def config(place: Path, **changes: object) -> str:
@@ -47,6 +47,7 @@ def test_the_demo_ends_with_predictions_and_words(
         assert str(folder / place) in printed
     assert "• " in printed
     assert "1 × nifti.truncated" in printed
+    assert "'all' of them in place of 500" in " ".join(printed.split())
     with (folder / "predictions" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["scan"] for row in rows if row["status"] != "ok"] == ["truncated.nii.gz"]

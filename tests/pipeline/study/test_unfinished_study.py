@@ -14,7 +14,7 @@ import pytest
 from toy_study import in_process, write_store
 
 from data_prep.cohort import CohortConfig
-from data_prep.errors import StageError
+from data_prep.errors import CohortError, StageError
 from data_prep.files import read_json, write_json
 from pipeline import study_stages
 from pipeline.model_stages import release_stage
@@ -352,3 +352,17 @@ def test_a_release_without_prep_is_told_where_the_finished_study_stands(
     assert ("4 of 6 cells" in error.message) is begun
     assert f"{other}: name the prep config that it ran on by --prep" in error.fix
     assert "study-s-twice" not in error.fix
+
+
+def test_sizes_that_a_small_cohort_cannot_hold_give_way_to_all(place: Path, said: Said) -> None:
+    file = place / "s.yaml"
+    file.write_text("{families: [prior, linear], sizes: [6, 40, 80], subsets: 2, resamples: 100}")
+    with pytest.raises(CohortError, match="24 training patients") as caught:
+        study(place)
+    assert "--study" in caught.value.fix
+    found = study_stages.study_stage(workspace_in(place), str(file), 1, None, to_fit=True)
+    assert found.computed == 0  # it is the study of 6 and all
+    assert "24 training patients: 'all' of them in place of 40 and 80" in said()
+    file.write_text("{families: [prior, linear], sizes: [6, all], subsets: 2, resamples: 100}")
+    study_stages.study_stage(workspace_in(place), str(file), 1, None, to_fit=True)
+    assert "in place of" not in said()
