@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from command_line import medcurve
 
+from data_prep.config import CONFIG_ROOT
 from data_prep.files import read_json
 from pipeline import cli, stages
 from pipeline.cli import app, run
+from pipeline.workspace import open_workspace
 
 PHANTOM = {
     "name": "tiny",
@@ -352,6 +358,23 @@ def test_mistakes_are_answered_with_what_to_do(
     assert expected in printed
     assert "Traceback" not in printed
     assert not any(tmp_path.iterdir())
+
+
+def test_the_readmes_commands_are_taken_and_name_the_model_that_they_release() -> None:
+    readme = (CONFIG_ROOT.parent / "README.md").read_text()
+    found = re.findall(r"\.venv/bin/medcurve ([^`#\n]+)", readme)
+    group = typer.main.get_command(app)
+    given = {}
+    for name, *arguments in map(shlex.split, found):
+        command = group.commands[name]  # type: ignore[attr-defined]
+        given[name] = command.make_context(name, list(arguments)).params
+    assert list(given)[:4] == ["ingest", "plan", "split", "prep"]
+    preps = {given[name]["prep"] for name in ("prep", "study", "release", "demo")}
+    assert preps == {"runs/my_scans/plan.yaml"}
+    own = open_workspace(Path("runs"), "my_scans")
+    planned = replace(own, prep=preps.pop())
+    assert str(planned.folder / "plan.yaml") == planned.prep
+    assert given["predict"]["model"] == str(planned.model(given["release"]["name"]))
 
 
 def test_a_disk_error_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
