@@ -176,10 +176,12 @@ def _measured(seen: CohortFingerprint, budget: int) -> tuple[Decision, Decision,
         shape = _edges(cover, spacing)
     if finest > min(wanted):
         why += f"; made coarser to the budget ({_budget(seen, budget)})"
+    reach = [edge * mm for edge, mm in zip(shape, spacing, strict=True)]
     because = (
-        f"covers {_times(cover)} mm at this spacing: what lies around the centre of nine scans "
+        f"{_times(reach)} mm at this spacing, in multiples of {_EDGE_STEP} {seen.unit}s, for the "
+        f"{_times(cover)} mm around the centre that nine scans in ten take, without the air "
+        "around the body"
     )
-    because += "in ten, without the air around the body"
     return (
         Decision("spacing_mm", _one_or_all(spacing), why),
         Decision("shape", _one_or_all(shape), because),

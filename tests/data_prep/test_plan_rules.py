@@ -60,6 +60,8 @@ def test_air_around_the_body_is_not_covered() -> None:
     seen = cohort(looks=[look(reach_mm=(40.0, 48.0, 24.0))] * 10)
     _, shape, _ = rules.grid(seen, AMPLE)
     assert shape.value == [20, 24, 12]  # 42, 50.4 and 25.2 mm with the margin
+    assert shape.because.startswith("40 × 48 × 24 mm at this spacing, in multiples of 4 voxels")
+    assert "for the 42 × 50.4 × 25.2 mm around the centre" in shape.because
 
 
 def test_nine_bodies_in_ten_are_covered() -> None:
