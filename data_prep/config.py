@@ -172,6 +172,13 @@ def parse_config(
         raise ConfigError("config.invalid", "\n".join(found)) from None
 
 
+def first_fault(error: ValidationError) -> str:
+    """The first field that a model of pydantic refuses, and why: for a file that we wrote."""
+    detail = error.errors()[0]
+    field = ".".join(str(step) for step in detail["loc"]) or "(top)"
+    return f"field '{field}': {_message(detail)}"
+
+
 def dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level, under names like ``train.epochs``."""
     rows: dict[str, Any] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from data_prep.config import Config
+from data_prep.config import Config, first_fault
 from data_prep.errors import StageError
 from data_prep.glimpse import Glimpse, plane_code
 from data_prep.intensity import nyul_standard
@@ -213,7 +213,7 @@ class CohortFingerprint(Config):
         except ValidationError as error:
             raise StageError(
                 "fingerprint.bad_file",
-                f"not a fingerprint of this medcurve version: {error}",
+                f"not a fingerprint of this medcurve version: {first_fault(error)}",
                 fix="remove the cohort's fingerprint folder and run `medcurve plan` again",
             ) from None
 

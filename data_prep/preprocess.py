@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_prep.config import Config
+from data_prep.config import Config, first_fault
 from data_prep.errors import CohortError, ConfigError, ScanError, StageError
 from data_prep.geometry import FitMode, check_orientation, reorient, to_grid
 from data_prep.intensity import to_grey, to_rgb
@@ -206,7 +206,7 @@ class PrepRecipe(Config):
         except ValidationError as error:
             raise StageError(
                 "prep.bad_recipe",
-                f"not a preprocessing recipe of this medcurve version: {error}",
+                f"not a preprocessing recipe of this medcurve version: {first_fault(error)}",
                 fix="run `medcurve prep` again",
             ) from None
 

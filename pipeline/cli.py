@@ -7,9 +7,10 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from data_prep.errors import MedcurveError
 from data_prep.stage import medcurve_version
@@ -17,7 +18,20 @@ from pipeline.commands import cohort, hospital, models, studies
 from pipeline.commands.options import RUNS, Prep, Runs, Uri, Workers
 from pipeline.console import fail, say
 
+
+class _Commands(TyperGroup):
+    """The sub-commands; typer lets pydantic's prefix of a value that is refused slip through."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="medcurve",
     help="Which model, how much data, and can I trust it on my scans?",
     epilog="The stages in order: data, ingest, split, prep, study, release, predict. "

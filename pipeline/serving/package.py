@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
+from data_prep.config import first_fault
 from data_prep.errors import MedcurveError, nearest
 from data_prep.files import digest, sha256_bytes, write_bytes
 from data_prep.preprocess import PrepRecipe
@@ -285,7 +286,8 @@ def _parse_card(path: Path, content: dict[str, Any]) -> ModelCard:
     except ValidationError as error:
         raise PackageError(
             "package.invalid",
-            f"{path}: not a model that this medcurve ({medcurve_version()}) can use ({error})",
+            f"{path}: not a model that this medcurve ({medcurve_version()}) can use "
+            f"({first_fault(error)})",
             fix="use the medcurve version that 'versions' in the file names",
         ) from error
 

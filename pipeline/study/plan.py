@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from data_prep.config import first_fault
 from data_prep.errors import ConfigError
 from data_prep.progress import Progress, silent
 from data_prep.splits import check_leaks
@@ -131,7 +132,7 @@ def recorded_study(results: Mapping[str, Any]) -> tuple[StudyConfig, dict[str, F
         families = {n: FamilyConfig.model_validate(f) for n, f in results["families"].items()}
         return StudyConfig.model_validate(results["config"]), families
     except (ValidationError, AttributeError, KeyError, TypeError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+        what = first_fault(error) if isinstance(error, ValidationError) else repr(error)
         raise StudyError(
             "study.foreign_results",
             f"the study's recorded settings are none of this version of medcurve: {what}",

@@ -343,6 +343,7 @@ def test_without_ray_the_engine_says_how_to_install_it(
         (("data", "phantom3d", "--runs", __file__), "stage.not_a_folder"),
         (("predict", "nowhere", "also-nowhere", "--out", "x"), "package."),
         (("train", "cnn_scrach", "--data", "phantom3d"), "did you mean 'cnn_scratch'"),
+        (("predict", "m", "x", "--out", "y", "--on-shift", "no"), "'--on-shift': 'no' is not one"),
     ],
 )
 def test_mistakes_are_answered_with_what_to_do(
