@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 ARTIFACTS: Final = "mlartifacts"
 _DATABASE: Final = re.compile(r"(postgres|postgresql|mysql|mssql)(\+\w+)?://")
+# What urllib3 says after the number of the system's error, and without one.
+_NO_CONNECTION: Final = re.compile(
+    r"(?<=\d\] )[A-Z][\w ]+|certificate verify failed|timed out|too many \d+ error responses"
+)
 _LOCK: Final = 0x6D656463  # "medc": any number that others are not likely to take
 
 # MLflow reads these when it is imported, so they are set before any function can import it. What
@@ -143,13 +147,20 @@ def answering(uri: str) -> Iterator[None]:
         ) from error
     # What requests raises are OSErrors.
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        first = public(str(error).strip().splitlines()[0])[:300]
         raise TrackingError(
             "tracking.unreachable",
-            f"{public(uri)}: MLflow does not answer as it should ({first})",
+            f"{public(uri)}: MLflow does not answer as it should ({_why(str(error))})",
             fix="nothing is lost: the journal holds every result; run `medcurve sync` once the "
             "store is back",
         ) from error
+
+
+def _why(text: str) -> str:
+    first = public(text.strip().splitlines()[0])
+    if "ConnectionPool(" in first:  # urllib3 names its own objects, and what happened at the end
+        found = _NO_CONNECTION.search(first)
+        return f"no connection: {found[0].lower()}" if found else "no connection"
+    return first[:300]
 
 
 def public(uri: str) -> str:

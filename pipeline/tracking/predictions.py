@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.tracking.client import answering, connect, experiment
+from pipeline.tracking.client import TrackingError, answering, connect, experiment
 from pipeline.tracking.records import KIND
 
 MODEL: Final = "medcurve.model"
@@ -42,6 +42,16 @@ def log_predictions(
     Raises:
         TrackingError: MLflow does not answer; the predictions on disk are not touched by that.
     """
+    try:
+        return _log(summary, uri, cohort, model, version)
+    except TrackingError as error:
+        if error.code != "tracking.unreachable":
+            raise
+        fix = "the tables of predictions are whole; only this run's record in MLflow is missing"
+        raise TrackingError(error.code, error.message, fix=fix) from error
+
+
+def _log(summary: Mapping[str, object], uri: str, cohort: str, model: str, version: str) -> str:
     from mlflow.entities import Metric
 
     client = connect(uri)

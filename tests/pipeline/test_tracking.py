@@ -141,8 +141,27 @@ def test_a_server_that_is_down_is_answered_with_what_to_do(
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1") as caught:
         log_predictions({"ok": 1}, f"http://user:secret@127.0.0.1:{free_port()}")
     assert caught.value.code == "tracking.unreachable"
-    assert "medcurve sync" in caught.value.fix
+    assert caught.value.message.endswith("(no connection: connection refused)")
+    assert "tables of predictions are whole" in caught.value.fix
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "SSLError(1, '[SSL: X] certificate verify failed (_ssl.c)')",
+            ": certificate verify failed",
+        ),
+        ("Read timed out. (read timeout=20)", ": timed out"),
+        ("something else", ""),
+    ],
+)
+def test_of_urllib3_only_the_reason_is_told(text: str, said: str) -> None:
+    with pytest.raises(TrackingError) as caught, client.answering("http://a:1"):
+        raise OSError(f"HTTPConnectionPool(host='a', port=1): {text}")
+    assert caught.value.message.endswith(f"(no connection{said})")
+    assert "medcurve sync" in caught.value.fix
 
 
 def test_an_older_schema_is_migrated_after_a_copy(uri: str, tmp_path: Path) -> None:
