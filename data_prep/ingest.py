@@ -8,6 +8,7 @@ Scans are written as they come in, so that memory does not grow with their numbe
 
 from __future__ import annotations
 
+import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneSource, Source
+from data_prep.cohort import (
+    CohortConfig,
+    MedMnistSource,
+    PhantomSource,
+    SceneSource,
+    Source,
+    TableLabels,
+)
 from data_prep.describe import describe
 from data_prep.errors import CohortError, ScanError, StageError
 from data_prep.files import digest, read_json, sha256_file, write_csv, write_json
@@ -53,7 +61,7 @@ class IngestSummary:
         scans: Scans in the manifest, of ``patients`` patients.
         quarantined: Scans that were refused (as ``predict`` counts them), of
             ``quarantined_files`` files.
-        skipped: Files that are not meant to be scans.
+        skipped: Files that are not meant to be scans; the label table is not one of them.
         notes: What was accepted and should be known.
         task: What the labels say is to be predicted.
     """
@@ -182,7 +190,11 @@ def ingest(
         described = with_header_attributes(config, labelled, runs)
         labelled, notes = described.scans, [*notes, *described.notes]
         labelled.sort(key=lambda scan: (scan.source.paths[0], scan.source.item))
-        skipped = [(item.path, item.reason) for item in found.skipped]
+        skipped = [
+            (item.path, item.reason)
+            for item in found.skipped
+            if not _is_label_table(config, root, item.path)
+        ]
         with new_stage(out, "ingest", inputs, settings) as folder:
             with (
                 ManifestWriter(folder, described.attributes) as manifest,
@@ -280,6 +292,11 @@ def _listing(root: Path, found: Found, stamps: Mapping[ScanSource, str]) -> str:
     return digest(sorted([*stamps.values(), *(_stamp(root, paths) for paths in others)]))
 
 
+def _is_label_table(config: CohortConfig, root: Path, path: str) -> bool:
+    """Whether a file is the table that was read for the labels: nothing is lost with it."""
+    return isinstance(config.labels, TableLabels) and root / config.labels.file == root / path
+
+
 def _task(config: CohortConfig, manifest: ManifestWriter, quarantine: Sequence[Rejected]) -> Task:
     if not manifest.scans:
         raise CohortError(
@@ -331,6 +348,12 @@ def _write(
         "notes": list(notes),
     }
     write_json(folder / "ingest.json", counts)
+
+
+def skipped_files(folder: Path) -> list[str]:
+    """Each skipped file of an ingest that wrote ``folder``, with the reason in brackets."""
+    with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
+        return [f"{row['path']} ({row['reason']})" for row in csv.DictReader(file)]
 
 
 def _read_summary(folder: Path) -> IngestSummary:

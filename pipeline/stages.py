@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Final
 
 from data_prep.cohort import CohortConfig, MedMnistSource, PhantomSource, SceneSource
 from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
 from data_prep.files import read_json, write_json
 from data_prep.fingerprint import CohortFingerprint
-from data_prep.ingest import ingest, make_phantom, raw_root
+from data_prep.ingest import ingest, make_phantom, raw_root, skipped_files
 from data_prep.leaks import Leaks
 from data_prep.manifest import ScanReader
 from data_prep.plan import check_plan_name, flow, plan_prep, plan_yaml, write_plan
@@ -27,7 +28,11 @@ from data_prep.survey import survey_cohort
 from pipeline.console import progress, say, table
 from pipeline.engines import decoding
 from pipeline.study.config import StudyConfig
+from pipeline.wording import counted, listed
 from pipeline.workspace import Workspace
+
+# So many skipped files are named on the screen; skipped.csv names all of them.
+_FEW: Final = 5
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
 
@@ -67,10 +72,13 @@ def ingest_stage(
             progress=report,
         )
     say(
-        f"ingest: {found.scans} scans of {found.patients} patients, {found.quarantined} scans "
-        f"quarantined ({found.quarantined_files} files), {found.skipped} files skipped → "
-        f"{workspace.manifest}"
+        f"ingest: {counted(found.scans, 'scan')} of {counted(found.patients, 'patient')}, "
+        f"{counted(found.quarantined, 'scan')} quarantined "
+        f"({counted(found.quarantined_files, 'file')}), "
+        f"{counted(found.skipped, 'file')} skipped → {workspace.manifest}"
     )
+    if 0 < found.skipped <= _FEW:
+        say(f"  skipped: {listed(skipped_files(workspace.manifest))}")
     for note in found.notes:
         say(f"  note: {note}")
 

@@ -75,7 +75,15 @@ def test_each_scan_gets_a_row(tmp_path: Path, raw: Path) -> None:
         float(np.asarray(nib.load(raw / "a/1.nii.gz").dataobj).min()),
         float(np.asarray(nib.load(raw / "a/1.nii.gz").dataobj).max()),
     )
-    assert [row["path"] for row in table(tmp_path / "out" / "skipped.csv")] == ["labels.csv"]
+    assert summary.skipped == 0  # the label table is none
+
+
+def test_what_is_not_a_scan_is_skipped_under_its_name(tmp_path: Path, raw: Path) -> None:
+    (raw / "notes.txt").write_text("seen twice")
+    (raw / "a" / "labels.csv").write_text("not the cohort's")
+    assert run(tmp_path).skipped == 2
+    rows = table(tmp_path / "out" / "skipped.csv")
+    assert [row["path"] for row in rows] == ["a/labels.csv", "notes.txt"]
 
 
 def test_scan_ids_follow_the_content_not_the_name(tmp_path: Path, raw: Path) -> None:
@@ -150,7 +158,7 @@ def test_copies_are_used_once_and_contradictions_stop(tmp_path: Path, raw: Path)
     text = labels.read_text()
     labels.write_text(text + "a/3.nii,01,sick\n")
     summary = run(tmp_path)
-    assert (summary.scans, summary.skipped) == (4, 2)
+    assert (summary.scans, summary.skipped) == (4, 1)
     reasons = {r["path"]: r["reason"] for r in table(tmp_path / "out" / "skipped.csv")}
     assert reasons["a/3.nii"] == "a copy of 'a/2.nii'"
     labels.write_text(text + "a/3.nii,04,sick\n")

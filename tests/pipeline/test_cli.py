@@ -20,6 +20,7 @@ import pytest
 import typer
 import yaml
 from command_line import medcurve
+from PIL import Image
 
 from data_prep.config import CONFIG_ROOT
 from data_prep.files import read_json
@@ -448,6 +449,27 @@ def test_a_folder_of_ones_own_needs_no_fetching(
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     assert medcurve("data", str(tmp_path / "mine.yaml")) == 0
     assert f"scans: {tmp_path}" in capsys.readouterr().out
+
+
+def test_ingest_names_the_few_files_that_it_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        pixels = rng.integers(0, 255, (9, 7)).astype(np.uint8)
+        Image.fromarray(pixels).save(raw / f"{number}.png")
+    rows = "".join(f"{n}.png,P{n},{'ab'[n % 2]}\n" for n in range(4))
+    (raw / "labels.csv").write_text(f"scan,patient_id,label\n{rows}")
+    (raw / "notes.txt").write_text("seen twice")
+    config = {"name": "mine", "source": {"kind": "folder", "root": str(raw)}, "prep": "mri"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    steps = ("ingest", tmp_path / "mine.yaml", "--runs", tmp_path / "runs", "--workers", 1)
+    assert medcurve(*steps) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "4 scans of 4 patients, 0 scans quarantined (0 files), 1 file skipped" in printed
+    assert "skipped: notes.txt (not a scan: .txt)" in printed
 
 
 def test_scenes_are_drawn_from_a_config_in_a_folder(
