@@ -48,7 +48,9 @@ def numbers(module: ModuleType) -> Iterator[int]:
 
 
 def _titled(mark: pytest.Mark) -> Iterator[int]:
-    ids = mark.kwargs.get("ids") or [getattr(case, "id", None) or case for case in mark.args[1]]
+    ids = mark.kwargs.get("ids")
+    if not isinstance(ids, (list, tuple)):  # none are given, or a function makes them
+        ids = [getattr(case, "id", None) or case for case in mark.args[1]]
     for title in ids:
         if number := re.match(r"(\d+) ", str(title)):
             yield int(number[1])
