@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from data_prep.config import Config, first_fault
+from data_prep.config import Config
+from data_prep.config_faults import first_fault
 from data_prep.errors import StageError
 from data_prep.glimpse import Glimpse, plane_code
 from data_prep.intensity import nyul_standard

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_prep.config import Config, first_fault
+from data_prep.config import Config
+from data_prep.config_faults import first_fault
 from data_prep.errors import CohortError, ConfigError, ScanError, StageError
 from data_prep.geometry import FitMode, check_orientation, reorient, to_grid
 from data_prep.intensity import to_grey, to_rgb

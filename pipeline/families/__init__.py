@@ -8,16 +8,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
-from data_prep.config import (
-    Config,
-    config_name,
-    find_config,
-    is_path,
-    parse_config,
-    read_yaml,
-)
+from data_prep.config import Config, config_name, find_config, is_path, parse_config
 from data_prep.errors import MedcurveError, nearest
 from data_prep.task import Task
+from data_prep.yaml_file import read_yaml
 from pipeline.families.base import Family, FamilyParams
 from pipeline.families.cnn_scratch import CnnScratch
 from pipeline.families.filterbank import Filterbank

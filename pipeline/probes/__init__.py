@@ -11,8 +11,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from data_prep.config import is_path, read_config, read_yaml
+from data_prep.config import is_path, read_config
 from data_prep.errors import ConfigError, nearest
+from data_prep.yaml_file import read_yaml
 from pipeline.probes.adversarial import Adversarial
 from pipeline.probes.base import Probe
 from pipeline.probes.cost import Cost

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from data_prep.config import first_fault
+from data_prep.config_faults import first_fault
 from data_prep.errors import MedcurveError, nearest
 from data_prep.files import digest, sha256_bytes, write_bytes
 from data_prep.preprocess import PrepRecipe
