@@ -18,7 +18,8 @@ from PIL import Image
 
 from data_prep.errors import CohortError, ScanError
 from data_prep.files import read_json, read_table, write_bytes, write_json, write_table
-from data_prep.fingerprint import CohortFingerprint, labels_of, measure
+from data_prep.fingerprint import CohortFingerprint, labels_of
+from data_prep.fingerprinting import measure
 from data_prep.glimpse import Glimpse, glimpse
 from data_prep.manifest import ScanReader, ScanRecord, load_manifest
 from data_prep.progress import Progress, silent

@@ -7,7 +7,8 @@ from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 
-from data_prep.fingerprint import CohortFingerprint, measure
+from data_prep.fingerprint import CohortFingerprint
+from data_prep.fingerprinting import measure
 from data_prep.glimpse import N_QUANTILES, Glimpse
 from data_prep.intensity import NYUL_PERCENTILES
 from data_prep.manifest import ScanRecord
