@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from data_prep.files import sha256_file
 from data_prep.task import Task
 from pipeline.dataset import Scans
-from pipeline.families import FamilyConfig, build_family, load_family_config
+from pipeline.families import FamilyConfig, build_family
 from pipeline.families.backbones import ARCHITECTURES
 from pipeline.families.base import FamilyError
 from pipeline.families.checkpoint import CheckpointError
 from pipeline.families.fine_tuned import FineTuned
-from pipeline.families.pretrained import Pretrained, PretrainedParams
+from pipeline.families.pretrained import Pretrained
 from pipeline.study.features import preparation
 
 TASK = Task(kind="binary", class_names=("a", "b"))
@@ -159,23 +158,6 @@ def test_random_weights_keep_signals_alive() -> None:
             assert 0.02 < float(found.std()) < 50
 
 
-def test_random_weights_take_the_place_of_a_checkpoint() -> None:
-    own = {"path": "own.pth", "sha256": "0" * 64}
-    with pytest.raises(ValidationError, match="checkpoint or random_weights, not both"):
-        family(checkpoint=own, random_weights=0)
-
-
-def test_the_path_of_own_weights_starts_from_the_config(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(
-        "family: pretrained\nparams:\n  checkpoint:\n    path: weights/own.pth\n"
-        f"    sha256: '{'0' * 64}'\n"
-    )
-    params = load_family_config(str(tmp_path / "mine.yaml")).params
-    assert isinstance(params, PretrainedParams)
-    assert params.checkpoint is not None
-    assert params.checkpoint.path == str(tmp_path / "weights" / "own.pth")
-
-
 @pytest.mark.parametrize(("mode", "kept"), [("probe", True), ("partial", False), ("full", False)])
 def test_only_the_features_of_a_probe_are_kept_for_all_cells(mode: str, kept: bool) -> None:
     built = family(mode=mode)
@@ -221,33 +203,6 @@ def test_intensities_of_no_recipe_are_refused_until_their_range_is_given() -> No
     assert torch.allclose(stated, scaled, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"reading": {"stages": [9]}}, "efficientnet-lite0 has stages 1 to 8"),
-        ({"reading": {"slice_pooling": "attention"}}, "mode: partial"),
-        ({"checkpoint": {"path": "x.pth", "sha256": "abc"}}, "sha256"),
-        ({"train": {"epochs": 3}}, "train is for mode: partial and full"),
-        ({"augment": {"noise": 0.1}}, "augment is for mode: partial and full"),
-        ({"blocks": 2}, "blocks is for mode: partial"),
-        ({"dropout": 0.5}, "dropout is for mode: partial and full"),
-        ({"layer_decay": 0.5}, "layer_decay is for mode: partial and full"),
-        ({"mode": "full", "blocks": 2}, "does nothing in mode: full"),
-        ({"reading": {"flip_axes": [-2]}}, "flip_axes"),
-        ({"mode": "full", "augment": {"flip_axes": [-1]}}, "flip_axes"),
-    ],
-)
-def test_parameters_that_cannot_be_are_refused(params: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        FamilyConfig.model_validate({"family": "pretrained", "params": params})
-
-
-def test_every_mode_can_be_read_back_from_what_it_says_of_itself() -> None:
-    for mode in ("probe", "partial", "full"):
-        params = PretrainedParams.model_validate({"mode": mode})
-        assert PretrainedParams.model_validate(params.model_dump(mode="json")) == params
-
-
 def test_more_blocks_than_are_used_are_refused() -> None:
     family(mode="partial", blocks=4)  # the stem, and three blocks up to stage 2
     with pytest.raises(FamilyError, match="4 blocks up to stage 2") as caught:
@@ -268,12 +223,6 @@ def test_a_network_reads_no_mirror_image_that_its_training_never_saw(mode: str) 
 def test_mirroring_along_an_absent_axis_is_refused() -> None:
     with pytest.raises(FamilyError, match="no_such_axis"):
         family(reading=READING | {"flip_axes": [2]})
-
-
-@pytest.mark.parametrize("mode", ["probe", "partial", "full"])
-def test_the_shipped_configs_are_of_their_modes(mode: str) -> None:
-    name = "pretrained" if mode == "probe" else f"pretrained_{mode}"
-    assert load_family_config(name).params.mode == mode  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("shape", "found"), [((1, 60, 3), 3), ((1, 40, 40, 6), 10)])
