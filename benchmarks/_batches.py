@@ -21,7 +21,7 @@ from pipeline.families import FamilyConfig, build_family
 from pipeline.serving.card import TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
 from pipeline.trust.config import TrustConfig
-from pipeline.trust.shift_reference import fit_shift_reference
+from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.trusted import fit_trusted
 
 TASK = Task(kind="binary", class_names=("healthy", "lesion"))

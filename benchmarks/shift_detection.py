@@ -37,7 +37,8 @@ from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
 from pipeline.shifts import misread
-from pipeline.trust.shift_reference import ShiftReference, ShiftScore, fit_shift_reference
+from pipeline.trust.shift_fit import fit_shift_reference
+from pipeline.trust.shift_reference import ShiftReference, ShiftScore
 
 FALSE_ALARMS: Final = 0.05
 TRAIN, HELD_OUT, TEST = 240, 160, 200  # phantom patients, one scan each

@@ -25,7 +25,8 @@ from pipeline.page import PALETTE
 from pipeline.probes.base import Probe, ProbeError, drawn
 from pipeline.probes.pictures import canvas
 from pipeline.shifts import Shift, shift_batch
-from pipeline.trust.shift_reference import ShiftReference, ShiftScore, fit_shift_reference
+from pipeline.trust.shift_fit import fit_shift_reference
+from pipeline.trust.shift_reference import ShiftReference, ShiftScore
 from pipeline.trust.two_sample import batch_test
 from pipeline.weighted_metrics import Auc
 

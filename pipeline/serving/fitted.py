@@ -31,8 +31,9 @@ from pipeline.study.config import StudyConfig
 from pipeline.study.grid import Cell, Positions
 from pipeline.study.journal import Floats
 from pipeline.study.plan import Refit
+from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.shift_folds import fold_reference
-from pipeline.trust.shift_reference import ShiftError, ShiftReference, fit_shift_reference
+from pipeline.trust.shift_reference import ShiftError, ShiftReference
 from pipeline.trust.trusted import Trusted, fit_trusted
 
 _LOOKED_AT: Final = 256  # scans in memory at a time

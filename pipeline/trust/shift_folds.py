@@ -16,15 +16,9 @@ from numpy.typing import NDArray
 
 from data_prep.scan_look import ScanLook
 from pipeline.trust.shift_cloud import Rows, some
-from pipeline.trust.shift_reference import (
-    MAX_HELD_OUT,
-    MAX_HELD_POINTS,
-    ShiftFacts,
-    ShiftReference,
-    one_of_each,
-    refuse_few,
-)
-from pipeline.trust.shift_spaces import Spaces, kinds_of
+from pipeline.trust.shift_fit import one_of_each, refuse_few
+from pipeline.trust.shift_reference import MAX_HELD_OUT, MAX_HELD_POINTS, ShiftFacts, ShiftReference
+from pipeline.trust.shift_spaces import Spaces
 
 Positions = NDArray[np.int64]
 
@@ -102,7 +96,7 @@ def fold_reference(
             spatial_ndim=looks[0].spatial_ndim,
             small=len(looks[0].small),
             features=features.shape[1],
-            kinds={field: dict(words) for field, words in spaces.kinds.items()},
+            kinds=spaces.kinds,
             batches_by_features=fixed,
         ),
         spaces=spaces,
@@ -112,5 +106,4 @@ def fold_reference(
 
 
 def _spaces(looks: Sequence[ScanLook], features: Rows, of: Positions) -> Spaces:
-    some_looks = [looks[n] for n in of]
-    return Spaces.fit(some_looks, features[of], kinds_of(some_looks))
+    return Spaces.fit([looks[n] for n in of], features[of])

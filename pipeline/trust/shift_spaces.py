@@ -23,7 +23,7 @@ Part = Literal["metadata", "histogram", "pixels", "features"]
 PARTS: Final[tuple[Part, ...]] = ("metadata", "histogram", "pixels", "features")
 
 # Field -> value -> training scans that have it.
-Kinds = Mapping[str, Mapping[str, int]]
+Kinds = dict[str, dict[str, int]]
 
 # A spacing or a size counts as differing by 2 % at least.
 LEAST_LENGTH: Final = 0.02
@@ -44,14 +44,14 @@ class Spaces:
     kinds: Kinds
 
     @classmethod
-    def fit(cls, looks: Sequence[ScanLook], features: Rows, kinds: Kinds) -> Spaces:
+    def fit(cls, looks: Sequence[ScanLook], features: Rows) -> Spaces:
         """Of the training scans (N looks, (N, D) features), N at least 2."""
         parts = [part for part in PARTS if part != "features" or features.shape[1]]
         clouds = {}
         for part in parts:
             rows = rows_of(part, looks, features)
             clouds[part] = Cloud.fit(rows, LEAST_LENGTH) if part == "metadata" else Cloud.fit(rows)
-        return cls(clouds, kinds)
+        return cls(clouds, _kinds_of(looks))
 
     def coordinates(
         self, looks: Sequence[ScanLook], features: Rows
@@ -86,7 +86,7 @@ class Spaces:
 
 
 def rows_of(part: Part, looks: Sequence[ScanLook], features: Rows) -> Rows:
-    """(N, D) numbers of each scan; of ``metadata`` those that are no words (see ``kinds_of``)."""
+    """(N, D) numbers of each scan; of ``metadata`` those that are no words (``kinds_columns``)."""
     match part:
         case "metadata":
             return np.array([look.lengths for look in looks])
@@ -98,7 +98,7 @@ def rows_of(part: Part, looks: Sequence[ScanLook], features: Rows) -> Rows:
             return fold(np.asarray(features))
 
 
-def kinds_of(looks: Sequence[ScanLook]) -> dict[str, dict[str, int]]:
+def _kinds_of(looks: Sequence[ScanLook]) -> Kinds:
     """How many scans have each word of their metadata; the 64 commonest by name."""
     found = {}
     for field in looks[0].kinds:

@@ -26,7 +26,7 @@ from pipeline.serving.card import Evaluation, TrainingRecord
 from pipeline.serving.package import ModelPackage, load_package, save_package
 from pipeline.serving.seen import SeenScans
 from pipeline.trust.config import TrustConfig
-from pipeline.trust.shift_reference import fit_shift_reference
+from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.trusted import fit_trusted
 from pipeline.workspace import Workspace, open_workspace
 

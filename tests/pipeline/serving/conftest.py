@@ -26,7 +26,8 @@ from pipeline.families.base import Family
 from pipeline.serving.card import TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
 from pipeline.trust.config import TrustConfig
-from pipeline.trust.shift_reference import ShiftReference, fit_shift_reference
+from pipeline.trust.shift_fit import fit_shift_reference
+from pipeline.trust.shift_reference import ShiftReference
 from pipeline.trust.trusted import fit_trusted
 
 BINARY = Task(kind="binary", class_names=("healthy", "lesion"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from looked_scans import looked
 
-from pipeline.trust.shift_reference import fit_shift_reference
+from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.two_sample import MAX_SCANS, batch_test, two_sample
 
 
