@@ -36,7 +36,7 @@ from data_prep.volume import Volume
 from pipeline.dataset import Scans
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family
-from pipeline.shifts import misread
+from pipeline.shifting import misread
 from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.shift_reference import ShiftReference, ShiftScore
 

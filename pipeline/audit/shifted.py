@@ -17,7 +17,8 @@ from data_prep.miniature import pixel_digest
 from data_prep.preprocess import PrepRecipe
 from data_prep.volume import Volume
 from pipeline.audit.sweep import Step
-from pipeline.shifts import Shift, misread, shift_scan
+from pipeline.shifting import misread, shift_scan
+from pipeline.shifts import Shift
 
 _OPPOSITE: Final = dict(zip("RLAPSI", "LRPAIS", strict=True))
 

@@ -24,7 +24,8 @@ from pipeline.families.base import Family
 from pipeline.page import PALETTE
 from pipeline.probes.base import Probe, ProbeError, drawn
 from pipeline.probes.pictures import canvas
-from pipeline.shifts import Shift, shift_batch
+from pipeline.shifting import shift_batch
+from pipeline.shifts import Shift
 from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.shift_reference import ShiftReference, ShiftScore
 from pipeline.trust.two_sample import batch_test

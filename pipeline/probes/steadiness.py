@@ -22,7 +22,8 @@ from pipeline.families.base import Family
 from pipeline.page import PALETTE
 from pipeline.probes.base import Probe, drawn
 from pipeline.probes.pictures import canvas, scan_plane, show
-from pipeline.shifts import Shift, shift_batch
+from pipeline.shifting import shift_batch
+from pipeline.shifts import Shift
 
 
 class Steadiness(Probe):

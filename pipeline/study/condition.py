@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from data_prep.intensity_rules import FittedRule, IntensityRule, rescale
-from pipeline.shifts import Shift, shift_batch
+from pipeline.shifting import shift_batch
+from pipeline.shifts import Shift
 
 
 class Condition(Shift):

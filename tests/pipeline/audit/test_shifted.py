@@ -15,7 +15,8 @@ from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.volume import Volume
 from pipeline.audit.shifted import ShiftScan, shift_volume, stored_as, voxel_ratio
 from pipeline.audit.sweep import RANGES, Step, sweep
-from pipeline.shifts import KINDS, ORIENTATION_MISTAKES, misread
+from pipeline.shifting import misread
+from pipeline.shifts import KINDS, ORIENTATION_MISTAKES
 
 SHAPE = (8, 7, 6)
 MISTAKES = range(1, 1 + len(ORIENTATION_MISTAKES))

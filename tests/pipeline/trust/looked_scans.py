@@ -11,7 +11,7 @@ from data_prep.phantom import PhantomConfig, draw_patient
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.scan_look import LEVELS, ScanLook, look_at
 from data_prep.volume import Volume
-from pipeline.shifts import misread
+from pipeline.shifting import misread
 
 Looked = tuple[list[ScanLook], NDArray[np.float32]]
 
