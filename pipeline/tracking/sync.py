@@ -14,20 +14,8 @@ from urllib.parse import quote, urlencode
 from data_prep.files import digest, sha256_file
 from data_prep.progress import Progress, silent
 from pipeline.tracking.client import answering, connect, experiment
-from pipeline.tracking.records import (
-    ARTIFACTS,
-    CONTENT,
-    DRAWN,
-    FIGURES,
-    KEY,
-    NOTE,
-    PARENT,
-    STUDY,
-    MetricPoint,
-    RunRecord,
-    experiment_of,
-    read_study,
-)
+from pipeline.tracking.records import CONTENT, KEY, NOTE, PARENT, STUDY, MetricPoint, RunRecord
+from pipeline.tracking.study_runs import ARTIFACTS, DRAWN, FIGURES, experiment_of, read_study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

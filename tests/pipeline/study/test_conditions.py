@@ -24,7 +24,7 @@ from pipeline.study.report import write_report
 from pipeline.study.report.conditions import condition_section, measured_section
 from pipeline.study.results import read_results
 from pipeline.study.run import run_study
-from pipeline.tracking.records import read_study
+from pipeline.tracking.study_runs import read_study
 
 CONDITIONS = [{"kind": "bias", "amount": 0.0}, {"kind": "shift", "amount": 2, "axes": [0, 1]}]
 SAME, MOVED = "test/bias 0 of the range", "test/shift 2 px axis 0, 1"

@@ -17,7 +17,7 @@ from data_prep.task import Task
 from pipeline.study.components import Truth, decomposed, scan_weights
 from pipeline.study.contested import CONTESTED, MOST, Contested, contested, draw_contested
 from pipeline.study.learning_curve import Draws
-from pipeline.tracking.records import ARTIFACTS
+from pipeline.tracking.study_runs import ARTIFACTS
 
 
 def test_each_family_is_shown_at_the_largest_size_where_its_fits_disagree() -> None:

@@ -14,7 +14,7 @@ from finished_study import write_toy_study
 
 from data_prep.files import read_json, write_json
 from pipeline.tracking import SyncReport, TrackingError, prepare_store, sync, sync_study
-from pipeline.tracking.records import ARTIFACTS, read_study
+from pipeline.tracking.study_runs import ARTIFACTS, read_study
 
 N_RUNS = 1 + 2 + 6  # study, families, cells
 

@@ -24,7 +24,7 @@ from finished_study import write_toy_study
 import pipeline
 from pipeline.tracking import TrackingError, prepare_store, sync, sync_study
 from pipeline.tracking.client import with_driver
-from pipeline.tracking.records import read_study
+from pipeline.tracking.study_runs import read_study
 
 ROOT = Path(pipeline.__file__).parents[1]
 N_RUNS = 1 + 2 + 6  # study, families, cells
