@@ -43,7 +43,7 @@ from pipeline.evaluation.calibration_error import Bins, CalibrationError, estima
 from pipeline.metrics import patient_draws, score
 from pipeline.page import markdown_table
 from pipeline.study.journal import CELLS, Journal
-from pipeline.trust.calibration import fit_calibration
+from pipeline.trust.calibration_fit import fit_calibration
 from pipeline.trust.conformal import Conformal, fit_conformal
 from pipeline.trust.promised import law_of_all
 from pipeline.wording import counted

@@ -21,7 +21,7 @@ from scipy.special import softmax
 
 from data_prep.task import Task
 from pipeline.page import markdown_table
-from pipeline.trust.calibration import cross_fitted, fit_calibration
+from pipeline.trust.calibration_fit import cross_fitted, fit_calibration
 from pipeline.trust.conformal import fit_conformal
 
 REPETITIONS = 200

@@ -20,6 +20,11 @@ Labels = NDArray[np.int64]
 WeightedMetric = Callable[[Floats], Floats]
 
 
+def no_and_yes(probability: Floats) -> Floats:
+    """(...) probabilities of a label -> (..., 2) of two classes that exclude each other."""
+    return np.stack([1 - probability, probability], axis=-1)
+
+
 @dataclass(frozen=True)
 class Ratios:
     """Mean over terms of (weighted sum of ``part`` / weighted sum of ``whole``).

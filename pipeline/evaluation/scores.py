@@ -18,16 +18,10 @@ from pipeline.delong import auc_parts
 from pipeline.evaluation.decision import Decision
 from pipeline.evaluation.measures import Scans
 from pipeline.evaluation.resampled import Plan, Told, resampled, resampled_probabilities
-from pipeline.evaluation.results import (
-    ClassScores,
-    Evaluation,
-    Score,
-    Scores,
-    SubgroupScores,
-)
+from pipeline.evaluation.results import ClassScores, Evaluation, Score, Scores, SubgroupScores
 from pipeline.evaluation.subgroups import FEWEST_PATIENTS, Group, divisions
 from pipeline.metrics import score
-from pipeline.weighted_metrics import Floats, Labels
+from pipeline.weighted_metrics import Floats, Labels, no_and_yes
 
 # Metrics that no decision takes part in.
 _UNDECIDED: Final = ("auc", "brier", "log_loss")
@@ -150,7 +144,7 @@ def _is_of(known: Scores, scans: Scans) -> bool:
 
 def _classes(scans: Scans, told: Mapping[str, Told], level: float) -> Iterator[ClassScores]:
     for name, truth, p, _ in scans.questions():
-        against = np.stack([1 - p, p], axis=1)
+        against = no_and_yes(p)
         yield ClassScores(
             name=name,
             with_it=len(np.unique(scans.patient[truth])),

@@ -52,6 +52,7 @@ from scipy.special import logsumexp, softmax, xlogy
 
 from data_prep.task import Task
 from pipeline.study.terms import Cells, Floats, Term, Terms
+from pipeline.weighted_metrics import no_and_yes
 
 LOSSES: Final = ("squared", "log", "zero_one")
 _TIE: Final = 1e-9  # less than one vote of any grid: the mean probability decides ties only
@@ -231,7 +232,7 @@ def _assembled(
 
 def _questions(x: Floats, multi_label: bool) -> Floats:
     """(..., K) as (..., questions, answers): one question of K, or K questions of no and yes."""
-    return np.stack([1 - x, x], axis=-1) if multi_label else x[..., None, :]
+    return no_and_yes(x) if multi_label else x[..., None, :]
 
 
 def _average(x: Floats) -> Floats:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from pipeline.weighted_metrics import Floats, Labels
+from pipeline.weighted_metrics import Floats, Labels, no_and_yes
 
 Method = Literal["none", "temperature", "platt", "beta", "vector", "isotonic"]
 Numbers = tuple[tuple[float, ...], ...]
@@ -161,7 +161,7 @@ def _fit_steps(target: Labels, probability: Floats, patient_ids: NDArray[np.str_
 def _apply_steps(numbers: Sequence[Sequence[float]], probability: Floats) -> Floats:
     if probability.shape[1] == 2:
         yes = np.interp(probability[:, 1], numbers[0], numbers[1])
-        return np.stack([1 - yes, yes], axis=1)
+        return no_and_yes(yes)
     columns = [
         np.interp(probability[:, label], numbers[2 * label], numbers[2 * label + 1])
         for label in range(probability.shape[1])

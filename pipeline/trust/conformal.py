@@ -47,7 +47,7 @@ from data_prep.config import Config
 from data_prep.task import Task
 from pipeline.metrics import check, check_probability
 from pipeline.trust.errors import TrustError
-from pipeline.weighted_metrics import Floats, Labels
+from pipeline.weighted_metrics import Floats, Labels, no_and_yes
 
 # Sums of weights differ by less between machines.
 _ROUNDING: Final = 1e-9
@@ -166,7 +166,7 @@ def fit_conformal(
         raise ValueError(f"a coverage of {coverage}; between 0 and 1 are allowed")
     rows = np.asarray(calibrated, dtype=np.float64)
     parts = (
-        [(truth, np.stack([1 - p, p], axis=1)) for truth, p in zip(target.T, rows.T, strict=True)]
+        [(truth, no_and_yes(p)) for truth, p in zip(target.T, rows.T, strict=True)]
         if task.is_multi_label
         else [(target, rows)]
     )
@@ -223,7 +223,7 @@ def _quantile(scores: Floats, weight: Floats, coverage: float) -> float:
 def _answers(task: Task, probability: Floats) -> Floats:
     """(N, K) probabilities, for multi-label (N, L, 2) of no and yes."""
     if task.is_multi_label:
-        return np.stack([1 - probability, probability], axis=-1)
+        return no_and_yes(probability)
     return probability
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from data_prep.config import Config
 from data_prep.task import Task
 from pipeline.evaluation.decision import Decision, fit_decision
-from pipeline.trust.calibration import Calibration, fit_calibration
+from pipeline.trust.calibration import Calibration
+from pipeline.trust.calibration_fit import fit_calibration
 from pipeline.trust.config import TrustConfig
 from pipeline.trust.conformal import Conformal, fit_conformal
 from pipeline.trust.shift_policy import OnShift

@@ -8,7 +8,8 @@ import torch
 from scipy.special import softmax
 
 from data_prep.task import Task
-from pipeline.trust.calibration import Calibration, fit_calibration
+from pipeline.trust.calibration import Calibration
+from pipeline.trust.calibration_fit import fit_calibration
 from pipeline.trust.calibration_maps import Method
 from pipeline.trust.calibration_traced import traced_calibration
 from pipeline.trust.errors import TrustError

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from simulated import BINARY, FINDINGS, GRADES, TASKS, TISSUES, simulate
 
 from data_prep.task import Task
-from pipeline.trust.calibration import fit_calibration
+from pipeline.trust.calibration_fit import fit_calibration
 from pipeline.trust.calibration_maps import Method
 from pipeline.trust.conformal import Conformal, answered, enough_patients, fit_conformal
 from pipeline.trust.errors import TrustError
