@@ -42,8 +42,8 @@ from pipeline.study.components import (
 )
 from pipeline.study.decomposition import squared
 from pipeline.study.forecast import outlook
-from pipeline.study.grid import nested_order
 from pipeline.study.learning_curve import Draws, Replicates, Where, curves
+from pipeline.study.nested_subsets import nested_order
 from pipeline.study.terms import Cells
 
 Floats = NDArray[np.float64]

@@ -28,8 +28,9 @@ from pipeline.serving.card import RefitRecord
 from pipeline.serving.refit import notes_of, refit_on_all
 from pipeline.study.cell import pinned_threads
 from pipeline.study.config import StudyConfig
-from pipeline.study.grid import Cell, Positions
+from pipeline.study.grid import Cell
 from pipeline.study.journal import Floats
+from pipeline.study.nested_subsets import Positions
 from pipeline.study.plan import Refit
 from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.shift_folds import fold_reference

@@ -1,8 +1,7 @@
 """From a study's config to its cells: which patients each cell is trained on, and its key.
 
-Subsets of one replicate are nested (the first n of one order of the patients), so that a learning
-curve is paired with itself; replicates are independent orders. Each prefix is stratified by class
-and holds at least two patients of each class.
+Subsets of one replicate are nested (``nested_subsets``), so that a learning curve is paired with
+itself; replicates are independent orders.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from itertools import product
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_prep.errors import CohortError
 from data_prep.files import digest
@@ -22,12 +20,16 @@ from data_prep.store import IndexRow, Store
 from data_prep.task import Task
 from pipeline.families import FamilyConfig
 from pipeline.study.config import StudyConfig
+from pipeline.study.nested_subsets import (
+    Patients,
+    Positions,
+    nested_order,
+    patients_of,
+    refuse_small,
+)
 
 # To be raised whenever the same cell would give other numbers: old journals are then recomputed.
 RESULT_VERSION: Final = 3
-PATIENTS_PER_CLASS: Final = 2
-
-Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True, order=True)
@@ -107,21 +109,6 @@ class Plan:
         return digest([self.config.model_dump(mode="json"), sorted(c.key for c in self.cells)])
 
 
-@dataclass(frozen=True, eq=False)
-class _Patients:
-    """The patients of one split: ``of_scan`` is each scan's patient, ``labels`` is (P, K) bool."""
-
-    of_scan: Positions
-    labels: NDArray[np.bool_]
-
-    @property
-    def count(self) -> int:
-        return len(self.labels)
-
-    def scans_of(self, patients: Positions) -> Positions:
-        return np.flatnonzero(np.isin(self.of_scan, patients))
-
-
 def make_plan(
     config: StudyConfig,
     families: Mapping[str, FamilyConfig],
@@ -137,12 +124,12 @@ def make_plan(
         CohortError: ``study.size_too_large``, ``study.size_too_small`` or ``study.small_class``.
     """
     rows = {name: store.rows(name) for name in ("train", "val")}
-    train, val = (_patients(store.task, split) for split in rows.values())
+    train, val = (patients_of(store.task, split) for split in rows.values())
     sizes = _sizes(config, train.count)
     draws: dict[tuple[int, int], _Draw] = {}
     for subset in range(config.subsets):
         order, at_least = nested_order(train.labels, [config.seed, subset])
-        _refuse_small(sizes[0], at_least, train.labels, store.task)
+        refuse_small(sizes[0], at_least, train.labels, store.task)
         for size in sizes:
             if size < train.count or subset == 0:
                 chosen = train.scans_of(order[:size])
@@ -220,60 +207,6 @@ def curve_first(cells: Iterable[PlannedCell]) -> list[PlannedCell]:
     return sorted(cells, key=lambda planned: (planned.cell.subset, planned.cell.seed))
 
 
-def nested_order(labels: NDArray[np.bool_], seed: Sequence[int]) -> tuple[Positions, int]:
-    """A random order of patients whose every prefix is stratified.
-
-    Within a stratum (patients with the same labels) the order is random; the k-th of N patients
-    stands at (k + u) / N with one uniform u per stratum, and strata are merged by that position:
-    systematic sampling (Madow and Madow 1944), which keeps each stratum's share of a prefix within
-    one patient. The first two with and without each label are then moved to the front.
-
-    Args:
-        labels: (P, K) which patient has which class or label.
-        seed: Decides the order.
-
-    Returns:
-        (P,) patients in order, and how many of them stand in front for the sake of rare classes:
-        the smallest size that holds two patients of each class.
-    """
-    rng = np.random.default_rng(list(seed))
-    _, stratum = np.unique(labels, axis=0, return_inverse=True)
-    position = np.empty(len(labels))
-    for name in range(int(stratum.max(initial=-1)) + 1):
-        members = rng.permutation(np.flatnonzero(stratum == name))
-        position[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    order = np.argsort(position, kind="stable")
-    front = np.zeros(len(labels), dtype=bool)
-    for column in labels[order].T:
-        front[np.flatnonzero(column)[:PATIENTS_PER_CLASS]] = True
-        front[np.flatnonzero(~column)[:PATIENTS_PER_CLASS]] = True
-    return np.concatenate([order[front], order[~front]]), int(front.sum())
-
-
-def _patients(task: Task, rows: Sequence[IndexRow]) -> _Patients:
-    names, of_scan = np.unique([row.patient_id for row in rows], return_inverse=True)
-    target = np.array([row.target for row in rows], dtype=np.int64)
-    scans = task.one_hot(target if task.is_multi_label else target[:, 0])
-    counts = np.zeros((len(names), task.n_classes))
-    np.add.at(counts, of_scan, scans)
-    return _Patients(of_scan=of_scan, labels=_patient_labels(task, counts))
-
-
-def _patient_labels(task: Task, counts: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """A patient's class from the number of scans of each: (P, K) -> (P, K) bool.
-
-    Binary: positive if any scan is. Multi-label: each label that any scan has. Else the commonest
-    class, ties to the later one (the higher grade of an ordinal task).
-    """
-    if task.is_multi_label:
-        return counts > 0
-    if task.kind == "binary":
-        chosen = (counts[:, 1] > 0).astype(np.int64)
-    else:
-        chosen = task.n_classes - 1 - np.argmax(counts[:, ::-1], axis=1)
-    return np.eye(task.n_classes, dtype=bool)[chosen]
-
-
 def _sizes(config: StudyConfig, available: int) -> tuple[int, ...]:
     sizes = sorted({available if size == "all" else size for size in config.sizes})
     if sizes[-1] > available:
@@ -286,27 +219,7 @@ def _sizes(config: StudyConfig, available: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _refuse_small(size: int, at_least: int, labels: NDArray[np.bool_], task: Task) -> None:
-    having = labels.sum(axis=0)
-    for name, count in zip(task.class_names, having, strict=True):
-        fewest = min(count, len(labels) - count) if task.is_multi_label else count
-        if fewest < PATIENTS_PER_CLASS:
-            raise CohortError(
-                "study.small_class",
-                f"class '{name}' has {count} of {len(labels)} training patients; at least "
-                f"{PATIENTS_PER_CLASS} with and {PATIENTS_PER_CLASS} without it are needed",
-                fix="add patients of this class, merge it with another, or leave it out",
-            )
-    if size < at_least:
-        raise CohortError(
-            "study.size_too_small",
-            f"size {size} cannot hold {PATIENTS_PER_CLASS} patients of each of "
-            f"{task.n_classes} classes",
-            fix=f"use sizes from {at_least} patients",
-        )
-
-
-def _validation(config: StudyConfig, val: _Patients, share: float, subset: int) -> Positions:
+def _validation(config: StudyConfig, val: Patients, share: float, subset: int) -> Positions:
     """Scans to choose on: all of them, or a nested draw of the same share as the training set."""
     if config.validation == "all":
         return np.arange(len(val.of_scan))
