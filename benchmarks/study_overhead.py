@@ -34,7 +34,7 @@ from pipeline.study.engine import run_local
 from pipeline.study.findings import find
 from pipeline.study.grid import make_plan
 from pipeline.study.journal import CELLS, Journal
-from pipeline.study.results import write_results
+from pipeline.study.results_writer import write_results
 from pipeline.study.worker import Setup
 from pipeline.tracking import sync_study
 

@@ -24,7 +24,7 @@ from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import lay_out, open_plan
 from pipeline.study.record import read_record
 from pipeline.study.report import REPORT, write_report
-from pipeline.study.results import write_results
+from pipeline.study.results_writer import write_results
 
 INTERIM: Final = "interim"
 _FIRST_AFTER_S: Final = 30.0

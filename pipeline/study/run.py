@@ -30,7 +30,7 @@ from pipeline.study.journal import CELLS, Entry, Journal
 from pipeline.study.plan import open_plan
 from pipeline.study.probe_check import check_probes
 from pipeline.study.record import holds_study, left_out, read_record, write_record
-from pipeline.study.results import write_results
+from pipeline.study.results_writer import write_results
 from pipeline.study.usage import USAGE, sampled
 from pipeline.study.watch import Watcher
 
