@@ -16,11 +16,11 @@ from data_prep.errors import ConfigError
 from data_prep.labelling import find_pseudonym_key, pseudonym
 from pipeline.console import OUT, progress, say
 from pipeline.engines import workers
-from pipeline.model_stages import dicom_out, open_package
+from pipeline.extras import ExtraOptions, extras
+from pipeline.model_stages import open_package
 
 if TYPE_CHECKING:
     from pipeline.pacs.settings import ListenConfig
-    from pipeline.serving.beside import Beside
     from pipeline.serving.predictions import PredictionSummary
     from pipeline.trust.shift_policy import OnShift
 
@@ -85,8 +85,7 @@ def listen_stage(
     runs: Path,
     uri: str | None,
     *,
-    dicom: bool,
-    gallery: bool,
+    options: ExtraOptions,
     on_shift: OnShift | None,
 ) -> None:
     """Score studies that are sent by C-STORE, until Ctrl-C or SIGTERM.
@@ -101,14 +100,13 @@ def listen_stage(
             f"listening needs the Python package pynetdicom, which is not installed ({error})",
             fix="install it with: pip install -c constraints.txt -e '.[pacs]'",
         ) from error
-    from pipeline.gallery.beside import Gallery
     from pipeline.pacs.settings import check_titles, is_loopback
     from pipeline.serving.inference import predict
 
     check_titles([config.address.title, *config.address.callers])
     package = open_package(model, runs, uri, "auto")
-    if dicom:
-        dicom_out(package)  # so that what lacks is said now
+    with extras(package, options):
+        pass  # so that what lacks is said now
     key = find_pseudonym_key(runs)
     address = config.address
     if not is_loopback(address.host):
@@ -122,18 +120,16 @@ def listen_stage(
         )
 
     def score(folder: Path, target: Path) -> PredictionSummary:
-        beside: list[Beside] = [dicom_out(package)] if dicom else []
-        if gallery:
-            beside.append(Gallery(package.recipe))
-        return predict(
-            package,
-            [folder],
-            target,
-            workers=workers(processes),
-            pseudonym=partial(pseudonym, key=key) if key else None,
-            on_shift=on_shift,
-            beside=beside,
-        )
+        with extras(package, options) as written:
+            return predict(
+                package,
+                [folder],
+                target,
+                workers=workers(processes),
+                pseudonym=partial(pseudonym, key=key) if key else None,
+                on_shift=on_shift,
+                beside=written.beside,
+            )
 
     def started(port: int) -> None:
         say(f"listen: {address.title} on {address.host} port {port}; Ctrl-C ends")

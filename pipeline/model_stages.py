@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from data_prep.errors import ConfigError, MedcurveError
+from data_prep.errors import MedcurveError
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
 from pipeline.console import noted_progress, progress, say, say_quarantined, warn
 from pipeline.engines import decoding, started, workers
 from pipeline.evaluation_stage import evaluate_package
+from pipeline.extras import ExtraOptions, extras
 from pipeline.stages import refuse_stale
-from pipeline.wording import counted, stated
+from pipeline.wording import stated
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pipeline.dicom_out.beside import DicomOut
-    from pipeline.gallery.explained import Explained, Only
-    from pipeline.serving.beside import Beside
     from pipeline.serving.package import ModelPackage
     from pipeline.serving.predictions import PredictionSummary
     from pipeline.serving.twin import RuntimeChoice
     from pipeline.study.config import RuleName
-    from pipeline.trust.explain_scan import Method
     from pipeline.trust.shift_policy import OnShift
 
 # Torch, MONAI and MLflow take seconds to import: a stage imports what it alone needs.
@@ -147,22 +144,16 @@ class BatchOptions:
         ray: Address of a Ray cluster; None: scans are read by processes here.
         on_shift: What is done with scans unlike the training scans; None: as the model was
             released.
-        dicom: Also write a structured report and a picture of each scan that came from DICOM.
-        gallery: Also write the page to look through the batch.
         runtime: What carries scans through the model.
-        explain: Also write maps of what answers rest on, by this method; None: none.
-        explain_only: Of which scans.
+        extras: What is written beside the tables.
     """
 
     batch_size: int = 64
     processes: int | None = None
     ray: str | None = None
     on_shift: OnShift | None = None
-    dicom: bool = False
-    gallery: bool = True
     runtime: RuntimeChoice = "auto"
-    explain: Method | None = None
-    explain_only: Only = "all"
+    extras: ExtraOptions = field(default_factory=ExtraOptions)
 
 
 def predict_stage(
@@ -190,18 +181,13 @@ def predict_stage(
         ExitStack() as opened,
     ):
         # Imported while the processes start.
-        from pipeline.gallery.beside import PAGE, Gallery
         from pipeline.serving.inference import BatchProgress, predict
         from pipeline.serving.inputs import read_list
 
         address = _pinned(model, runs, uri)
         package = open_package(address, runs, uri, options.runtime)
         key = find_pseudonym_key(runs)
-        objects = dicom_out(package) if options.dicom else None
-        beside: list[Beside] = [objects] if objects else []
-        if options.gallery:
-            beside.append(Gallery(package.recipe, options.explain))
-        explained = opened.enter_context(_explaining(package, options))
+        written = opened.enter_context(extras(package, options.extras))
 
         def tell(now: BatchProgress) -> None:
             counts = f"{now.ok} ok · {now.quarantined} quarantined · {now.skipped} skipped"
@@ -216,23 +202,12 @@ def predict_stage(
             new_child=given,
             pseudonym=partial(pseudonym, key=key) if key else None,
             on_shift=options.on_shift,
-            beside=[explained, *beside] if explained else beside,
+            beside=written.beside,
             listed=read_list(sys.stdin.buffer.read()) if _STDIN in inputs else [],
             progress=tell,
         )
     _say_predicted(found, out)
-    if options.gallery:
-        say(f"  to look through them: {out / PAGE}")
-    if explained:
-        say(
-            f"  explained: {counted(explained.written, 'scan')} by {options.explain}, "
-            f"{explained.empty} without evidence for the class → {out / 'explanations'}"
-        )
-    if objects:
-        say(
-            f"  dicom: a report and a picture of {objects.written} scans, none of "
-            f"{objects.without} → {out / 'dicom'}"
-        )
+    written.tell(out)
     from pipeline import tracking
 
     numbers = found.to_json() | {
@@ -276,35 +251,6 @@ def _say_predicted(found: PredictionSummary, out: Path) -> None:
             f"  note: as a batch, these scans do not look like the training cohort's (p "
             f"{shift.p_value:g}, most by their {side})"
         )
-
-
-def _explaining(
-    package: ModelPackage, options: BatchOptions
-) -> AbstractContextManager[Explained | None]:
-    if options.explain is None:
-        return nullcontext()
-    from pipeline.gallery.explained import Explained, Wanted
-
-    several = package.task.is_multi_label
-    wanted = Wanted(options.explain, options.explain_only, options.gallery, several)
-    return Explained(package, wanted)
-
-
-def dicom_out(package: ModelPackage) -> DicomOut:
-    """What writes reports and pictures as DICOM.
-
-    Raises:
-        ConfigError: ``config.no_highdicom``.
-    """
-    try:
-        from pipeline.dicom_out.beside import DicomOut
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "config.no_highdicom",
-            f"--dicom needs the Python package highdicom, which is not installed ({error})",
-            fix="install it with: pip install -c constraints.txt -e '.[dicom]'",
-        ) from error
-    return DicomOut(package)
 
 
 def verify_stage(model: str, runs: Path, uri: str | None) -> None:

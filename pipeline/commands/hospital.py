@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from data_prep.errors import ConfigError
-from pipeline.commands.options import RUNS, Model, Runs, ShiftAction, Uri, Workers
+from pipeline.commands.options import (
+    RUNS,
+    Explain,
+    ExplainedScans,
+    ExplainOnly,
+    Model,
+    Runs,
+    ShiftAction,
+    Uri,
+    Workers,
+    extra_options,
+)
 
 if TYPE_CHECKING:
     from pipeline.hospital_stages import ArchiveRequest
@@ -132,6 +143,8 @@ def listen(
         ShiftAction | None,
         typer.Option("--on-shift", help="Scans unlike the training scans; default: as released."),
     ] = None,
+    explain: Explain = None,
+    explain_only: ExplainOnly = ExplainedScans.ALL,
     workers: Workers = None,
     runs: Runs = RUNS,
     tracking_uri: Uri = None,
@@ -153,7 +166,6 @@ def listen(
         workers,
         runs,
         tracking_uri,
-        dicom=dicom,
-        gallery=gallery,
+        options=extra_options(explain, explain_only, dicom=dicom, gallery=gallery),
         on_shift=on_shift.value if on_shift else None,
     )

@@ -23,10 +23,11 @@ from pipeline.commands.options import (
     DataOption,
     EngineName,
     EngineOption,
+    Explain,
     ExplainedScans,
+    ExplainOnly,
     ExportFormat,
     JudgedBy,
-    MapMethod,
     Model,
     Prep,
     RayWorkers,
@@ -38,6 +39,7 @@ from pipeline.commands.options import (
     StudyName,
     Uri,
     Workers,
+    extra_options,
     ray_address,
 )
 
@@ -209,13 +211,8 @@ def predict(
             "--runtime", help="Torch, the package's ONNX twin, or what the export found faster."
         ),
     ] = RuntimeName.AUTO,
-    explain: Annotated[
-        MapMethod | None,
-        typer.Option("--explain", help="Also write maps of what each answer rests on."),
-    ] = None,
-    explain_only: Annotated[
-        ExplainedScans, typer.Option("--explain-only", help="Of which scans.")
-    ] = ExplainedScans.ALL,
+    explain: Explain = None,
+    explain_only: ExplainOnly = ExplainedScans.ALL,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a model over folders of scans: one row for each, a bad scan never stops it.
@@ -229,11 +226,8 @@ def predict(
         processes=workers,
         ray=ray_address(engine, address),
         on_shift=on_shift.value if on_shift else None,
-        dicom=dicom or store,
-        gallery=gallery,
         runtime=runtime.value,
-        explain=explain.value if explain else None,
-        explain_only=explain_only.value,
+        extras=extra_options(explain, explain_only, dicom=dicom or store, gallery=gallery),
     )
 
     def score(scans: Sequence[Path]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from data_prep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.extras import ExtraOptions
 
 Data = Annotated[str, typer.Argument(help="Cohort: a name in configs/data, or a YAML file.")]
 DataOption = Annotated[
@@ -101,6 +104,11 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
+Explain = Annotated[
+    MapMethod | None,
+    typer.Option("--explain", help="Also write maps of what each answer rests on."),
+]
+ExplainOnly = Annotated[ExplainedScans, typer.Option("--explain-only", help="Of which scans.")]
 EngineOption = Annotated[
     EngineName, typer.Option("--engine", help="Work on this machine, or on a Ray cluster.")
 ]
@@ -114,6 +122,15 @@ Address = Annotated[
 ]
 
 RUNS: Final = Path("runs")
+
+
+def extra_options(
+    explain: MapMethod | None, only: ExplainedScans, *, dicom: bool, gallery: bool
+) -> ExtraOptions:
+    """What is written beside the tables of a batch."""
+    from pipeline.extras import ExtraOptions
+
+    return ExtraOptions(dicom, gallery, explain.value if explain else None, only.value)
 
 
 def ray_address(engine: EngineName, address: str | None) -> str | None:

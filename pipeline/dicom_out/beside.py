@@ -6,9 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_prep.files import write_bytes
 from pipeline.dicom_out.capture import capture_bytes
 from pipeline.dicom_out.picture import answer_picture
@@ -18,11 +15,12 @@ from pipeline.serving.beside import ScoredScan
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import PredictionSummary
 from pipeline.trust.explain_files import file_stem
+from pipeline.trust.explain_scan import Explanation
 
 FOLDER: Final = "dicom"
 
-# From a scored scan to a map (I, J[, K]) of what speaks for the class, on the grid of its array.
-EvidenceOf = Callable[[ScoredScan], NDArray[np.float32] | None]
+# From a scored scan to what its answer rests on, where a map of that was made.
+ExplanationOf = Callable[[ScoredScan], Explanation | None]
 
 
 class DicomOut:
@@ -33,16 +31,16 @@ class DicomOut:
 
     Args:
         package: The model that answers.
-        evidence: Where maps come from that the pictures show; None: there are none.
+        explanation: Where the maps come from that pictures show; None: there are none.
 
     Attributes:
         written: Scans that have a report and a picture, once the batch is finished.
         without: Scored scans that have none: they are not DICOM, or ``extras.csv`` says why.
     """
 
-    def __init__(self, package: ModelPackage, evidence: EvidenceOf | None = None) -> None:
+    def __init__(self, package: ModelPackage, explanation: ExplanationOf | None = None) -> None:
         self._package = package
-        self._evidence = evidence
+        self._explanation = explanation
         self.written = 0
         self.without = 0
 
@@ -56,13 +54,14 @@ class DicomOut:
             return
         package, row = self._package, scored.row
         source = read_source(scored.root, scored.source, package.card.read)
-        evidence = self._evidence(scored) if self._evidence else None
-        picture = answer_picture(package, scored.array, row, evidence)
+        explanation = self._explanation(scored) if self._explanation else None
+        picture = answer_picture(package, scored.array, row, explanation)
         report = report_bytes(package, source, row)
         out = folder / FOLDER
         out.mkdir(mode=0o700, exist_ok=True)
         stem = file_stem(row.scan)
-        write_bytes(out / f"{stem}-picture.dcm", capture_bytes(package, source, row, picture))
+        capture = capture_bytes(package, source, row, picture, explanation)
+        write_bytes(out / f"{stem}-picture.dcm", capture)
         write_bytes(out / f"{stem}-report.dcm", report)
 
     def finish(self, folder: Path, package: ModelPackage, summary: PredictionSummary) -> None:

@@ -16,13 +16,19 @@ from pipeline.dicom_out.report import encoded
 from pipeline.dicom_out.source import SourceImages, copy_identity
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import Prediction
+from pipeline.trust.explain_picture import TITLES
+from pipeline.trust.explain_scan import Explanation
 
 SERIES_NUMBER: Final = 9002
 _PIXEL_DATA: Final = 0x7FE00010
 
 
 def capture_bytes(
-    package: ModelPackage, source: SourceImages, row: Prediction, picture: Pixels
+    package: ModelPackage,
+    source: SourceImages,
+    row: Prediction,
+    picture: Pixels,
+    explanation: Explanation | None = None,
 ) -> bytes:
     """A picture as a DICOM file; the same bytes for the same picture of the same scan.
 
@@ -31,8 +37,9 @@ def capture_bytes(
         source: The objects of the scan.
         row: The answer.
         picture: (rows, columns, 3) RGB.
+        explanation: Whose map it shows.
     """
-    uids = names(package, source, row, "picture")
+    uids = names(package, source, row, "picture", picture.tobytes())
     image = Dataset()
     with quiet_pydicom():
         copy_identity(source, image)
@@ -52,7 +59,7 @@ def capture_bytes(
         image.PatientOrientation = None  # several planes, or not known
         image.ImageType = ["DERIVED", "SECONDARY"]
         image.ContentDate, image.ContentTime = source.when
-        image.DerivationDescription = f"a model's answer drawn below the scan; {CAUTION}"
+        image.DerivationDescription = _description(explanation)
         image.SourceImageSequence = _references(source)
         if source.burned_in in ("YES", "NO"):  # what is drawn identifies nobody: as the scan does
             image.BurnedInAnnotation = source.burned_in
@@ -60,6 +67,13 @@ def capture_bytes(
         _add_pixels(image, picture)
         image.file_meta = file_meta(SecondaryCaptureImageStorage, uids.instance)
         return encoded(image)
+
+
+def _description(explanation: Explanation | None) -> str:
+    drawn = "a model's answer drawn below the scan"
+    if explanation is not None:
+        drawn += f", and on it what the answer rests on ({TITLES[explanation.method]})"
+    return f"{drawn}; {CAUTION}"
 
 
 def _references(source: SourceImages) -> list[Dataset]:

@@ -21,7 +21,7 @@ from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import Prediction
 
 # Changed whenever other bytes are written for the same answer: an instance never changes.
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 CAUTION: Final = "for research use; not a diagnosis"
 MANUFACTURER: Final = "medcurve"
 SCHEME: Final = "99MEDCURVE"  # private coding schemes begin with 99 (PS3.16 8.2)
@@ -39,14 +39,25 @@ class Names:
     instance: str
 
 
-def names(package: ModelPackage, source: SourceImages, row: Prediction, kind: str) -> Names:
-    """The UIDs of an object about a scan: other ones for any other answer, model or scan."""
+def names(
+    package: ModelPackage, source: SourceImages, row: Prediction, kind: str, pixels: bytes = b""
+) -> Names:
+    """The UIDs of an object about a scan: other ones for any other answer, model, scan or picture.
+
+    Args:
+        package: The model that answered.
+        source: The objects of the scan.
+        row: The answer.
+        kind: Of the object.
+        pixels: Of a picture.
+    """
     answer = (row.predicted, row.probability, row.within, row.shift, row.flags)
+    drawn = sha256_bytes(pixels)
     references = [(r.sop_instance, r.frames) for r in source.references]
     of_series = (_LAYOUT, kind, package.digest, source.study_uid, source.series_uid)
     return Names(
         series=_uid([*of_series, "series"]),
-        instance=_uid([*of_series, package.card.versions["medcurve"], references, answer]),
+        instance=_uid([*of_series, package.card.versions["medcurve"], references, answer, drawn]),
     )
 
 

@@ -1,13 +1,13 @@
 """An answer as a picture: the scan as the model saw it, and below it what the model says.
 
-The picture goes to where patients' images are: it shows no name and no path, only the answer, the
-model and what it is for.
+The picture goes to where patients' images are: it shows no name and no path, only the answer, what
+it rests on where that was asked for, the model and what it is for.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,14 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data_prep.preprocess import AS_STORED, PrepRecipe
 from pipeline.dicom_out.identity import CAUTION, model_name
+from pipeline.dicom_out.panels import Panel, coloured, in_pixels, is_drawn, panels
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import UNLIKE_TRAINING, Prediction
+from pipeline.trust.explain_picture import TITLES, UNITS, full_colour, is_signed
+from pipeline.trust.explain_scan import Explanation
 
 Pixels = NDArray[np.uint8]
+_Colour = tuple[int, int, int]
 
 WIDTH: Final = 768
+_MOST_HEIGHT: Final = 512  # of a row of pictures
 _GAP: Final = 8
 _LINE: Final = 26
 _FONT_SIZE: Final = 18
@@ -34,28 +38,30 @@ _WHITE: Final = (235, 235, 235)
 _GREY: Final = (150, 150, 150)
 _AMBER: Final = (255, 190, 60)
 _BLUE: Final = (90, 160, 235)
-# Percentiles of a scan that are black and white.
-_SHOWN: Final = (0.5, 99.5)
-_OPAQUE: Final = 0.6  # the strongest evidence still lets the scan through
-_OPPOSITE: Final = dict(zip("RLAPSI", "LRPAIS", strict=True))
-# Planes of a volume as radiologists look at them: (directions of the picture's down and right).
-_PLANES: Final = (("P", "L"), ("I", "L"), ("I", "P"))
 
 
-@dataclass(frozen=True, eq=False)
-class _Panel:
-    """One slice: (rows, columns, 3) colours 0..1, evidence 0..1 or None, and edge letters."""
+@dataclass(frozen=True)
+class _Line:
+    """A line of text; with a bar behind it, then with a number or word behind the bar.
 
-    colours: NDArray[np.float64]
-    evidence: NDArray[np.float64] | None
-    letters: tuple[str, str] = ("", "")  # at the left and at the top
+    Attributes:
+        text: At the left.
+        colour: Of the text.
+        bar: (pixels, 3) colours of the bar, from left to right; None: there is none.
+        behind: Text behind the bar.
+    """
+
+    text: str
+    colour: _Colour
+    bar: Pixels | None = None
+    behind: str = ""
 
 
 def answer_picture(
     package: ModelPackage,
     array: NDArray[np.float32],
     row: Prediction,
-    evidence: NDArray[np.float32] | None = None,
+    explanation: Explanation | None = None,
 ) -> Pixels:
     """Draw an answer; the same pixels for the same input.
 
@@ -63,140 +69,97 @@ def answer_picture(
         package: The model that answered.
         array: (C, I, J[, K]) the scan as the model saw it.
         row: The answer.
-        evidence: (I, J[, K]) an explanation map on the same grid; only what speaks for the class
-            (above 0) is drawn. A volume is shown through its peak, else through the middle.
+        explanation: Of this scan: its map is drawn on a second picture of the scan, and a legend
+            says what its colours are.
 
     Returns:
         (rows, ``WIDTH``, 3) RGB.
     """
-    slices = [_scaled(panel) for panel in _panels(package.recipe, array, evidence)]
-    width = (WIDTH - _GAP * (len(slices) - 1)) // len(slices)
-    pictures = [_fitted(picture, width) for picture, _ in slices]
-    height = max(picture.height for picture in pictures)
-    lines = 5 + min(len(row.probability), _MOST_CLASSES + 1)
-    canvas = Image.new("RGB", (WIDTH, height + 2 * _GAP + lines * _LINE))
+    sheet = _sheet(panels(package.recipe, array, explanation))
+    lines = [*_answer(package, row), *(_legend(explanation) if explanation else ())]
+    lines.append(_Line(f"{model_name(package)}, sha256 {package.digest[:16]}", _GREY))
+    canvas = Image.new("RGB", (WIDTH, sheet.height + 2 * _GAP + len(lines) * _LINE))
+    canvas.paste(sheet)
     draw = ImageDraw.Draw(canvas)
-    for number, (picture, (_, letters)) in enumerate(zip(pictures, slices, strict=True)):
-        left = number * (width + _GAP) + (width - picture.width) // 2
-        top = (height - picture.height) // 2
-        canvas.paste(picture, (left, top))
-        _write(draw, (left + 4, top + picture.height // 2 - 12), letters[0], _WHITE)
-        _write(draw, (left + picture.width // 2 - 6, top + 2), letters[1], _WHITE)
-    _answer(draw, height + _GAP, package, row)
+    for number, line in enumerate(lines):
+        _draw_line(canvas, draw, sheet.height + _GAP + number * _LINE, line)
     return np.asarray(canvas)
 
 
-def _panels(
-    recipe: PrepRecipe, array: NDArray[np.float32], evidence: NDArray[np.float32] | None
-) -> list[_Panel]:
-    colours = _colours(array)
-    share = _share(evidence)
-    if array.ndim == 3:
-        return [_Panel(colours, share)]
-    if share is None or not share.any():
-        place = tuple(size // 2 for size in array.shape[1:])
-    else:
-        place = tuple(int(n) for n in np.unravel_index(int(share.argmax()), share.shape))
-    code = recipe.config.orientation
-    if code == AS_STORED:  # which way the axes point is not known
-        last = (slice(None), slice(None), place[2])
-        return [_Panel(colours[last], None if share is None else share[last])]
-    return [_plane(colours, share, place, code, down, right) for down, right in _PLANES]
-
-
-def _plane(
-    colours: NDArray[np.float64],
-    share: NDArray[np.float64] | None,
-    place: Sequence[int],
-    code: str,
-    down: str,
-    right: str,
-) -> _Panel:
-    """The slice through ``place`` whose rows run ``down`` and whose columns run ``right``."""
-    rows, columns = (
-        next(axis for axis in range(3) if code[axis] in (way, _OPPOSITE[way]))
-        for way in (down, right)
+def _sheet(rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """Rows of panels on black, all at one scale."""
+    scale = min(
+        *((WIDTH - _GAP * (len(row) - 1)) / sum(panel.size[1] for panel in row) for row in rows),
+        *(_MOST_HEIGHT / panel.size[0] for row in rows for panel in row),
     )
-    across = 3 - rows - columns
-
-    def cut(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        plane: NDArray[np.float64] = np.take(values, place[across], axis=across)
-        plane = plane if rows < columns else plane.swapaxes(0, 1)
-        plane = plane if code[rows] == down else plane[::-1]
-        return plane if code[columns] == right else plane[:, ::-1]
-
-    letters = (_OPPOSITE[right], _OPPOSITE[down])
-    return _Panel(cut(colours), None if share is None else cut(share), letters)
-
-
-def _colours(array: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(C, ...) of any scale -> (..., 3) in 0..1."""
-    values = np.asarray(array if len(array) == 3 else array[:1], dtype=np.float64)
-    low, high = np.percentile(values, _SHOWN)
-    shown = ((values - low) / max(high - low, 1e-12)).clip(0, 1)
-    return np.moveaxis(np.broadcast_to(shown, (3, *shown.shape[1:])), 0, -1)
+    heights = [max(round(panel.size[0] * scale) for panel in row) for row in rows]
+    sheet = Image.new("RGB", (WIDTH, sum(heights) + _GAP * (len(rows) - 1)))
+    draw = ImageDraw.Draw(sheet)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        widths = [int(panel.size[1] * scale) for panel in row]
+        left = (WIDTH - sum(widths) - _GAP * (len(row) - 1)) // 2
+        for panel, width in zip(row, widths, strict=True):
+            image = in_pixels(panel, round(panel.size[0] * scale), width)
+            place = (left, top + (height - image.height) // 2)
+            sheet.paste(image, place)
+            _write(draw, (left + 4, place[1] + image.height // 2 - 12), panel.letters[0], _WHITE)
+            _write(draw, (left + width // 2 - 6, place[1] + 2), panel.letters[1], _WHITE)
+            left += width + _GAP
+        top += height + _GAP
+    return sheet
 
 
-def _share(evidence: NDArray[np.float32] | None) -> NDArray[np.float64] | None:
-    """Evidence for the class as a share of the largest."""
-    if evidence is None:
-        return None
-    positive = np.nan_to_num(np.asarray(evidence, dtype=np.float64)).clip(0, None)
-    return np.asarray(positive / max(float(positive.max()), 1e-12))
-
-
-def _scaled(panel: _Panel) -> tuple[Image.Image, tuple[str, str]]:
-    colours = panel.colours
-    if panel.evidence is not None:
-        shades = mpl.colormaps["inferno"](panel.evidence)[..., :3]
-        cover = _OPAQUE * panel.evidence[..., np.newaxis]
-        colours = colours * (1 - cover) + shades * cover
-    return Image.fromarray((colours * 255).round().astype(np.uint8)), panel.letters
-
-
-def _fitted(picture: Image.Image, width: int) -> Image.Image:
-    """As large as fits into a square: voxels stay visible as such."""
-    scale = min(width, WIDTH * 2 // 3) / max(picture.size)
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    return picture.resize((size[0], size[1]), Image.Resampling.NEAREST)
-
-
-def _answer(draw: ImageDraw.ImageDraw, top: int, package: ModelPackage, row: Prediction) -> None:
-    def line(text: str, colour: tuple[int, int, int]) -> None:
-        nonlocal top
-        _write(draw, (_GAP, top), _shortened(text, WIDTH - 2 * _GAP), colour)
-        top += _LINE
-
-    predicted = ", ".join(row.predicted) or "no class is given"
-    line(CAUTION.upper(), _AMBER)
-    line(predicted, _WHITE)
+def _answer(package: ModelPackage, row: Prediction) -> Iterator[_Line]:
+    """What the model says."""
+    yield _Line(CAUTION.upper(), _AMBER)
+    yield _Line(", ".join(row.predicted) or "no class is given", _WHITE)
     ranked = sorted(zip(row.probability, package.task.class_names, strict=True), reverse=True)
     for probability, name in ranked[:_MOST_CLASSES]:
-        start, full = _BAR
-        _write(draw, (_GAP, top), _shortened(name, start - 2 * _GAP), _GREY)
-        box = (start, top + 5, start + round(full * probability), top + _LINE - 5)
-        draw.rectangle(box, fill=_BLUE)
-        _write(draw, (start + full + _GAP, top), f"{probability:.3f}", _WHITE)
-        top += _LINE
+        bar = np.tile(np.array(_BLUE, dtype=np.uint8), (max(1, round(_BAR[1] * probability)), 1))
+        yield _Line(name, _GREY, bar, f"{probability:.3f}")
     if len(ranked) > _MOST_CLASSES:
-        line(f"and {len(ranked) - _MOST_CLASSES} more", _GREY)
+        yield _Line(f"and {len(ranked) - _MOST_CLASSES} more", _GREY)
     coverage = package.card.trust.conformal.coverage
-    line(f"prediction set of {coverage:.1%}: {', '.join(row.within) or 'empty'}", _GREY)
-    line(*_likeness(row))
-    line(f"{model_name(package)}, sha256 {package.digest[:16]}", _GREY)
+    yield _Line(f"prediction set of {coverage:.1%}: {', '.join(row.within) or 'empty'}", _GREY)
+    yield _likeness(row)
 
 
-def _likeness(row: Prediction) -> tuple[str, tuple[int, int, int]]:
+def _likeness(row: Prediction) -> _Line:
     if row.shift is None:
-        return "whether it looks like the training scans is not known", _GREY
+        return _Line("whether it looks like the training scans is not known", _GREY)
     if UNLIKE_TRAINING in row.flags:
-        return "UNLIKE THE TRAINING SCANS: do not rely on this", _AMBER
-    return "looks like the training scans", _GREY
+        return _Line("UNLIKE THE TRAINING SCANS: do not rely on this", _AMBER)
+    return _Line("looks like the training scans", _GREY)
 
 
-def _write(
-    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: tuple[int, int, int]
-) -> None:
+def _legend(explanation: Explanation) -> Iterator[_Line]:
+    """What the colours on the scan are."""
+    method, name = explanation.method, explanation.class_name
+    if not is_drawn(explanation):
+        yield _Line(f"{TITLES[method]}: nothing in this scan speaks for {name}", _WHITE)
+        return
+    full = full_colour(method, explanation.prepared)
+    least, most = (f"{-full:.2g}", f"+{full:.2g}") if is_signed(method) else ("none", "most")
+    share = np.linspace(-1 if is_signed(method) else 0, 1, _BAR[1])
+    yield _Line(f"in colour: {TITLES[method]} for {name}", _WHITE)
+    yield _Line(least, _GREY, np.rint(255 * coloured(share, method)).astype(np.uint8), most)
+    yield _Line(UNITS[method], _GREY)
+    yield _Line("it shows what the answer rests on, not the outline of a finding", _AMBER)
+
+
+def _draw_line(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, line: _Line) -> None:
+    start, full = _BAR
+    if line.bar is None:
+        _write(draw, (_GAP, top), _shortened(line.text, WIDTH - 2 * _GAP), line.colour)
+        return
+    _write(draw, (_GAP, top), _shortened(line.text, start - 2 * _GAP), line.colour)
+    thick = np.tile(line.bar, (_LINE - 10, 1, 1))
+    canvas.paste(Image.fromarray(thick), (start, top + 5))
+    _write(draw, (start + full + _GAP, top), line.behind, _WHITE)
+
+
+def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: _Colour) -> None:
     draw.text(place, text, fill=colour, font=_font(), stroke_width=1, stroke_fill=(0, 0, 0))
 
 

@@ -8,10 +8,11 @@ from typing import Final
 
 from data_prep.preprocess import PrepRecipe
 from pipeline.gallery.pack import Pack, Pictures, append
-from pipeline.gallery.picture import Upright, picture, planes
+from pipeline.gallery.picture import picture
 from pipeline.serving.beside import ScoredScan
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import PredictionSummary
+from pipeline.serving.upright import Upright, planes
 from pipeline.trust.explain_scan import Method
 
 PAGE: Final = "gallery.html"

@@ -24,12 +24,13 @@ from data_prep.readers.source import ScanSource
 from data_prep.volume import Volume
 from pipeline.gallery.beside import MAPS_PACK
 from pipeline.gallery.pack import Pictures, append
-from pipeline.gallery.picture import Plane, Upright, laid_out, picture, planes
+from pipeline.gallery.picture import laid_out, picture
 from pipeline.serving.answers import EITHER
 from pipeline.serving.beside import ScoredScan
 from pipeline.serving.explained import COLUMNS, TABLE, write_explanation
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import Prediction, PredictionSummary
+from pipeline.serving.upright import Plane, Upright, planes
 from pipeline.trust.explain_picture import OPAQUE, colour_map, full_colour, is_signed
 from pipeline.trust.explain_scan import Explanation, Method, check_method, explain
 
@@ -91,6 +92,7 @@ class Explained:
         self._package, self._wanted = package, wanted
         self._upright = Upright.of(package.recipe.config, package.recipe.spatial_ndim)
         self._pools: dict[Path, DecodePool] = {}
+        self._last: tuple[Prediction, Explanation] | None = None
 
     def __enter__(self) -> Explained:
         return self
@@ -122,12 +124,18 @@ class Explained:
         if self._wanted.pictured:
             pictures = self._pictures(scored, found)
             append(folder / MAPS_PACK, scored.row.scan, scored.row.files, pictures)
+        self._last = scored.row, found
         self.written += 1
         self.empty += found.peak() is None
+
+    def explanation(self, scored: ScoredScan) -> Explanation | None:
+        """The explanation of the scan that was explained last; None of any other."""
+        return self._last[1] if self._last and self._last[0] is scored.row else None
 
     def finish(self, folder: Path, package: ModelPackage, summary: PredictionSummary) -> None:
         """Write ``explanations/explanations.csv``."""
         self._close()
+        self._last = None
         rows = folder / _ROWS
         (folder / FOLDER).mkdir(exist_ok=True)
         lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []

@@ -160,13 +160,13 @@ def _drawn(explanation: Explanation, panels: Sequence[Panel], scan: str) -> Figu
         if not volume:
             mapped.set_title(TITLES[explanation.method], fontsize=10)
     bar = figure.colorbar(colours, ax=axes, fraction=0.025, pad=0.02)
-    bar.set_label(_UNITS[explanation.method], fontsize=9)
+    bar.set_label(UNITS[explanation.method], fontsize=9)
     bar.outline.set_visible(False)
     figure.suptitle(_title(explanation, scan), fontsize=10, x=0.01, ha="left")
     return figure
 
 
-_UNITS: Final[dict[Method, str]] = {
+UNITS: Final[dict[Method, str]] = {
     "grad_cam": "evidence for the class, relative to the largest",
     "occlusion": "log-odds of the class lost where hidden",
     "integrated_gradients": "log-odds of the class added, per voxel",

@@ -25,6 +25,7 @@ from pipeline.dicom_out.report import report_bytes
 from pipeline.dicom_out.source import SourceImages, read_source
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import UNLIKE_TRAINING, Prediction
+from pipeline.trust.explain_scan import Explanation, Method
 
 CINE = ReadPolicy(cine="middle")
 
@@ -67,6 +68,11 @@ def row_of(package: ModelPackage, source: ScanSource, **changes: object) -> Pred
         "flags": (UNLIKE_TRAINING, "localizer_removed"),
     }
     return Prediction(**(row | changes))
+
+
+def explanation_of(prepared: NDArray[np.float32], method: Method = "grad_cam") -> Explanation:
+    """A map on the recipe's grid, which speaks for the class ``lesion``."""
+    return Explanation(prepared, prepared, 1, "lesion", 0.6, method)
 
 
 def answer(

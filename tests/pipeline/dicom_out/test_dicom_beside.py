@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from answered import complaints
+from answered import complaints, explanation_of
 from command_line import medcurve
 
 from data_prep.files import sha256_file
 from pipeline.dicom_out.beside import DicomOut
+from pipeline.extras import ExtraOptions, extras
+from pipeline.gallery.explained import Wanted
 from pipeline.serving.inference import predict
 
 
@@ -37,7 +39,7 @@ def test_each_dicom_scan_has_a_report_and_a_picture(make_package, inbox, tmp_pat
     package = make_package()
     found = []
     for size in (1, 64):  # the bytes do not depend on how the work was cut
-        made = DicomOut(package, lambda scored: np.abs(scored.array[0]))
+        made = DicomOut(package, lambda scored: explanation_of(np.abs(scored.array[0])))
         out = tmp_path / str(size)
         summary = predict(package, [inbox], out, batch_size=size, beside=[made])
         found.append({path.name: sha256_file(path) for path in (out / "dicom").iterdir()})
@@ -62,6 +64,39 @@ def test_the_command_says_how_many(make_package, inbox, tmp_path, capsys, monkey
     arguments = ("predict", model, inbox, "--out", out, "--runs", runs, "--workers", 1)
     assert medcurve(*arguments, "--dicom") == 0
     assert "a report and a picture of 2 scans, none of 2" in capsys.readouterr().out
+
+
+def test_pictures_show_the_maps_of_explain(make_package, write, tmp_path, monkeypatch):
+    make_package()
+    monkeypatch.setattr("pipeline.tracking.log_predictions", lambda *_, **__: None)
+    write.dicom_series(tmp_path / "in", 5)
+    model, runs = tmp_path / "model", tmp_path / "runs"
+    pictures = []
+    for more in ((), ("--explain", "occlusion")):
+        out = tmp_path / f"out{len(more)}"
+        arguments = ("--out", out, "--runs", runs, "--workers", 1, "--dicom", "--no-gallery")
+        assert medcurve("predict", model, tmp_path / "in", *arguments, *more) == 0
+        (path,) = (out / "dicom").glob("*-picture.dcm")
+        pictures.append(pydicom.dcmread(path))
+    plain, mapped = pictures
+    assert "(Occlusion)" in mapped.DerivationDescription
+    assert "Occlusion" not in plain.DerivationDescription
+    assert mapped.Rows > plain.Rows  # a second row of planes, and a legend
+    # another picture is another object of the same series
+    assert mapped.SOPInstanceUID != plain.SOPInstanceUID
+    assert mapped.SeriesInstanceUID == plain.SeriesInstanceUID
+
+
+def test_only_scans_that_were_explained_have_a_map(make_package, write, tmp_path, monkeypatch):
+    package = make_package()
+    for seed in (1, 2):
+        write.dicom_series(tmp_path / "in" / str(seed), seed)
+    monkeypatch.setattr(Wanted, "takes", lambda _, row: row.scan == "1")
+    with extras(package, ExtraOptions(dicom=True, explain="occlusion")) as written:
+        predict(package, [tmp_path / "in"], tmp_path / "out", beside=written.beside)
+    paths = sorted((tmp_path / "out" / "dicom").glob("*-picture.dcm"))
+    shown = ["(Occlusion)" in pydicom.dcmread(path).DerivationDescription for path in paths]
+    assert shown == [True, False]
 
 
 def test_without_highdicom_the_extra_is_named(make_package, inbox, tmp_path, capsys, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline.gallery.explained import MAX_MAP_BYTES, Wanted, map_picture
-from pipeline.gallery.picture import Plane
 from pipeline.serving.predictions import Prediction
+from pipeline.serving.upright import Plane
 from pipeline.trust.explain_scan import Explanation
 
 

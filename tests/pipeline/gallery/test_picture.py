@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from data_prep.preprocess import PrepConfig
-from pipeline.gallery.picture import EDGE_PX, MAX_BYTES, Upright, picture, planes
+from pipeline.gallery.picture import EDGE_PX, MAX_BYTES, picture
+from pipeline.serving.upright import Upright, planes
 
 
 def shown(array: np.ndarray, orientation: str = "as stored", **config) -> Image.Image:

@@ -19,6 +19,7 @@ from command_line import medcurve
 from sent import slices
 
 pytest.importorskip("pynetdicom", reason="the extra 'pacs' is not installed")
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
@@ -289,8 +290,6 @@ def test_the_command_scores_what_is_sent_and_ends_on_sigterm(
     write.dicom_series(tmp_path / "in", 5)
 
     def act() -> None:
-        from pydicom import dcmread
-
         def listens() -> bool:
             with association(port) as to:
                 return to.is_established
@@ -310,7 +309,8 @@ def test_the_command_scores_what_is_sent_and_ends_on_sigterm(
     sender = threading.Thread(target=act)
     sender.start()
     arguments = ("--out", out, "--port", port, "--quiet", 60, "--runs", tmp_path, "--workers", 1)
-    assert medcurve("listen", tmp_path / "model", *arguments, "--dicom") == 0
+    more = ("--dicom", "--explain", "occlusion")
+    assert medcurve("listen", tmp_path / "model", *arguments, *more) == 0
     sender.join()
     assert signal.getsignal(signal.SIGTERM) is before
     (study,) = out.glob("1.*")
@@ -319,6 +319,9 @@ def test_the_command_scores_what_is_sent_and_ends_on_sigterm(
         (row,) = csv.DictReader(file)
     assert (row["scan"], row["status"]) == ("1.2.826.0.3.5", "ok")
     assert len(list((study / "dicom").iterdir())) == 2
+    (shown,) = (study / "dicom").glob("*-picture.dcm")
+    assert "(Occlusion)" in dcmread(shown).DerivationDescription
+    assert len(list((study / "explanations").glob("*.nii.gz"))) == 1
     assert (study / "gallery.html").exists()
     assert held(out) == 0
     printed = capsys.readouterr().out
