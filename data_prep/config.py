@@ -6,9 +6,10 @@ names the file, the line, the field, what was found and the nearest valid name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +24,7 @@ from data_prep.config_faults import described
 from data_prep.errors import ConfigError, nearest
 from data_prep.yaml_file import Lines, nearest_file, read_yaml
 
+_NAMED: Final = 3  # names that an unknown one is answered with
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -145,7 +147,7 @@ def find_config(kind: str, name: str, root: Path | None = None) -> Path:
     """The file of a named config: a path to a YAML file, or a name in ``configs/<kind>/``.
 
     Raises:
-        ConfigError: ``config.unknown_name`` with the nearest name and all that exist.
+        ConfigError: ``config.unknown_name`` with the nearest names, and where all are.
     """
     if is_path(name):
         return Path(name)
@@ -157,5 +159,19 @@ def find_config(kind: str, name: str, root: Path | None = None) -> Path:
     raise ConfigError(
         "config.unknown_name",
         f"no {kind} config '{name}'{nearest(name, known)}",
-        fix=f"use one of {', '.join(known) or '(none exist)'}, or the path of a YAML file",
+        fix=f"use {_closest(name, known, folder)}the path of a YAML file",
     )
+
+
+def _closest(name: str, known: Sequence[str], folder: Path) -> str:
+    """The names most like the one given, with their folder or without, and where all of them are.
+
+    Empty where there are none; else to be followed by what else would do.
+    """
+
+    def likeness(other: str) -> float:
+        return max(SequenceMatcher(None, name, o).ratio() for o in (other, Path(other).name))
+
+    closest = sorted(known, key=likeness, reverse=True)[:_NAMED]
+    rest = f" (all {len(known)} are in {folder})" if len(known) > _NAMED else ""
+    return f"one of {', '.join(closest)}{rest}, or " if known else ""

@@ -46,6 +46,8 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.mean):
+            return "–"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
+
+NO_INTERVAL: Final = "the study has too few subsets or seeds for one"  # a reason
 
 _COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
 _TINY_BELOW: Final = 0.0005  # where three decimals would say 0
 
 
 def number(value: float, sign: str = "-") -> str:
-    """A number in words: three decimals, whole above 1000, by its magnitude where tiny."""
+    """A number in words: three decimals, whole above 1000, by its magnitude where tiny; a dash for
+    what is undefined.
+    """
+    if math.isnan(value):
+        return "–"
     if abs(value) >= _COUNTS_FROM:
         return f"{value:{sign},.0f}"
     if 0 < abs(value) < _TINY_BELOW:
@@ -19,6 +26,11 @@ def number(value: float, sign: str = "-") -> str:
 
 def estimate(mean: float, low: float, high: float) -> str:
     """With its interval, where there is one that has a width."""
-    if low != low or (low == high == mean):
+    if low == high == mean:
         return number(mean)
-    return f"{number(mean)} [{number(low)}, {number(high)}]"
+    return " ".join([number(mean), *spans(low, high)])
+
+
+def spans(low: float, high: float, sign: str = "-") -> list[str]:
+    """The interval in words; nothing where there is none."""
+    return [] if math.isnan(low) else [f"[{number(low, sign)}, {number(high, sign)}]"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from pipeline.families import FAMILIES
 from pipeline.lecture.figure import draw_claim, draw_real
 from pipeline.lecture.fit_seconds import FitSeconds, in_words
 from pipeline.lecture.loss_terms import loss_terms
-from pipeline.lecture.numerals import estimate, number
+from pipeline.lecture.numerals import NO_INTERVAL, estimate, number, spans
 from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
 from pipeline.lecture.pictures import Drawn
 from pipeline.lecture.real_scans import kept, stamped
@@ -181,13 +182,16 @@ def _judged(column: str, judgements: Sequence[Judgement], held: str) -> Iterator
                 one.expectation,
                 number(one.value),
                 number(one.of),
-                f"{number(one.difference, '+')} [{number(one.low, '+')}, {number(one.high, '+')}]",
+                " ".join([number(one.difference, "+"), *spans(one.low, one.high, "+")]),
                 held if one.holds else f"**not**: {one.why}",
             )
             for one in judgements
         ),
     )
     yield ""
+    if any(math.isnan(one.low) for one in judgements):
+        yield f"Where no interval stands, {NO_INTERVAL}."
+        yield ""
 
 
 def _sizes(outcome: StudyOutcome) -> str:

@@ -7,6 +7,7 @@ has learnt something.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import FamilyConfig, choice_name, varied
 from pipeline.lecture.fit_seconds import FitSeconds, read_fit_seconds
-from pipeline.lecture.numerals import number
+from pipeline.lecture.numerals import NO_INTERVAL, number, spans
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import write_index, write_page
 from pipeline.lecture.pictures import Drawn, draw_pictures, keep_pictures
@@ -95,7 +96,7 @@ def run_lecture(
         claim = claim_of(name, config)
         heading(f"{claim.number}  {claim.title}")
         run = run_claim(name, config, runs, workers, tracking_uri, mode)
-        _tell(run, mode)
+        tell(run, mode)
         say(f"page: {write_page(run, runs / FOLDER)}")
         if docs is not None:
             write_page(run, docs, patients=False)
@@ -273,7 +274,8 @@ def claim_of(name: str, config: StudyConfig) -> Claim:
     return config.claim
 
 
-def _tell(run: ClaimRun, mode: Mode) -> None:
+def tell(run: ClaimRun, mode: Mode) -> None:
+    """Print what was expected, and what came out."""
     say(f"Undone: {run.claim.flip.says}" if mode.flip else run.claim.says)
     table(
         ("expected", "difference", "interval", "came out"),
@@ -281,9 +283,11 @@ def _tell(run: ClaimRun, mode: Mode) -> None:
             (
                 one.expectation,
                 number(one.difference, "+"),
-                f"[{number(one.low, '+')}, {number(one.high, '+')}]",
+                *(spans(one.low, one.high, "+") or ["–"]),
                 "as expected" if one.holds else f"NOT: {one.why}",
             )
             for one in run.judgements
         ],
     )
+    if any(math.isnan(one.low) for one in run.judgements):
+        say(f"  note: –, no interval: {NO_INTERVAL}")

@@ -45,6 +45,26 @@ def test_a_name_is_found_in_its_folder(tmp_path: Path) -> None:
         find_config("data", "sub/lungs", tmp_path)
 
 
+def test_an_unknown_name_is_answered_with_the_nearest_three_and_where_all_are(
+    tmp_path: Path,
+) -> None:
+    def fix() -> str:
+        with pytest.raises(ConfigError) as caught:
+            find_config("data", "lung", tmp_path)
+        return caught.value.fix
+
+    assert fix() == "use the path of a YAML file"
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    for name in ("sub/lungs", "long", "skin"):
+        (tmp_path / "data" / f"{name}.yaml").touch()
+    assert fix() == "use one of sub/lungs, long, skin, or the path of a YAML file"
+    (tmp_path / "data" / "brain.yaml").touch()
+    assert fix() == (
+        f"use one of sub/lungs, long, skin (all 4 are in {tmp_path / 'data'}), "
+        "or the path of a YAML file"
+    )
+
+
 class Named(Config):
     prep: Annotated[str, config_name("prep")]
     root: Annotated[str, AfterValidator(relative_to_config)] = "."
@@ -63,7 +83,7 @@ def test_paths_in_a_config_start_from_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prep", "expected"),
     [
-        ("mir", ["did you mean 'mri'?", "ct_chest"]),
+        ("mir", ["did you mean 'mri'?", "are in "]),
         ("./drawn.yaml", ["did you mean 'drawing.yaml'"]),
     ],
 )

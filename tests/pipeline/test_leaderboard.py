@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def test_without_choice_or_published_scores() -> None:
 def test_best_first_undefined_last_then_the_published() -> None:
     methods = [row[0] for row in rows(standings(0.8, 0.9))]
     assert methods == ["brighter", "bright (chosen)", "dull", "net_28 (published)"]
+
+
+def test_a_score_that_is_undefined_is_a_dash(tmp_path: Path) -> None:
+    text = write_standings(tmp_path, [standings(0.8, 0.9)]).read_text()
+    assert re.search(r"\| dull \|.*\| – \|", text)
+    assert "nan" not in text
 
 
 def test_rebuilt_data_are_called_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from data_prep.config import CONFIG_ROOT, find_config, read_config
 from data_prep.errors import ConfigError
 from pipeline import tracking
 from pipeline.families import choice_name
-from pipeline.lecture.numerals import number
+from pipeline.lecture.numerals import estimate, number, spans
+from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import write_page
 from pipeline.lecture.run import (
     ClaimError,
@@ -25,6 +27,7 @@ from pipeline.lecture.run import (
     run_claim,
     run_lecture,
     smaller,
+    tell,
 )
 from pipeline.study.claim import Claim, Flip, Quick
 from pipeline.study.config import StudyConfig
@@ -86,6 +89,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def small(shown: Path) -> ClaimRun:
+    """The same claim, as its page looks at it."""
+    config = read_study(str(shown / "line.yaml"))
+    return run_claim("line", config, shown / "runs" / "quick", 1, None, Mode(quick=True))
+
+
 def test_the_page_says_what_was_expected_and_what_came_out(shown: Path) -> None:
     page = (shown / "docs" / "line.md").read_text()
     for words in (
@@ -144,12 +154,10 @@ def test_a_claim_that_does_not_hold_is_an_error_and_has_its_page(shown: Path) ->
     assert "**not**: it is not above by 0" in page
 
 
-def test_what_is_only_reported_decides_nothing(shown: Path, tmp_path: Path) -> None:
-    config = read_study(written(tmp_path))
-    run = run_claim("line", config, shown / "runs" / "quick", 1, None, Mode(quick=True))
-    assert (run.holds, run.reported) == (True, [])
-    asked = judge(config.claim.report[0], run.outcomes)  # type: ignore[union-attr]
-    page = write_page(replace(run, reported=[asked]), tmp_path).read_text()
+def test_what_is_only_reported_decides_nothing(small: ClaimRun, tmp_path: Path) -> None:
+    assert (small.holds, small.reported) == (True, [])
+    asked = judge(small.claim.report[0], small.outcomes)
+    page = write_page(replace(small, reported=[asked]), tmp_path).read_text()
     assert "It came out as expected" in page
     assert "Asked as well, but not asserted:" in page
     assert "| prior is above linear |" in page
@@ -381,6 +389,28 @@ def test_a_number_is_never_rounded_to_none() -> None:
         "1,234",
     ]
     assert (number(1e-5), number(-3e-4, "+")) == ("1.0e-05", "-3.0e-04")
+
+
+def test_a_number_without_an_interval_stands_alone() -> None:
+    nan = math.nan
+    assert [spans(-0.5, 0.25, "+"), spans(nan, nan)] == [["[-0.500, +0.250]"], []]
+    assert estimate(0.5, nan, nan) == "0.500"
+    assert estimate(0.5, 0.25, 0.75) == "0.500 [0.250, 0.750]"
+    assert number(nan, "+") == "–"
+
+
+def test_where_there_is_no_interval_the_reason_is_told(
+    small: ClaimRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = replace(small.judgements[0], low=math.nan, high=math.nan)
+    run = replace(small, judgements=[first, *small.judgements[1:]])
+    tell(run, Mode(quick=True))
+    told, page = capsys.readouterr().out, write_page(run, tmp_path).read_text()
+    assert re.search(r"is above prior by 0.1 or more +[+]0\.\d{3} +– +as expected", told)
+    assert "note: –, no interval: the study has too few subsets or seeds for one" in told
+    assert re.search(r"\| [+]0\.\d{3} \| as expected \|\n", page)
+    assert "Where no interval stands, the study has too few subsets" in page
+    assert "nan" not in told + page
 
 
 def test_a_flip_can_measure_otherwise() -> None:
