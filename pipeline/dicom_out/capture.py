@@ -6,8 +6,7 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import SecondaryCaptureImageStorage
-from pydicom.valuerep import VR
+from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 
 from data_prep.readers.quiet import quiet_pydicom
 from pipeline.dicom_out.identity import CAUTION, describe_equipment, file_meta, names
@@ -20,7 +19,7 @@ from pipeline.trust.explain_picture import TITLES
 from pipeline.trust.explain_scan import Explanation
 
 SERIES_NUMBER: Final = 9002
-_PIXEL_DATA: Final = 0x7FE00010
+_ENCODER: Final = "pydicom"
 
 
 def capture_bytes(
@@ -64,8 +63,8 @@ def capture_bytes(
         if source.burned_in in ("YES", "NO"):  # what is drawn identifies nobody: as the scan does
             image.BurnedInAnnotation = source.burned_in
         image.LossyImageCompression = "00"
-        _add_pixels(image, picture)
         image.file_meta = file_meta(SecondaryCaptureImageStorage, uids.instance)
+        _add_pixels(image, picture)
         return encoded(image)
 
 
@@ -94,7 +93,7 @@ def _references(source: SourceImages) -> list[Dataset]:
 
 
 def _add_pixels(image: Dataset, picture: Pixels) -> None:
-    """Image Pixel (C.7.6.3), native: every archive takes it."""
+    """Image Pixel (C.7.6.3), as RLE Lossless (PS3.5 annex G): archives and viewers know it."""
     rows, columns, samples = picture.shape
     image.SamplesPerPixel, image.PlanarConfiguration = samples, 0
     image.PhotometricInterpretation = "RGB"
@@ -102,5 +101,5 @@ def _add_pixels(image: Dataset, picture: Pixels) -> None:
     image.BitsAllocated = image.BitsStored = 8
     image.HighBit = 7
     image.PixelRepresentation = 0
-    pixels = picture.tobytes()
-    image.add_new(_PIXEL_DATA, VR.OB, pixels + b"\0" * (len(pixels) % 2))
+    # by pydicom itself: other encoders find other bytes for the same pixels
+    image.compress(RLELossless, picture, encoding_plugin=_ENCODER, generate_instance_uid=False)

@@ -42,18 +42,20 @@ _BLUE: Final = (90, 160, 235)
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of text; with a bar behind it, then with a number or word behind the bar.
+    """A line of text, and maybe a bar with what stands at its ends.
 
     Attributes:
         text: At the left.
         colour: Of the text.
         bar: (pixels, 3) colours of the bar, from left to right; None: there is none.
-        behind: Text behind the bar.
+        before: Text at the bar's left end.
+        behind: Text at its right end.
     """
 
     text: str
     colour: _Colour
     bar: Pixels | None = None
+    before: str = ""
     behind: str = ""
 
 
@@ -117,7 +119,7 @@ def _answer(package: ModelPackage, row: Prediction) -> Iterator[_Line]:
     ranked = sorted(zip(row.probability, package.task.class_names, strict=True), reverse=True)
     for probability, name in ranked[:_MOST_CLASSES]:
         bar = np.tile(np.array(_BLUE, dtype=np.uint8), (max(1, round(_BAR[1] * probability)), 1))
-        yield _Line(name, _GREY, bar, f"{probability:.3f}")
+        yield _Line(name, _GREY, bar, behind=f"{probability:.3f}")
     if len(ranked) > _MOST_CLASSES:
         yield _Line(f"and {len(ranked) - _MOST_CLASSES} more", _GREY)
     coverage = package.card.trust.conformal.coverage
@@ -143,7 +145,8 @@ def _legend(explanation: Explanation) -> Iterator[_Line]:
     least, most = (f"{-full:.2g}", f"+{full:.2g}") if is_signed(method) else ("none", "most")
     share = np.linspace(-1 if is_signed(method) else 0, 1, _BAR[1])
     yield _Line(f"in colour: {TITLES[method]} for {name}", _WHITE)
-    yield _Line(least, _GREY, np.rint(255 * coloured(share, method)).astype(np.uint8), most)
+    bar = np.rint(255 * coloured(share, method)).astype(np.uint8)
+    yield _Line("", _GREY, bar, least, most)
     yield _Line(UNITS[method], _GREY)
     yield _Line("it shows what the answer rests on, not the outline of a finding", _AMBER)
 
@@ -156,6 +159,9 @@ def _draw_line(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, line: _
     _write(draw, (_GAP, top), _shortened(line.text, start - 2 * _GAP), line.colour)
     thick = np.tile(line.bar, (_LINE - 10, 1, 1))
     canvas.paste(Image.fromarray(thick), (start, top + 5))
+    if line.before:
+        left = start - _GAP - int(_font().getlength(line.before))
+        _write(draw, (left, top), line.before, _WHITE)
     _write(draw, (start + full + _GAP, top), line.behind, _WHITE)
 
 

@@ -12,7 +12,7 @@ from answered import answer, complaints, write_series
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 from scan_files import ct_dataset, save, uid, write_enhanced
 
 from data_prep.errors import ScanError
@@ -20,6 +20,7 @@ from data_prep.readers import discover
 from data_prep.readers.policy import DEFAULT_POLICY
 from data_prep.task import Task
 from pipeline.dicom_out.identity import CAUTION, class_code, is_ours
+from pipeline.dicom_out.picture import answer_picture
 from pipeline.dicom_out.source import COPIED, SourceImages, is_uid, read_source
 
 MANY = Task(
@@ -335,6 +336,10 @@ def test_no_two_classes_have_one_code(names):
 def test_a_picture_is_an_image_that_anyone_can_show(package, tmp_path):
     write_series(tmp_path / "in", patient())
     answered = answer(package, tmp_path / "in")
+    drawn = answer_picture(package, answered.array, answered.row)
     ds = pydicom.dcmread(io.BytesIO(answered.picture_bytes()))
-    assert ds.pixel_array.shape == (ds.Rows, ds.Columns, 3)
+    assert ds.file_meta.TransferSyntaxUID == RLELossless
+    assert ds.LossyImageCompression == "00"
+    assert np.array_equal(ds.pixel_array, drawn)
+    assert len(ds.PixelData) < drawn.size / 3
     assert CAUTION in ds.DerivationDescription

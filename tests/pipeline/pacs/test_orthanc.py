@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -14,9 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 import requests
 from command_line import medcurve
+from PIL import Image
 
 from pipeline.pacs.transport import PASSWORD, USER
 
@@ -130,6 +134,13 @@ def test_scans_come_from_the_archive_and_answers_go_back(
     assert "store: 4 objects" in printed.out
     assert SECRET not in printed.out + printed.err
     assert orthanc.count() == {"studies": 2, "series": 6, "instances": 16}
+
+    # what Orthanc shows of a picture is what was drawn
+    path = sorted((tmp_path / "out" / "dicom").glob("*-picture.dcm"))[0]
+    drawn = pydicom.dcmread(path)
+    (found,) = orthanc.call("POST", "/tools/lookup", data=drawn.SOPInstanceUID).json()
+    png = orthanc.call("GET", f"{found['Path']}/preview", headers={"Accept": "image/png"})
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png.content))), drawn.pixel_array)
 
     # the same as from the disk, under the names that the archive knows
     assert (
