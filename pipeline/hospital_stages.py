@@ -20,7 +20,7 @@ from pipeline.extras import ExtraOptions, extras
 from pipeline.model_stages import open_package
 
 if TYPE_CHECKING:
-    from pipeline.pacs.settings import ListenConfig
+    from pipeline.pacs.settings import Address, ListenConfig
     from pipeline.serving.predictions import PredictionSummary
     from pipeline.trust.shift_policy import OnShift
 
@@ -100,24 +100,14 @@ def listen_stage(
             f"listening needs the Python package pynetdicom, which is not installed ({error})",
             fix="install it with: pip install -c constraints.txt -e '.[pacs]'",
         ) from error
-    from pipeline.pacs.settings import check_titles, is_loopback
     from pipeline.serving.inference import predict
 
-    check_titles([config.address.title, *config.address.callers])
     package = open_package(model, runs, uri, "auto")
     with extras(package, options):
         pass  # so that what lacks is said now
     key = find_pseudonym_key(runs)
     address = config.address
-    if not is_loopback(address.host):
-        whom = (
-            "the callers of --allow" if address.callers else "ANYONE: name the senders by --allow"
-        )
-        say(
-            f"WARNING: listening on {address.host} for other machines, without encryption; "
-            f"objects are taken from {whom}",
-            style="bold yellow",
-        )
+    _warn_of_strangers(address)
 
     def score(folder: Path, target: Path) -> PredictionSummary:
         with extras(package, options) as written:
@@ -132,11 +122,27 @@ def listen_stage(
             )
 
     def started(port: int) -> None:
-        say(f"listen: {address.title} on {address.host} port {port}; Ctrl-C ends")
+        tls = " with TLS" if address.tls else ""
+        say(f"listen: {address.title} on {address.host} port {port}{tls}; Ctrl-C ends")
         OUT.file.flush()
 
     with _told_to_stop() as stop:
         listen(out, config, score, stop, say, started)
+
+
+def _warn_of_strangers(address: Address) -> None:
+    """Say who on other machines may send, and read what is sent."""
+    from pipeline.pacs.settings import is_loopback
+
+    if is_loopback(address.host) or (address.tls and address.tls.authority):
+        return
+    how = "encrypted, from senders that show no certificate" if address.tls else "NOT ENCRYPTED"
+    whom = "the callers of --allow" if address.callers else "ANYONE: name the senders by --allow"
+    say(
+        f"WARNING: listening on {address.host} for other machines, {how}; objects are taken from "
+        f"{whom}",
+        style="bold yellow",
+    )
 
 
 @contextmanager

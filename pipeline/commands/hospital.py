@@ -25,7 +25,9 @@ from pipeline.commands.options import (
 if TYPE_CHECKING:
     from pipeline.hospital_stages import ArchiveRequest
 
-_PANEL: Final = "Scans of an archive"  # a group in the command's help
+# Groups in the commands' help.
+_PANEL: Final = "Scans of an archive"
+_TLS: Final = "Encryption"
 DicomWeb = Annotated[
     str | None,
     typer.Option(
@@ -124,6 +126,38 @@ def listen(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; default: this machine only.")
     ] = "127.0.0.1",
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain-dicom",
+            help="Accept senders on other machines without TLS.",
+            rich_help_panel=_TLS,
+        ),
+    ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-cert",
+            help="PEM file of this listener's certificate; all is encrypted then.",
+            rich_help_panel=_TLS,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-key",
+            help="PEM file of its private key; default: in --tls-cert.",
+            rich_help_panel=_TLS,
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-ca",
+            help="PEM file of who signs senders' certificates; default: they need none.",
+            rich_help_panel=_TLS,
+        ),
+    ] = None,
     title: Annotated[str, typer.Option("--title", help="AE title of this listener.")] = "MEDCURVE",
     allow: Annotated[
         list[str] | None,
@@ -133,6 +167,9 @@ def listen(
         float, typer.Option(min=0.1, help="Seconds without objects that end a study.")
     ] = 30.0,
     max_gb: Annotated[float, typer.Option("--max-gb", min=0.001, help="Held on disk.")] = 20.0,
+    max_objects: Annotated[
+        int, typer.Option("--max-objects", min=1, help="Held on disk.")
+    ] = 100_000,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write a report and a picture of each scan.")
     ] = False,
@@ -154,11 +191,14 @@ def listen(
     Example: medcurve listen runs/ct/model-demo --out inbox --allow SCANNER1
     """
     from pipeline import hospital_stages
-    from pipeline.pacs.settings import Address, ListenConfig
+    from pipeline.pacs.settings import Address, ListenConfig, check_address
+    from pipeline.pacs.tls import tls_files
 
-    config = ListenConfig(
-        Address(host, port, title, tuple(allow or ())), quiet, int(max_gb * (1 << 30))
+    address = Address(
+        host, port, title, tuple(allow or ()), tls=tls_files(tls_cert, tls_key, tls_ca)
     )
+    check_address(address, plain=plain)
+    config = ListenConfig(address, quiet, int(max_gb * (1 << 30)), max_objects)
     hospital_stages.listen_stage(
         model,
         out,

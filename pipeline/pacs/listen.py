@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pynetdicom.transport import ThreadedAssociationServer
-
 from data_prep.errors import ConfigError, MedcurveError
-from pipeline.pacs.receiver import Receiver, receiving
+from pipeline.pacs.guard import BoundedServer, Budget
+from pipeline.pacs.receiver import Receiver, Refusals, receiving
 from pipeline.pacs.settings import ListenConfig
 from pipeline.pacs.spool import Spool, Taken
 from pipeline.serving.predictions import PredictionSummary
+from pipeline.wording import counted
 
 SPOOL: Final = "spool"
 _LOOK_S: Final = 0.2  # between looks for a quiet study
@@ -50,7 +50,8 @@ def listen(
         started: Told the port once it listens.
 
     Raises:
-        ConfigError: ``config.cannot_listen``, or ``config.out_in_use`` by another listener.
+        ConfigError: ``config.cannot_listen``, ``config.tls``, or ``config.out_in_use`` by another
+            listener.
     """
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(out):
@@ -79,9 +80,11 @@ def _listen(
     say: Say,
     started: Callable[[int], None],
 ) -> None:
-    spool = Spool(out / SPOOL, config.most_bytes)
-    receiver = Receiver(spool, config.address.most_object_bytes)
-    with receiving(receiver, config.address) as server:
+    address = config.address
+    spool = Spool(out / SPOOL, config.most_bytes, config.most_objects)
+    receiver = Receiver(spool, Budget(address.most_object_bytes))
+    refusals = Refusals(address, say)
+    with receiving(receiver, refusals, address) as server:
         started(server.server_address[1])
         if spool.studies:
             say(f"listen: {spool.studies} studies were left by an earlier run")
@@ -93,11 +96,16 @@ def _listen(
     while taken := spool.take(config.quiet_s if left else 0.0):
         if not _score(spool, taken, out, score, say):
             break
-    counts = ", ".join(f"{count} {code}" for code, count in sorted(receiver.counts.items()))
-    say(f"listen: ended; received: {counts or 'nothing'}; {spool.studies} studies left in {SPOOL}/")
+    found = receiver.counts + receiver.budget.counts
+    counts = ", ".join(f"{count} {code}" for code, count in sorted(found.items()))
+    refused = f"; refused {counted(refusals.count, 'connection')}" if refusals.count else ""
+    say(
+        f"listen: ended; received: {counts or 'nothing'}{refused}; "
+        f"{spool.studies} studies left in {SPOOL}/"
+    )
 
 
-def _let_finish(server: ThreadedAssociationServer, grace_s: float) -> int:
+def _let_finish(server: BoundedServer, grace_s: float) -> int:
     """Wait for senders; how many had not finished in time."""
 
     def sending() -> int:

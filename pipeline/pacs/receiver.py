@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,12 +15,20 @@ from typing import Final
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.events import Event, EventHandlerType
-from pynetdicom.transport import ThreadedAssociationServer
 
 from data_prep.errors import ConfigError
 from pipeline.pacs.arrival import ArrivalError
+from pipeline.pacs.guard import (
+    GREETING_S,
+    MOST_ASSOCIATIONS,
+    PDU_BYTES,
+    SILENT_S,
+    BoundedServer,
+    Budget,
+)
 from pipeline.pacs.settings import Address
 from pipeline.pacs.spool import Spool
+from pipeline.pacs.tls import reason, tls_context
 
 _VERIFICATION: Final = "1.2.840.10008.1.1"  # C-ECHO
 # Statuses of C-STORE (PS3.4 B.2.3).
@@ -27,9 +37,11 @@ NO_ROOM: Final = 0xA700
 OTHER_CLASS: Final = 0xA900
 NOT_UNDERSTOOD: Final = 0xC000
 _STATUS_OF: Final = {"ok": SUCCESS, "pacs.full": NO_ROOM, "pacs.other_class": OTHER_CLASS}
-_MOST_ASSOCIATIONS: Final = 8
-_SILENT_S: Final = 60.0
-_GREETING_S: Final = 5.0  # that a connection has to say who it is: it takes a place meanwhile
+# Reasons of A-ASSOCIATE-RJ (PS3.8 9.3.4): (source, diagnostic).
+_CALLING, _CALLED = (1, 3), (1, 7)
+_MOST_SAID: Final = 50
+
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -37,18 +49,20 @@ class Receiver:
     """Takes objects into a spool and counts them, from any number of threads.
 
     Attributes:
+        spool: Where they go.
+        budget: What associations may use.
         counts: Code -> objects; "ok" for those that were taken.
     """
 
     spool: Spool
-    most_object_bytes: int
+    budget: Budget
     counts: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _pending: dict[int, int] = field(default_factory=dict)
 
     def store(self, event: Event) -> int:
         """Answer one C-STORE; a bad object costs nothing but itself."""
-        self.closed(event)
+        if event.assoc.dimse.msg_queue.empty():  # what waits already counts with this one
+            self.ended(event)
         code = "ok"
         try:
             self.spool.add(event.encoded_dataset(), str(event.request.AffectedSOPClassUID))
@@ -62,58 +76,123 @@ class Receiver:
             self.counts[code] += 1
         return _STATUS_OF.get(code, NOT_UNDERSTOOD)
 
-    def watch(self, event: Event) -> None:
-        """Break off where a sender sends more than an object may have, before it fills memory."""
-        key = id(event.assoc)
-        with self._lock:
-            pending = self._pending[key] = self._pending.get(key, 0) + len(event.data)
-            too_large = pending > self.most_object_bytes
-            if too_large and pending - len(event.data) <= self.most_object_bytes:
-                self.counts["pacs.too_large"] += 1
-        if too_large:
-            event.assoc.abort()
+    def echo(self, event: Event) -> int:
+        """Answer one C-ECHO."""
+        self.ended(event)
+        return SUCCESS
 
-    def closed(self, event: Event) -> None:
-        """Count anew: an association has ended, or an object of it is whole."""
+    def ended(self, event: Event) -> None:
+        """An association has ended, or an object of it is whole."""
+        self.budget.whole(event.assoc)
+
+
+@dataclass
+class Refusals:
+    """Says who was refused and why, each once: the names that a site has to put right.
+
+    Attributes:
+        address: Whose rules they break.
+        say: Told.
+        count: Connections that were refused.
+    """
+
+    address: Address
+    say: Say
+    count: int = 0
+    _said: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def rejected(self, event: Event) -> None:
+        """An association was rejected."""
+        asked, answer = event.assoc.requestor.primitive, event.assoc.acceptor.primitive
+        assert asked is not None
+        assert answer is not None
+        calling, called = _shown(asked.calling_ae_title), _shown(asked.called_ae_title)
+        rejected = (answer.result_source, answer.diagnostic)
+        if rejected == _CALLING:
+            why = "no --allow names it"
+        elif rejected == _CALLED:
+            why = f"it calls '{called}', and the title here is '{self.address.title}'"
+        else:
+            why = f"{MOST_ASSOCIATIONS} associations are open already"
+        self._tell(f"'{calling}' at {event.assoc.requestor.address}: {why}")
+
+    def failed(self, host: str, error: BaseException | None) -> None:
+        """A connection was lost before it was DICOM."""
+        if isinstance(error, ssl.SSLError):
+            self._tell(f"a connection from {host}: no TLS with it ({reason(error)})")
+
+    def _tell(self, text: str) -> None:
         with self._lock:
-            self._pending.pop(id(event.assoc), None)
+            self.count += 1
+            if text in self._said or len(self._said) > _MOST_SAID:
+                return
+            self._said.add(text)
+            if len(self._said) > _MOST_SAID:
+                text = "others: from now on they are only counted"
+        self.say(f"listen: refused {text}")
+
+
+def _shown(title: object) -> str:
+    """An AE title as a sender states it, harmless in a log."""
+    return "".join(c if c.isprintable() else "?" for c in str(title).strip()[:16])
 
 
 @contextmanager
-def receiving(receiver: Receiver, address: Address) -> Iterator[ThreadedAssociationServer]:
+def receiving(receiver: Receiver, refusals: Refusals, address: Address) -> Iterator[BoundedServer]:
     """Listen until the block ends; then take no more, and break off what still sends.
 
     Raises:
-        ConfigError: ``config.cannot_listen`` if the address cannot be used.
+        ConfigError: ``config.cannot_listen`` if the address cannot be used, ``config.tls``.
     """
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # it quotes what is sent
-    entity = AE(ae_title=address.title)
-    entity.require_called_aet = True
-    entity.require_calling_aet = list(address.callers)
-    entity.maximum_associations = _MOST_ASSOCIATIONS
-    entity.network_timeout = entity.dimse_timeout = _SILENT_S
-    entity.acse_timeout = _GREETING_S
-    entity.add_supported_context(_VERIFICATION)
-    for context in AllStoragePresentationContexts:
-        assert context.abstract_syntax is not None
-        entity.add_supported_context(context.abstract_syntax, list(AllTransferSyntaxes))
+    tls = tls_context(address.tls) if address.tls else None
     handlers: list[EventHandlerType] = [
+        (evt.EVT_C_ECHO, receiver.echo),
         (evt.EVT_C_STORE, receiver.store),
-        (evt.EVT_DATA_RECV, receiver.watch),
-        (evt.EVT_CONN_CLOSE, receiver.closed),
+        (evt.EVT_CONN_CLOSE, receiver.ended),
+        (evt.EVT_REJECTED, refusals.rejected),
     ]
     try:
-        server = entity.start_server(
-            (address.host, address.port), block=False, evt_handlers=handlers
+        server = BoundedServer(
+            _entity(address),
+            (address.host, address.port),
+            handlers,
+            receiver.budget,
+            tls,
+            refusals.failed,
         )
     except OSError as error:
-        raise ConfigError(
-            "config.cannot_listen",
-            f"{address.host} port {address.port}: {error.strerror or error}",
-            fix="choose another --port, or an address of this machine with --host",
-        ) from None
-    assert server is not None
+        raise _cannot_listen(address, error) from None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server
     finally:
         server.shutdown()
+
+
+def _entity(address: Address) -> AE:
+    entity = AE(ae_title=address.title)
+    entity.require_called_aet = True
+    entity.require_calling_aet = list(address.callers)
+    entity.maximum_associations = MOST_ASSOCIATIONS
+    entity.maximum_pdu_size = PDU_BYTES
+    entity.network_timeout = entity.dimse_timeout = SILENT_S
+    entity.acse_timeout = GREETING_S
+    entity.add_supported_context(_VERIFICATION)
+    for context in AllStoragePresentationContexts:
+        assert context.abstract_syntax is not None
+        entity.add_supported_context(context.abstract_syntax, list(AllTransferSyntaxes))
+    return entity
+
+
+def _cannot_listen(address: Address, error: OSError) -> ConfigError:
+    why, fix = error.strerror or str(error), "give --host an address of this machine"
+    if error.errno == errno.EADDRINUSE:
+        why = "another program listens there, maybe another `medcurve listen`"
+        fix = "end it, or choose another --port"
+    elif error.errno == errno.EACCES:
+        why, fix = "this user may not listen there", "choose a --port of 1024 or more"
+    return ConfigError(
+        "config.cannot_listen", f"{address.host} port {address.port}: {why}", fix=fix
+    )

@@ -18,11 +18,34 @@ LEAST_FREE_BYTES: Final = 1 << 30
 
 
 @dataclass
+class Held:
+    """What lies on disk.
+
+    Attributes:
+        objects: Files.
+        size: Their bytes.
+    """
+
+    objects: int = 0
+    size: int = 0
+
+    def add(self, other: Held) -> None:
+        """Count some more."""
+        self.objects += other.objects
+        self.size += other.size
+
+    def less(self, other: Held) -> None:
+        """Count some less."""
+        self.objects -= other.objects
+        self.size -= other.size
+
+
+@dataclass
 class _Study:
     """One that is still coming in."""
 
     last: float
-    size: int = 0
+    held: Held = field(default_factory=Held)
 
 
 @dataclass(frozen=True)
@@ -31,7 +54,7 @@ class Taken:
 
     uid: str
     folder: Path
-    size: int
+    held: Held
 
 
 @dataclass
@@ -45,13 +68,15 @@ class Spool:
     Attributes:
         root: Private folder; made where there is none.
         most_bytes: That it may hold.
+        most_objects: That it may hold.
     """
 
     root: Path
     most_bytes: int
+    most_objects: int = 100_000
     _studies: dict[str, _Study] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _held: int = 0
+    _held: Held = field(default_factory=Held)
 
     def __post_init__(self) -> None:
         for name in (_INCOMING, _SCORING):
@@ -62,9 +87,9 @@ class Spool:
         for left in (self.root / _INCOMING).glob(".*.part"):
             left.unlink()
         for folder in (self.root / _INCOMING).iterdir():
-            size = _size(folder)
-            self._studies[folder.name] = _Study(time.monotonic(), size)
-            self._held += size
+            held = _held_in(folder)
+            self._studies[folder.name] = _Study(time.monotonic(), held)
+            self._held.add(held)
 
     def add(self, data: bytes, sop_class: str) -> None:
         """Take in one object, which was announced as one of ``sop_class``.
@@ -75,15 +100,22 @@ class Spool:
             OSError: It cannot be written.
         """
         with self._lock:
-            free = shutil.disk_usage(self.root).free
-            if self._held + len(data) > self.most_bytes or free - len(data) < LEAST_FREE_BYTES:
+            if not self._has_room(len(data)):
                 raise ArrivalError("pacs.full", "there is no room for another object now")
             arrival = take_in(self.root / _INCOMING, data, partial(_check_class, sop_class))
             if not arrival.keys.ours:
                 study = self._studies.setdefault(arrival.keys.study, _Study(0.0))
                 study.last = time.monotonic()
-                study.size += arrival.size
-                self._held += arrival.size
+                more = Held(int(arrival.size > 0), arrival.size)
+                study.held.add(more)
+                self._held.add(more)
+
+    def _has_room(self, size: int) -> bool:
+        return (
+            self._held.objects < self.most_objects
+            and self._held.size + size <= self.most_bytes
+            and shutil.disk_usage(self.root).free - size >= LEAST_FREE_BYTES
+        )
 
     def take(self, quiet_s: float) -> Taken | None:
         """Hand out the study that has been quiet for longest, if it was for ``quiet_s``."""
@@ -93,13 +125,13 @@ class Spool:
                 return None
             folder = self.root / _SCORING / uid
             (self.root / _INCOMING / uid).rename(folder)
-            return Taken(uid, folder, self._studies.pop(uid).size)
+            return Taken(uid, folder, self._studies.pop(uid).held)
 
     def done(self, taken: Taken) -> None:
         """Forget a study that was scored."""
         shutil.rmtree(taken.folder, ignore_errors=True)
         with self._lock:
-            self._held -= taken.size
+            self._held.less(taken.held)
 
     def put_back(self, taken: Taken) -> None:
         """Keep a study that could not be scored now, for later."""
@@ -107,7 +139,7 @@ class Spool:
             self._give_back(taken.folder)
             study = self._studies.setdefault(taken.uid, _Study(0.0))
             study.last = time.monotonic()
-            study.size += taken.size
+            study.held.add(taken.held)
 
     @property
     def studies(self) -> int:
@@ -128,5 +160,6 @@ def _check_class(announced: str, keys: ObjectKeys) -> None:
         raise ArrivalError("pacs.other_class", "an object is not of the class it was announced as")
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*.dcm"))
+def _held_in(folder: Path) -> Held:
+    sizes = [path.stat().st_size for path in folder.rglob("*.dcm")]
+    return Held(len(sizes), sum(sizes))

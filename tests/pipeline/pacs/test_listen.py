@@ -9,10 +9,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from command_line import medcurve
@@ -23,105 +19,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
+from sending import SERIES, STUDY, Scored, association, held, running, send, wait_for
 
 from data_prep.errors import ConfigError, StageError
 from pipeline import hospital_stages
 from pipeline.pacs import listen as listen_module
+from pipeline.pacs import settings as settings_module
 from pipeline.pacs.listen import listen
 from pipeline.pacs.settings import Address, ListenConfig, check_titles
-from pipeline.serving.predictions import PredictionSummary
-
-STUDY, SERIES = "1.2.3", "1.2.3.4"
-VERIFICATION = "1.2.840.10008.1.1"
-NOTHING = PredictionSummary(1, 1, 0, 0, 1, {}, {}, {}, {}, {}, 0.1)
-
-
-@dataclass
-class Scored:
-    """Scores nothing; remembers what it was given."""
-
-    studies: list[tuple[str, int]] = field(default_factory=list)
-    raises: list[Exception] = field(default_factory=list)
-
-    def __call__(self, folder: Path, target: Path) -> PredictionSummary:
-        if self.raises:
-            raise self.raises.pop()
-        self.studies.append((target.name, len(list(folder.rglob("*.dcm")))))
-        target.mkdir()
-        return NOTHING
-
-
-@dataclass
-class Running:
-    """A listener in another thread."""
-
-    port: int
-    said: list[str]
-    stop: threading.Event
-    thread: threading.Thread
-
-    def end(self) -> str:
-        self.stop.set()
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-        return self.said[-1]
-
-
-@contextmanager
-def running(
-    out: Path, score: Callable[[Path, Path], PredictionSummary], quiet_s: float = 0.2, **address
-) -> Iterator[Running]:
-    most = address.pop("most_bytes", 1 << 30)
-    config = ListenConfig(Address(port=0, **address), quiet_s, most, grace_s=1.0)
-    stop, said, port, ready = threading.Event(), [], [], threading.Event()
-
-    def started(number: int) -> None:
-        port.append(number)
-        ready.set()
-
-    work = threading.Thread(
-        target=listen, args=(out, config, score, stop, said.append, started), daemon=True
-    )
-    work.start()
-    assert ready.wait(20)
-    found = Running(port[0], said, stop, work)
-    try:
-        yield found
-    finally:
-        found.end()
-
-
-@contextmanager
-def association(port: int, caller: str = "SCANNER", called: str = "MEDCURVE", most: int = 16382):
-    entity = AE(ae_title=caller)
-    entity.add_requested_context(VERIFICATION)
-    entity.add_requested_context("1.2.840.10008.5.1.4.1.1.2", ExplicitVRLittleEndian)
-    entity.add_requested_context("1.2.840.10008.5.1.4.1.1.4", ExplicitVRLittleEndian)
-    found = entity.associate("127.0.0.1", port, ae_title=called, max_pdu=most)
-    try:
-        yield found
-    finally:
-        if found.is_established:
-            found.release()
-
-
-def send(port: int, objects: list[Dataset]) -> list[int]:
-    """Statuses of C-STORE."""
-    with association(port) as to:
-        assert to.is_established
-        return [to.send_c_store(ds).Status for ds in objects]
-
-
-def held(out: Path) -> int:
-    """Objects in the spool, which may vanish as they are counted."""
-    return sum(name.endswith(".dcm") for *_, names in os.walk(out / "spool") for name in names)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_study_is_scored_once_it_is_quiet_and_its_objects_go(tmp_path):
@@ -223,8 +128,9 @@ def test_an_object_that_is_too_large_breaks_off_and_others_do_not(tmp_path):
 
 
 def test_a_full_spool_or_disk_says_that_there_is_no_room(tmp_path, monkeypatch):
-    with running(tmp_path, Scored(), quiet_s=3600, most_bytes=7000) as listener:
-        assert send(listener.port, slices(STUDY, SERIES)) == [0, 0, 0xA700, 0xA700]
+    for number, limit in enumerate(({"most_bytes": 7000}, {"most_objects": 2})):
+        with running(tmp_path / str(number), Scored(), quiet_s=3600, **limit) as listener:
+            assert send(listener.port, slices(STUDY, SERIES)) == [0, 0, 0xA700, 0xA700]
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -270,9 +176,14 @@ def test_two_listeners_do_not_share_a_folder_or_a_port(tmp_path):
             listen(tmp_path, ListenConfig(), Scored(), threading.Event(), print)
         assert caught.value.code == "config.out_in_use"
         config = ListenConfig(Address(port=listener.port))
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match="maybe another `medcurve listen`") as caught:
             listen(tmp_path / "other", config, Scored(), threading.Event(), print)
         assert caught.value.code == "config.cannot_listen"
+        assert "--port" in caught.value.fix
+    with pytest.raises(ConfigError) as caught:
+        elsewhere = ListenConfig(Address(host="203.0.113.1", port=0))
+        listen(tmp_path / "other", elsewhere, Scored(), threading.Event(), print)
+    assert "--host" in caught.value.fix
 
 
 @pytest.mark.parametrize("title", ["", "  ", "a" * 17, "a\\b", "ä", "a\n"])
@@ -329,18 +240,29 @@ def test_the_command_scores_what_is_sent_and_ends_on_sigterm(
     assert "WARNING" not in printed
 
 
-def test_other_machines_are_let_in_only_with_a_warning(make_package, tmp_path, capsys, monkeypatch):
+def test_other_machines_are_let_in_only_where_that_is_asked_for(
+    make_package, tmp_path, capsys, monkeypatch
+):
     make_package()
     monkeypatch.setattr(listen_module, "listen", lambda *_: None)
+    monkeypatch.setattr(settings_module, "tls_context", lambda _: None)
     common = ("listen", tmp_path / "model", "--out", tmp_path / "out", "--runs", tmp_path)
-    assert medcurve(*common, "--host", "0.0.0.0") == 0
-    assert "WARNING: listening on 0.0.0.0" in (said := capsys.readouterr().out)
-    assert "ANYONE" in said
-    assert medcurve(*common, "--host", "0.0.0.0", "--allow", "CT1") == 0
-    assert "the callers of --allow" in capsys.readouterr().out
+    assert medcurve(*common, "--host", "0.0.0.0") == 2
+    assert "[config.not_encrypted]" in capsys.readouterr().err
+    for more, said in (
+        (("--plain-dicom",), ("listening on 0.0.0.0", "NOT ENCRYPTED", "ANYONE")),
+        (("--plain-dicom", "--allow", "CT1"), ("the callers of --allow",)),
+        (("--tls-cert", "c.pem"), ("encrypted, from senders that show no certificate",)),
+    ):
+        assert medcurve(*common, "--host", "0.0.0.0", *more) == 0
+        printed = capsys.readouterr().out
+        assert all(text in printed for text in ("WARNING", *said))
     assert medcurve(*common) == 0
+    assert medcurve(*common, "--host", "::", "--tls-cert", "c.pem", "--tls-ca", "ca.pem") == 0
     assert "WARNING" not in capsys.readouterr().out
     assert medcurve(*common, "--allow", "an AE title that is too long") == 2
+    assert medcurve(*common, "--tls-ca", "ca.pem") == 2
+    assert "[config.tls_without_cert]" in capsys.readouterr().err
 
 
 def test_without_pynetdicom_the_extra_is_named(make_package, tmp_path, capsys, monkeypatch):
