@@ -56,12 +56,19 @@ def archive_stage(
         out: Folder that ``score`` writes into.
         score: Scores the scans of folders.
     """
-    from pipeline.pacs.dicomweb import Archive, Limits, fetched
+    from pipeline.pacs.dicomweb import Archive, fetched
+    from pipeline.pacs.limits import Limits
     from pipeline.pacs.query import parse_query
 
     query = parse_query(request.queries)
     limits = Limits(studies=request.most_studies, total_bytes=request.most_bytes)
     archive = Archive(request.url, limits, plain_http=request.plain_http)
+    if not archive.is_safe:
+        say(
+            "WARNING: the archive is another machine and has no TLS: scans of patients and "
+            "credentials travel unencrypted",
+            style="bold yellow",
+        )
     with ExitStack() as stack:
         with progress("fetch", "series") as report:  # ends before that of scoring begins
             folder, counts = stack.enter_context(fetched(archive, query, report))

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +20,17 @@ import requests
 from data_prep.progress import Progress, silent
 from pipeline.dicom_out.source import is_uid
 from pipeline.pacs.arrival import ArrivalError, ObjectKeys, PacsError, take_in
+from pipeline.pacs.limits import DEFAULT_LIMITS, Fetched, Limits, SeriesKey
 from pipeline.pacs.multipart import boundary_of, joined, parts
 from pipeline.pacs.query import Query
-from pipeline.pacs.transport import ATTEMPTS, BACKOFF_S, BLOCK, Transport, bad_answer
+from pipeline.pacs.transport import (
+    ATTEMPTS,
+    BACKOFF_S,
+    BLOCK,
+    Transport,
+    bad_answer,
+    too_slow,
+)
 
 _PAGE: Final = 100
 _STORE_BYTES: Final = 16 << 20
@@ -35,50 +42,6 @@ _STUDY, _SERIES, _MODALITY = "0020000D", "0020000E", "00080060"
 _STORED: Final = "00081199"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What is taken from an archive at most.
-
-    Attributes:
-        studies: Found by a query; more are refused before anything is fetched.
-        object_bytes: Of one object.
-        total_bytes: Of all objects.
-        series_s: Seconds that one series may take.
-    """
-
-    studies: int = 100
-    object_bytes: int = 1 << 30
-    total_bytes: int = 50 << 30
-    series_s: float = 3600.0
-
-
-@dataclass(frozen=True)
-class SeriesKey:
-    """A series of the archive."""
-
-    study: str
-    series: str
-
-
-@dataclass
-class Fetched:
-    """Counts of what came.
-
-    Attributes:
-        series: That were asked for.
-        objects: That lie in the folder.
-        refused: Code -> objects that were not taken.
-        ours: Objects that medcurve had stored there.
-        size: Bytes.
-    """
-
-    series: int = 0
-    objects: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    ours: int = 0
-    size: int = 0
-
-
 class Archive:
     """One DICOMweb service.
 
@@ -88,26 +51,32 @@ class Archive:
         plain_http: Accept a URL without TLS on another machine.
 
     Raises:
-        PacsError: ``pacs.bad_url``, ``pacs.credentials_in_url`` or ``pacs.not_encrypted``.
+        PacsError: ``pacs.bad_url``, ``pacs.credentials_in_url``, ``pacs.not_encrypted`` or
+            ``pacs.bad_token``.
     """
 
-    def __init__(self, url: str, limits: Limits = Limits(), *, plain_http: bool = False) -> None:
+    def __init__(
+        self, url: str, limits: Limits = DEFAULT_LIMITS, *, plain_http: bool = False
+    ) -> None:
         self._limits = limits
         self._transport = Transport(url, plain_http=plain_http)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether what travels is encrypted, or stays on this machine."""
+        return self._transport.is_safe
 
     def find(self, query: Query) -> list[SeriesKey]:
         """The series that a query names, but for those that hold no images.
 
         Raises:
-            PacsError: ``pacs.too_many``, ``pacs.unreachable``, ``pacs.refused`` or
-                ``pacs.bad_answer``.
+            PacsError: ``pacs.too_many``, ``pacs.unreachable``, ``pacs.refused``,
+                ``pacs.too_slow`` or ``pacs.bad_answer``.
         """
-        return [
-            SeriesKey(study, _uid(item, _SERIES))
-            for study in self._studies(query)
-            for item in self._pages(f"/studies/{study}/series", query.series, _MODALITY, _SERIES)
-            if _value(item, _MODALITY) not in _NO_IMAGES
-        ]
+        found: list[SeriesKey] = []
+        for study in self._studies(query):
+            found += self._series(study, query)
+        return found
 
     def fetch(self, wanted: SeriesKey, folder: Path, counts: Fetched) -> None:
         """Fetch the objects of one series into ``folder/STUDY/SERIES``, and count them.
@@ -115,11 +84,11 @@ class Archive:
         A transfer that breaks off is begun again.
 
         Raises:
-            PacsError: As ``find``; ``pacs.too_large`` or ``pacs.too_slow``.
+            PacsError: As ``find``; ``pacs.too_large``.
             OSError: They cannot be written.
         """
         for attempt in range(1, ATTEMPTS + 1):
-            now = Fetched(size=counts.size)
+            now = Fetched(size=counts.size, received=counts.received)
             try:
                 self._fetch_once(wanted, folder, now)
                 break
@@ -131,7 +100,7 @@ class Archive:
         counts.series += 1
         counts.objects += now.objects
         counts.ours += now.ours
-        counts.size = now.size
+        counts.size, counts.received = now.size, now.received
         for code, count in now.refused.items():
             counts.refused[code] = counts.refused.get(code, 0) + count
 
@@ -142,6 +111,12 @@ class Archive:
             boundary = boundary_of(answer.headers.get("Content-Type", ""))
             blocks = self._blocks(answer, self._limits.total_bytes - counts.size)
             for data in parts(blocks, boundary, self._limits.object_bytes):
+                if counts.received >= self._limits.objects:
+                    raise PacsError(
+                        "pacs.too_many",
+                        f"the query finds more than {self._limits.objects} objects",
+                        fix="narrow it with another --query",
+                    )
                 _count(folder, data, wanted, counts)
 
     def store(self, paths: Sequence[Path]) -> None:
@@ -171,9 +146,10 @@ class Archive:
                 raise self._transport.refused(answer)
             found = self._transport.json(answer)
         first = found[0] if isinstance(found, list) and found else found
-        if not isinstance(first, dict):
+        listed = first.get(_STORED, {}) if isinstance(first, dict) else None
+        stored = listed.get("Value", []) if isinstance(listed, dict) else None
+        if not isinstance(stored, list):
             raise bad_answer("what it stored is not said")
-        stored = first.get(_STORED, {}).get("Value", [])
         return len(batch) - min(len(stored), len(batch))
 
     def _studies(self, query: Query) -> list[str]:
@@ -187,6 +163,21 @@ class Archive:
                     f"the query finds more than {most} studies",
                     fix="narrow it with another --query, or raise --most",
                 )
+        return found
+
+    def _series(self, study: str, query: Query) -> list[SeriesKey]:
+        """Of one study, but for those that hold no images."""
+        path, most = f"/studies/{study}/series", self._limits.series
+        found = []
+        for count, item in enumerate(self._pages(path, query.series, _MODALITY, _SERIES)):
+            if count >= most:
+                raise PacsError(
+                    "pacs.too_many",
+                    f"a study has more than {most} series",
+                    fix="narrow the query with keys of series, such as --query Modality=CT",
+                )
+            if _value(item, _MODALITY) not in _NO_IMAGES:
+                found.append(SeriesKey(study, _uid(item, _SERIES)))
         return found
 
     def _pages(
@@ -220,11 +211,7 @@ class Archive:
                     fix="narrow it with another --query, or raise --max-gb",
                 )
             if time.monotonic() - began > self._limits.series_s:
-                raise PacsError(
-                    "pacs.too_slow",
-                    f"a series takes more than {self._limits.series_s:.0f} s",
-                    fix="try again when the archive is less busy",
-                )
+                raise too_slow(f"a series takes more than {self._limits.series_s:.0f} s")
             yield block
 
 
@@ -263,6 +250,7 @@ def _count(folder: Path, data: bytes, wanted: SeriesKey, counts: Fetched) -> Non
         if (keys.study, keys.series) != (wanted.study, wanted.series):
             raise ArrivalError("pacs.other_series", "an object of another series was sent")
 
+    counts.received += 1
     try:
         arrival = take_in(folder, data, check)
     except ArrivalError as error:

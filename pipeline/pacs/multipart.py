@@ -61,7 +61,7 @@ def parts(blocks: Iterable[bytes], boundary: bytes, most_bytes: int) -> Iterator
             raise PacsError(
                 "pacs.too_large",
                 f"an object of the archive has more than {most_bytes} bytes",
-                fix="leave its series out with --query, or raise --max-object-mb",
+                fix="leave its series out with another --query",
             )
     if not ended:
         raise bad_answer("its answer ends in the middle")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3.util import Retry
 
 from pipeline.pacs.arrival import PacsError
 from pipeline.pacs.settings import is_loopback
@@ -28,6 +27,7 @@ _CONNECT_S: Final = 10
 _SILENT_S: Final = 60  # without a byte
 _BUSY: Final = (429, 502, 503, 504)
 _MOST_JSON_BYTES: Final = 64 << 20
+_JSON_S: Final = 300.0  # that a list may take
 
 
 class _Bearer(AuthBase):
@@ -41,6 +41,13 @@ class _Bearer(AuthBase):
         return request
 
 
+class _Straight(requests.Session):
+    """A session that follows no redirection, nor reads the body of one, which has no bound."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 class Transport:
     """Requests to one DICOMweb service.
 
@@ -48,35 +55,31 @@ class Transport:
         url: That under which ``/studies`` lies.
         plain_http: Accept a URL without TLS on another machine.
 
+    Attributes:
+        is_safe: Whether what travels is encrypted, or stays on this machine.
+
     Raises:
-        PacsError: ``pacs.bad_url``, ``pacs.credentials_in_url`` or ``pacs.not_encrypted``.
+        PacsError: ``pacs.bad_url``, ``pacs.credentials_in_url``, ``pacs.not_encrypted`` or
+            ``pacs.bad_token``.
     """
 
     def __init__(self, url: str, *, plain_http: bool) -> None:
         loopback = _check_url(url, plain_http)
         self._url = url.rstrip("/")
+        self.is_safe = loopback or urlsplit(url).scheme == "https"
         # Where the archive is this machine, no proxy of the environment is asked.
         self._proxies = {"http": "", "https": ""} if loopback else None
-        self._session = requests.Session()
+        self._session = _Straight()
         self._session.auth = _credentials()
-        retry = Retry(
-            total=ATTEMPTS - 1,
-            backoff_factor=BACKOFF_S,
-            status_forcelist=_BUSY,
-            # storing again is harmless: the same answer has the same UIDs
-            allowed_methods=frozenset(("GET", "POST")),
-            respect_retry_after_header=False,  # it could say a year
-            raise_on_status=False,
-        )
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+        # A few bytes can inflate to any number.
+        self._session.headers["Accept-Encoding"] = "identity"
 
     @contextmanager
     def get(self, path: str, keys: dict[str, str], accept: str) -> Iterator[requests.Response]:
         """A good answer to GET.
 
         Raises:
-            PacsError: ``pacs.unreachable`` or ``pacs.refused``.
+            PacsError: ``pacs.unreachable``, ``pacs.refused``, or ``pacs.bad_answer``.
         """
         with self.answer("GET", path, {"Accept": accept}, keys=keys) as answer:
             if answer.status_code not in (200, 204):
@@ -95,39 +98,61 @@ class Transport:
     ) -> Iterator[requests.Response]:
         """One answer, its body not yet read; a redirection is not followed.
 
+        Where the archive is busy or does not answer it is asked again: storing again is harmless,
+        for the same answer has the same UIDs.
+
         Raises:
-            PacsError: ``pacs.unreachable``.
+            PacsError: ``pacs.unreachable``, or ``pacs.bad_answer`` for one that is compressed.
         """
-        try:
-            answer = self._session.request(
-                method,
-                self._url + path,
-                # wildcards stay as they are: Orthanc 1.10 takes an escaped one for a letter
-                params=urlencode(keys or {}, safe="*?"),
-                data=data,
-                headers=headers,
-                timeout=(_CONNECT_S, _SILENT_S),
-                stream=True,
-                allow_redirects=False,
-                proxies=self._proxies,
-            )
-        except requests.RequestException as error:
-            raise self.unreachable(error) from None
+        # wildcards stay as they are: Orthanc 1.10 takes an escaped one for a letter
+        query = urlencode(keys or {}, safe="*?")
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                answer = self._request(method, path, headers, query, data)
+            except requests.RequestException as error:
+                certificate = isinstance(error, requests.exceptions.SSLError)
+                if attempt == ATTEMPTS or certificate:
+                    raise self.unreachable(error) from None
+            else:
+                if attempt == ATTEMPTS or answer.status_code not in _BUSY:
+                    break
+                answer.close()  # unread: it has no bound
+            time.sleep(BACKOFF_S * 2**attempt)
         with answer:
+            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise bad_answer("its answer is compressed, which it was asked not to be")
             yield answer
+
+    def _request(
+        self, method: str, path: str, headers: dict[str, str], query: str, data: bytes | None
+    ) -> requests.Response:
+        return self._session.request(
+            method,
+            self._url + path,
+            params=query,
+            data=data,
+            headers=headers,
+            timeout=(_CONNECT_S, _SILENT_S),
+            stream=True,
+            allow_redirects=False,
+            proxies=self._proxies,
+        )
 
     def json(self, answer: requests.Response) -> Any:
         """An answer's body as JSON.
 
         Raises:
-            PacsError: ``pacs.bad_answer`` or ``pacs.unreachable``.
+            PacsError: ``pacs.bad_answer``, ``pacs.too_slow`` or ``pacs.unreachable``.
         """
         data = bytearray()
+        end = time.monotonic() + _JSON_S
         try:
             for block in answer.iter_content(BLOCK):
                 data += block
                 if len(data) > _MOST_JSON_BYTES:
                     raise bad_answer(f"a list has more than {_MOST_JSON_BYTES} bytes")
+                if time.monotonic() > end:
+                    raise too_slow(f"a list takes more than {_JSON_S:.0f} s")
             return json.loads(bytes(data) or b"[]")
         except requests.RequestException as error:
             raise self.unreachable(error) from None
@@ -172,7 +197,7 @@ def _check_url(url: str, plain_http: bool) -> bool:
     if parsed.scheme not in ("http", "https") or not host or parsed.query or parsed.fragment:
         raise PacsError(
             "pacs.bad_url",
-            f"'{url}' is not the URL of an archive",
+            f"'{_harmless(url)}' is not the URL of an archive",
             fix="give one such as https://pacs.example.org/dicom-web",
         )
     loopback = is_loopback(host)
@@ -185,13 +210,33 @@ def _check_url(url: str, plain_http: bool) -> bool:
     return loopback
 
 
+def _harmless(url: str) -> str:
+    """A URL without what could be a password or a token in it."""
+    return url.partition("?")[0].partition("#")[0].rpartition("@")[2]
+
+
 def _credentials() -> AuthBase | None:
-    """From the environment; None leaves it to .netrc."""
-    if token := os.environ.get(TOKEN):
+    """From the environment; None leaves it to .netrc.
+
+    Raises:
+        PacsError: ``pacs.bad_token``.
+    """
+    if token := os.environ.get(TOKEN, "").strip():
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise PacsError(
+                "pacs.bad_token",
+                f"what {TOKEN} holds is no token: it has blanks, or letters beyond ASCII",
+                fix="give the token alone, without 'Bearer' before it",
+            )
         return _Bearer(token)
     if user := os.environ.get(USER):
         return HTTPBasicAuth(user.encode(), os.environ.get(PASSWORD, "").encode())
     return None
+
+
+def too_slow(what: str) -> PacsError:
+    """What is said of an archive that takes too long."""
+    return PacsError("pacs.too_slow", what, fix="try again when the archive is less busy")
 
 
 def bad_answer(what: str) -> PacsError:

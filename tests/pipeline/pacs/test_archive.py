@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +19,8 @@ from sent import encoded, slices
 
 from pipeline.pacs import dicomweb, transport
 from pipeline.pacs.arrival import PacsError
-from pipeline.pacs.dicomweb import Archive, Fetched, Limits, SeriesKey, fetched
+from pipeline.pacs.dicomweb import Archive, fetched
+from pipeline.pacs.limits import Fetched, Limits, SeriesKey
 from pipeline.pacs.multipart import joined
 from pipeline.pacs.query import parse_query
 
@@ -49,6 +53,9 @@ class Played:
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     cut: int = 0  # answers that break off
+    endless: bool = False  # bodies never end
+    encoding: str = ""  # of bodies
+    encodings: list[str] = field(default_factory=list)  # that were asked for
 
     def holds(self, *objects: bytes) -> None:
         """One series with these objects."""
@@ -80,12 +87,18 @@ def played(monkeypatch) -> Iterator[Played]:
                 play.bodies.append(self.rfile.read(length))
             several = play.answers.get(parsed.path, [(404, "text/plain", b"")])
             status, kind, body = several.pop(0) if len(several) > 1 else several[0]
+            play.encodings.append(self.headers.get("Accept-Encoding", ""))
             self.send_response(status)
             self.send_header("Content-Type", kind)
+            if play.encoding:
+                self.send_header("Content-Encoding", play.encoding)
             if 300 <= status < 400:
                 self.send_header("Location", body.decode())
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str((1 << 40) if play.endless else len(body)))
             self.end_headers()
+            with suppress(OSError):  # the other side has gone
+                while play.endless:
+                    self.wfile.write(bytes(1 << 16))
             if play.cut and kind.startswith("multipart"):
                 play.cut -= 1
                 body = body[: len(body) // 2]
@@ -198,6 +211,7 @@ def test_objects_that_are_none_or_not_asked_for_are_counted_and_left(played, tmp
         ({"total_bytes": 5000}, "pacs.too_large"),
         ({"object_bytes": 100}, "pacs.too_large"),
         ({"series_s": -1.0}, "pacs.too_slow"),
+        ({"objects": 3}, "pacs.too_many"),
     ],
 )
 def test_what_is_too_much_is_refused(played, tmp_path, limits, code):
@@ -234,9 +248,31 @@ def test_answers_that_cannot_be_used(played, path, answer, code):
 
 
 def test_lists_are_bounded(played, monkeypatch):
-    monkeypatch.setattr(transport, "_MOST_JSON_BYTES", 10)
     played.answers["/studies"] = [found("0020000D", STUDY)]
+    played.answers[f"/studies/{STUDY}/series"] = [found("0020000E", "1.1", "1.2", "1.3")]
+    few = Archive(played.url, Limits(series=2))
+    assert code_of(lambda: few.find(QUERY)) == "pacs.too_many"
+    monkeypatch.setattr(transport, "_JSON_S", -1.0)
+    assert code_of(lambda: Archive(played.url).find(QUERY)) == "pacs.too_slow"
+    monkeypatch.setattr(transport, "_MOST_JSON_BYTES", 10)
     assert code_of(lambda: Archive(played.url).find(QUERY)) == "pacs.bad_answer"
+
+
+def test_a_compressed_answer_is_not_inflated(played):
+    played.holds(b"")
+    Archive(played.url).find(QUERY)
+    assert set(played.encodings) == {"identity"}
+    played.encoding = "gzip"
+    status, kind, body = played.answers["/studies"][0]
+    played.answers["/studies"] = [(status, kind, gzip.compress(body))]
+    assert code_of(lambda: Archive(played.url).find(QUERY)) == "pacs.bad_answer"
+
+
+@pytest.mark.parametrize("status", [302, 500, 503])
+def test_the_body_of_an_answer_that_is_none_is_not_read(played, status):
+    played.answers["/studies"] = [(status, "text/plain", b"http://a.example")]
+    played.endless = True
+    assert code_of(lambda: Archive(played.url).find(QUERY)) == "pacs.refused"
 
 
 def stored(count: int, status: int = 200) -> Answer:
@@ -261,6 +297,8 @@ def test_objects_are_stored_in_requests_of_bounded_size(played, tmp_path, monkey
     for answer, code in (
         (stored(0, 409), "pacs.not_stored"),
         ((500, "text/plain", b""), "pacs.refused"),
+        ((200, "text/plain", b'{"00081199": 5}'), "pacs.bad_answer"),
+        ((200, "text/plain", b'{"00081199": {"Value": 5}}'), "pacs.bad_answer"),
         ((200, "text/plain", b"1"), "pacs.bad_answer"),
     ):
         played.answers["/studies"] = [answer]
@@ -285,6 +323,58 @@ def test_credentials_come_from_the_environment_or_netrc(played, tmp_path, monkey
     assert sent() == "Bearer secret"
 
 
+def test_a_token_that_is_none_is_refused_and_not_repeated(monkeypatch):
+    for token in ("Bearer secret", "sécret", "secret\nX-Other: 1"):
+        monkeypatch.setenv(transport.TOKEN, token)
+        with pytest.raises(PacsError) as caught:
+            Archive("https://pacs.example")
+        assert caught.value.code == "pacs.bad_token"
+        assert transport.TOKEN in str(caught.value)
+        assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "is_safe"), [("http://10.0.0.1", False), ("https://a", True)])
+def test_an_archive_without_tls_is_warned_of(url, is_safe, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(Archive, "find", lambda *_: [])
+    arguments = ("--out", tmp_path, "--dicomweb", url, "--query", "PatientID=1", "--plain-http")
+    assert medcurve("predict", "model", *arguments) == 2
+    printed = capsys.readouterr()
+    assert "[pacs.nothing_found]" in printed.err
+    assert ("WARNING" not in printed.out) == is_safe
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "PASSWORD"])
+def test_credentials_are_in_nothing_that_is_written(
+    played, make_package, write, tmp_path, monkeypatch, capsys, name
+):
+    make_package()
+    secret = "s3cret-of-the-archive"
+    monkeypatch.setenv(transport.USER, "research")
+    monkeypatch.setenv(getattr(transport, name), secret)
+    logged = []
+    monkeypatch.setattr("pipeline.tracking.log_predictions", lambda *a, **b: logged.append((a, b)))
+    write.dicom_series(tmp_path / "in", 5)
+    played.holds(*(path.read_bytes() for path in sorted((tmp_path / "in").iterdir())))
+    played.answers["/studies"] = [found("0020000D", "1.2.826.0.2.5"), stored(2)]
+    listed = played.answers.pop(f"/studies/{STUDY}/series/{SERIES}")
+    played.answers["/studies/1.2.826.0.2.5/series"] = [found("0020000E", "1.2.826.0.3.5")]
+    played.answers["/studies/1.2.826.0.2.5/series/1.2.826.0.3.5"] = listed
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    arguments = ("--out", out, "--dicomweb", played.url, "--query", "PatientID=1", "--store")
+    assert medcurve("predict", tmp_path / "model", *arguments, "--runs", runs, "--workers", 1) == 0
+    assert any(secret in sent or "Basic" in sent for _, _, sent in played.asked)
+    printed = capsys.readouterr()
+    assert "store: 2 objects" in printed.out
+    files = [path for folder in (out, runs) for path in folder.rglob("*") if path.is_file()]
+    assert files
+    written = b"".join(path.read_bytes() for path in files)
+    coded = base64.b64encode(f"research:{secret}".encode())
+    for text in (printed.out, printed.err, repr(logged), written.decode("latin-1")):
+        assert secret not in text
+        assert coded.decode() not in text
+    assert len(logged) == 1
+
+
 def test_a_redirection_is_not_followed_with_the_credentials(played, monkeypatch):
     monkeypatch.setenv(transport.TOKEN, "secret")
     played.answers["/studies"] = [(307, "text/plain", f"{played.url}/elsewhere".encode())]
@@ -301,7 +391,9 @@ def test_a_redirection_is_not_followed_with_the_credentials(played, monkeypatch)
         ("http://10.0.0.1", "pacs.not_encrypted"),
         ("ftp://pacs.example", "pacs.bad_url"),
         ("file:///etc/passwd", "pacs.bad_url"),
-        ("https://pacs.example/x?token=1", "pacs.bad_url"),
+        ("https://pacs.example/x?token=secret", "pacs.bad_url"),
+        ("https://pacs.example/x#secret", "pacs.bad_url"),
+        ("https://user:secret@[", "pacs.bad_url"),
         ("https://pacs.example:port", "pacs.bad_url"),
         ("https://[", "pacs.bad_url"),
         ("pacs.example", "pacs.bad_url"),
