@@ -9,6 +9,7 @@ NO_INTERVAL: Final = "the study has too few subsets or seeds for one"  # a reaso
 
 _COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
 _TINY_BELOW: Final = 0.0005  # where three decimals would say 0
+_ROUNDING_BELOW: Final = 1e-12  # what sums of doubles leave of 0
 
 
 def number(value: float, sign: str = "-") -> str:
@@ -19,7 +20,7 @@ def number(value: float, sign: str = "-") -> str:
         return "–"
     if abs(value) >= _COUNTS_FROM:
         return f"{value:{sign},.0f}"
-    if 0 < abs(value) < _TINY_BELOW:
+    if _ROUNDING_BELOW < abs(value) < _TINY_BELOW:
         return f"{value:{sign}.1e}"
     return f"{value:{sign}z.3f}"
 

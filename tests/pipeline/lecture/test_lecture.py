@@ -389,6 +389,7 @@ def test_a_number_is_never_rounded_to_none() -> None:
         "1,234",
     ]
     assert (number(1e-5), number(-3e-4, "+")) == ("1.0e-05", "-3.0e-04")
+    assert number(-1.6e-15) == "0.000"  # what sums of doubles leave of 0
 
 
 def test_a_number_without_an_interval_stands_alone() -> None:
