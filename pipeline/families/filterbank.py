@@ -113,17 +113,8 @@ class Filterbank(Family[FilterbankParams]):
                 chosen={"trees": float(boosted.rounds), "val_log_loss": boosted.val_log_loss}
             )
         self.check_classes(train)
-        progress(0, 1)
-        fitted = ridge.fit_classifier(
-            self.task,
-            train.x.numpy(),
-            train.target,
-            train.patient_ids,
-            self.params.penalties,
-            self.params.class_weights,
-        )
+        fitted = ridge.fit_scans(self.task, self.params, train.x.numpy(), train, progress)
         self._weights = fitted.weights
-        progress(1, 1)
         return Fit(chosen=fitted.chosen())
 
     def fit_chosen(

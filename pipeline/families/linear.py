@@ -93,17 +93,8 @@ class Linear(Family[LinearParams]):
         return Fit(chosen={"penalty": min(stronger)})
 
     def _fit_ridge(self, train: Scans, progress: Progress) -> Fit:
-        progress(0, 1)
-        fitted = ridge.fit_classifier(
-            self.task,
-            _flat(train.x),
-            train.target,
-            train.patient_ids,
-            self.params.penalties,
-            self.params.class_weights,
-        )
+        fitted = ridge.fit_scans(self.task, self.params, _flat(train.x), train, progress)
         self._weights = fitted.weights
-        progress(1, 1)
         return Fit(chosen=fitted.chosen())
 
     def work(self, n_scans: int) -> float:

@@ -214,27 +214,15 @@ class Pretrained(Family[PretrainedParams]):
 
     def _fit_probe(self, train: Scans, progress: Progress) -> Fit:
         self.check_classes(train)
-        progress(0, 1)
-        fitted = self._fit_ridge(train.x.numpy(), train)
+        fitted = ridge.fit_scans(self.task, self.params, train.x.numpy(), train, progress)
         self._weights = fitted.weights
-        progress(1, 1)
         return Fit(chosen=fitted.chosen())
 
     def _begin(self, net: FineTuned, train: Scans) -> None:
         features = _computed(net.features, train.x)
-        fitted = self._fit_ridge(features, train)
+        fitted = ridge.fit_scans(self.task, self.params, features, train)
         mean, scale = standard(features, floor=1e-3)
         net.begin_with(mean, scale, fitted.weights)
-
-    def _fit_ridge(self, features: NDArray[np.float32], train: Scans) -> ridge.Classifier:
-        return ridge.fit_classifier(
-            self.task,
-            features,
-            train.target,
-            train.patient_ids,
-            self.params.penalties,
-            self.params.class_weights,
-        )
 
     def _new_net(self, *, trained: bool) -> nn.Module:
         architecture, n_stages = ARCHITECTURES[self.params.network], self.params.last_stage

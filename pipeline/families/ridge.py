@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from data_prep.progress import Progress, silent
 from data_prep.task import Task
 from pipeline.balance import ClassWeights
+from pipeline.dataset import Scans
 from pipeline.families import logistic
 from pipeline.families.axes import Axes, Floats, product, standard
 from pipeline.families.base import FamilyError
-from pipeline.families.logistic import Weights
+from pipeline.families.logistic import Penalties, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,43 @@ class Classifier:
     def chosen(self) -> dict[str, float]:
         """What was chosen, as ``Fit.chosen`` has it."""
         return {"penalty": self.penalty, "left_out_error": self.left_out_error}
+
+
+class RidgeParams(Protocol):
+    """What a family's parameters say of its ridge classifier, as ``fit_classifier`` takes it."""
+
+    @property
+    def penalties(self) -> Penalties: ...
+
+    @property
+    def class_weights(self) -> ClassWeights: ...
+
+
+def fit_scans(
+    task: Task,
+    params: RidgeParams,
+    features: NDArray[np.float32],
+    train: Scans,
+    progress: Progress = silent,
+) -> Classifier:
+    """The classifier of a family that has nothing else to fit.
+
+    Args:
+        task: What to predict.
+        params: The family's.
+        features: (N, D) of the training scans.
+        train: Those scans.
+        progress: Told (0, 1), and (1, 1) in the end.
+
+    Raises:
+        FamilyError: As ``fit_classifier``.
+    """
+    progress(0, 1)
+    fitted = fit_classifier(
+        task, features, train.target, train.patient_ids, params.penalties, params.class_weights
+    )
+    progress(1, 1)
+    return fitted
 
 
 def fit_classifier(
