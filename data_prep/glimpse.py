@@ -5,11 +5,13 @@ Taken in the decode child, so that a whole volume never has to cross to the pare
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from data_prep import intensity
 from data_prep.geometry import reorient, resize
@@ -104,6 +106,13 @@ def thumbnail(volume: Volume) -> NDArray[np.uint8]:
     low, high = np.percentile(grey, (1, 99))
     scaled = intensity.min_max(grey, *((float(low), float(high)) if high > low else ()))
     return np.rint(255 * scaled).astype(np.uint8)
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """A PNG file of (rows, columns) greys or (rows, columns, 3) colours."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def plane_code(orientation: str) -> str:

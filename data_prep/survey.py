@@ -6,7 +6,6 @@ again) and ``thumbnails/<scan_id>.png``.
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image
 
 from data_prep.errors import CohortError, ScanError
 from data_prep.files import read_json, read_table, write_bytes, write_json, write_table
 from data_prep.fingerprint import CohortFingerprint, labels_of
 from data_prep.fingerprinting import measure
-from data_prep.glimpse import Glimpse, glimpse
+from data_prep.glimpse import Glimpse, glimpse, png
 from data_prep.manifest import ScanReader, ScanRecord, load_manifest
 from data_prep.progress import Progress, silent
 from data_prep.stage import is_current, new_stage, stage_digest
@@ -138,9 +136,7 @@ def thumbnail_path(folder: Path, scan_id: str) -> Path:
 def _write_sample(folder: Path, seen: Sequence[tuple[ScanRecord, Glimpse]]) -> None:
     (folder / THUMBNAILS).mkdir()
     for record, look in seen:
-        buffer = io.BytesIO()
-        Image.fromarray(look.thumbnail).save(buffer, format="PNG")
-        write_bytes(thumbnail_path(folder, record.scan_id), buffer.getvalue())
+        write_bytes(thumbnail_path(folder, record.scan_id), png(look.thumbnail))
     rows = [
         SampledScan(record.scan_id, labels_of(record), tuple(look.quantiles.tolist()))
         for record, look in seen

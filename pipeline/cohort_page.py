@@ -5,7 +5,6 @@ The page is the operator's own. It shows pictures of scans, but no patient ids a
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from data_prep.plan import flow, plan_prep
 from data_prep.readers.source import SCAN_FLAGS
 from data_prep.survey import SampledScan, load_sample, thumbnail_path
 from pipeline import cohort_figures
-from pipeline.page import render
+from pipeline.page import data_uri, render
 from pipeline.wording import counted
 
 # What a page can show and an eye take in.
@@ -217,11 +216,8 @@ def _contact_sheet(
     for name in shown:
         scans = [scan for scan in sample if name in scan.labels][:each]
         pictures = [
-            (scan.scan_id, _data_uri(thumbnail_path(folder, scan.scan_id))) for scan in scans
+            (scan.scan_id, data_uri(thumbnail_path(folder, scan.scan_id).read_bytes()))
+            for scan in scans
         ]
         groups.append((name, pictures))
     return groups
-
-
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

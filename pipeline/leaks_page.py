@@ -6,24 +6,18 @@ paths. These stand in the table beside it, which only its owner may read.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from data_prep.duplicates import MAX_BIT_SHARE
 from data_prep.errors import ScanError
 from data_prep.files import write_bytes, write_csv
-from data_prep.glimpse import thumbnail
+from data_prep.glimpse import png, thumbnail
 from data_prep.leaks import KINDS, LeakKind, LeakPair, Leaks
 from data_prep.manifest import ScanReader, ScanRecord
 from data_prep.splits import SPLITS
-from pipeline.page import render
+from pipeline.page import data_uri, render
 
 # What an eye takes in, and a page can hold; the table has all pairs.
 SHOWN: Final = 40
@@ -121,15 +115,9 @@ def _pictures(reader: ScanReader, pairs: Sequence[LeakPair]) -> dict[str, str]:
     records: dict[str, ScanRecord] = {r.scan_id: r for pair in pairs for r in (pair.a, pair.b)}
     read = reader.read(list(records.values()), thumbnail) if records else iter(())
     return {
-        scan_id: "" if isinstance(picture, ScanError) else _data_uri(picture)
+        scan_id: "" if isinstance(picture, ScanError) else data_uri(png(picture))
         for scan_id, picture in zip(records, read, strict=True)
     }
-
-
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _write_table(path: Path, pairs: Sequence[LeakPair]) -> None:

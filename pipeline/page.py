@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,6 +53,11 @@ def render(package: str, template: str, values: Mapping[str, Any]) -> bytes:
         undefined=StrictUndefined,
     )
     return environment.get_template(template).render(values).encode()
+
+
+def data_uri(content: bytes, media_type: str = "image/png") -> str:
+    """A file that stands in the page itself."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

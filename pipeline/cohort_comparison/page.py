@@ -15,6 +15,7 @@ from pipeline.cohort_comparison.compare import Aspect, CohortComparison, CohortS
 from pipeline.cohort_comparison.pictures import histograms, mean_pictures, scan_picture
 from pipeline.cohort_page import facts
 from pipeline.page import render
+from pipeline.wording import listed
 
 _STRANGEST: Final = 12
 _NAMES: Final[dict[Aspect, str]] = {
@@ -70,8 +71,8 @@ def sentences(sides: Sequence[CohortSide], found: CohortComparison) -> list[str]
     else:
         said = [
             f"The scans of {second.name} do not look like those of {first.name}: they differ in "
-            f"{_list([_SAID[aspect] for aspect in differing])}. A model of one has to be tested on "
-            "the other before it is used there."
+            f"{listed([_SAID[aspect] for aspect in differing])}. A model of one has to be tested "
+            "on the other before it is used there."
         ]
         said += [_told_apart(aspect, found.differences[aspect]) for aspect in differing]
     if found.identical:
@@ -149,10 +150,6 @@ def _told_apart(aspect: Aspect, difference: Difference) -> str:
     else:
         how = "a simple classifier tells many of them apart"
     return f"{start}{how} (AUROC {difference.auroc:.2f})."
-
-
-def _list(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _p(value: float) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,11 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
-from PIL import Image
 
+from data_prep.glimpse import png
 from data_prep.miniature import EDGE, Planes
 from pipeline.cohort_comparison.compare import CohortSide
-from pipeline.page import PALETTE, STYLE, svg
+from pipeline.page import PALETTE, STYLE, data_uri, svg
 
 _BINS: Final = 40
 _PLANES: Final = {1: ("image",), 3: ("along the first axis", "along the second", "along the third")}
@@ -48,8 +46,8 @@ def mean_pictures(sides: Sequence[CohortSide]) -> list[tuple[str, list[tuple[str
     shown = []
     for number, name in enumerate(_PLANES[len(means[0])]):
         first, second = means[0][number], means[1][number]
-        pictures = [data_uri(np.rint(mean).astype(np.uint8)) for mean in (first, second)]
-        pictures.append(data_uri(_signed(second - first)))
+        pictures = [data_uri(png(np.rint(mean).astype(np.uint8))) for mean in (first, second)]
+        pictures.append(data_uri(png(_signed(second - first))))
         captions = (*(side.name for side in sides), "difference")
         shown.append((name, list(zip(captions, pictures, strict=True))))
     return shown
@@ -57,14 +55,7 @@ def mean_pictures(sides: Sequence[CohortSide]) -> list[tuple[str, list[tuple[str
 
 def scan_picture(planes: Planes) -> str:
     """A scan in miniature; of a volume the projection along its last axis (RAS: from above)."""
-    return data_uri(planes[-1] if len(planes) else np.zeros((EDGE, EDGE), np.uint8))
-
-
-def data_uri(picture: NDArray[np.uint8]) -> str:
-    """A PNG that stands in the page itself."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(png(planes[-1] if len(planes) else np.zeros((EDGE, EDGE), np.uint8)))
 
 
 def _mean(planes: Sequence[Planes]) -> NDArray[np.float64]:

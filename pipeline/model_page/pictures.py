@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from data_prep.manifest import ScanReader, ScanRecord
 from data_prep.task import Task
 from pipeline.families.base import Family
 from pipeline.model_page.gather import AnsweredScans
+from pipeline.page import data_uri
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.explain_picture import overlay_png
 from pipeline.trust.explain_scan import Method, explain, methods_of
@@ -74,7 +74,6 @@ def examples(package: ModelPackage, tested: AnsweredScans, root: Path) -> list[E
             )
         except ScanError:
             continue
-        png = base64.b64encode(overlay_png(shown, volume, record.scan_id)).decode()
         found.append(
             Example(
                 why=why,
@@ -82,7 +81,7 @@ def examples(package: ModelPackage, tested: AnsweredScans, root: Path) -> list[E
                 true=_named(record),
                 said=", ".join(said) or "none",
                 sure=float(sure[at]),
-                picture=f"data:image/png;base64,{png}",
+                picture=data_uri(overlay_png(shown, volume, record.scan_id)),
             )
         )
     return found

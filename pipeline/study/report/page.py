@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,14 +11,10 @@ from typing import Any, Final
 
 from data_prep.files import read_json, write_bytes
 from data_prep.stage import PROVENANCE
-from pipeline.page import render
+from pipeline.page import data_uri, render
 from pipeline.study.report.comparisons import comparison_section
 from pipeline.study.report.conditions import condition_section, measured_section
-from pipeline.study.report.curves import (
-    cost_section,
-    learning_curve_section,
-    other_metrics_section,
-)
+from pipeline.study.report.curves import cost_section, learning_curve_section, other_metrics_section
 from pipeline.study.report.limits import limit_section
 from pipeline.study.report.parts import Record, Section
 from pipeline.study.report.scans import agreement_section, calibration_section, confusion_section
@@ -48,7 +43,7 @@ def write_report(out: Path, results_in: Path | None = None) -> Path:
         **_head(results),
         "sections": sections,
         "files": {
-            name: _data_uri((place / name).read_bytes())
+            name: data_uri((place / name).read_bytes(), "text/csv")
             for name in dict.fromkeys(name for section in sections for name in section.files)
         },
         "made": _made(out, results),
@@ -127,7 +122,3 @@ def _made(out: Path, results: Record) -> Sequence[tuple[str, str]]:
         ("Code", (record.get("git_commit", "") or "–")[:20]),
         ("Arithmetic", ", ".join(f"{k} {v}" for k, v in results["arithmetic"].items())),
     ]
-
-
-def _data_uri(data: bytes) -> str:
-    return f"data:text/csv;base64,{base64.b64encode(data).decode()}"
