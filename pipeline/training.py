@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -25,7 +25,7 @@ from pipeline.checkpoint import Checkpointing, Checkpoints, TrainingState, weigh
 from pipeline.dataset import Scans
 from pipeline.device import best_device, bf16_is_safe, computes_bf16, deterministic, seeded
 from pipeline.keeper import Keeper, TrainingError
-from pipeline.losses import LossName, refuse_unfit, training_loss
+from pipeline.losses import Loss, LossName, refuse_unfit, training_loss
 from pipeline.prediction import memory_format, put_channels_last
 
 _BRIEF_STEPS: Final = 4
@@ -166,7 +166,6 @@ def train_network(
     refuse_unfit(task, config.loss, config.sampling)
     device = best_device()
     with seeded(seed, device), deterministic(device):
-        layout = memory_format(train.x.ndim)
         put_channels_last(net.to(device), train.x.ndim)
         steps = config.steps_per_epoch(len(train))
         order = draw_order(
@@ -175,7 +174,13 @@ def train_network(
             generator=torch.Generator().manual_seed(seed),
         )
         changes = torch.Generator(device).manual_seed(seed)
-        identity = _identity(net, task, train, val, config, seed, augmentation, rates, checkpoints)
+        settings = {
+            "config": config.model_dump(mode="json"),
+            "seed": seed,
+            "augmentation": augmentation and augmentation.model_dump(mode="json"),
+            "rates": dict(rates or {}),
+        }
+        identity = _identity(checkpoints, net, task, (train, val), settings)
         drawn = batches(task, train, order, config.batch_size, augmentation, changes)
         loss_of = training_loss(
             task,
@@ -200,19 +205,8 @@ def train_network(
         epochs = val if isinstance(val, int) else config.epochs
         for epoch in range(begin, epochs):
             progress(epoch, epochs)
-            net.train()
-            losses = []
-            for x, target in itertools.islice(drawn, steps):
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    logits = forward(x.contiguous(memory_format=layout))
-                loss = loss_of(logits.float(), target)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
-                average.update_parameters(net)
-                losses.append(loss.detach())
-            loss_of_epoch = float(torch.stack(losses).mean())
+            of_epoch = itertools.islice(drawn, steps)
+            loss_of_epoch = _epoch(state, average, forward, loss_of, of_epoch, bf16=bf16)
             if isinstance(val, int):
                 keeper.take(average.module, loss_of_epoch)
             else:
@@ -228,16 +222,37 @@ def train_network(
         )
 
 
+def _epoch(
+    state: TrainingState,
+    average: AveragedModel,
+    forward: nn.Module,
+    loss_of: Loss,
+    drawn: Iterable[tuple[Tensor, Tensor]],
+    *,
+    bf16: bool,
+) -> float:
+    """One optimiser step for each batch; the mean loss. ``forward`` may be the compiled network."""
+    state.net.train()
+    losses = []
+    for x, target in drawn:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            logits = forward(x.contiguous(memory_format=memory_format(x.ndim)))
+        loss = loss_of(logits.float(), target)
+        state.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimiser.step()
+        state.schedule.step()
+        average.update_parameters(state.net)
+        losses.append(loss.detach())
+    return float(torch.stack(losses).mean())
+
+
 def _identity(
+    checkpoints: Checkpoints | None,
     net: nn.Module,
     task: Task,
-    train: Scans,
-    val: Scans | int,
-    config: TrainConfig,
-    seed: int,
-    augmentation: AugmentConfig | None,
-    rates: Mapping[str, float] | None,
-    checkpoints: Checkpoints | None,
+    scans: Sequence[Scans | int],
+    settings: Mapping[str, object],
 ) -> str:
     """Digest of what decides the training's bits; nothing is worked out where nobody asks."""
     if checkpoints is None:
@@ -247,11 +262,8 @@ def _identity(
             "key": checkpoints.key,
             "weights": weights_digest(net),
             "task": task.model_dump(mode="json"),
-            "scans": [s if isinstance(s, int) else s.scan_ids.tolist() for s in (train, val)],
-            "config": config.model_dump(mode="json"),
-            "seed": seed,
-            "augmentation": augmentation and augmentation.model_dump(mode="json"),
-            "rates": dict(rates or {}),
+            "scans": [s if isinstance(s, int) else s.scan_ids.tolist() for s in scans],
+            **settings,
             "versions": [medcurve_version(), torch.__version__],
             "machine": [best_device().type, torch.get_num_threads()],
         }
