@@ -44,6 +44,21 @@ def compute(
 
     How long they will take is worked out, and told, where there is more than one: it costs a few
     brief fits.
+
+    Args:
+        plan: The study, laid out.
+        store: What it runs on.
+        out: Its folder.
+        missing: The cells to compute, in this order.
+        entries: Key -> what stands in the journal; finished cells are added.
+        workers: Processes.
+        watcher: Told what happens.
+        reports: Written now and then while there is time.
+        engine: What computes the cells; None: processes on this machine.
+
+    Raises:
+        StudyStoppedError: ``study.stopped`` by SIGINT or SIGTERM.
+        OSError: The disk is full, here or where a worker writes.
     """
     if not missing:
         return
@@ -53,20 +68,10 @@ def compute(
     if len(missing) > 1:
         left = _Left(estimate_costs(plan, store, entries, missing), missing, workers)
         watcher.expect(left.seconds)
-    checkpoints = out / CHECKPOINTS
-    setup = Setup(
-        store=store.folder,
-        features=out / FEATURES,
-        checkpoints=checkpoints,
-        families=plan.families,
-        threads=plan.config.threads,
-        conditions=plan.config.conditions,
-        probes=plan.config.probes,
-    )
     needs = _needs(plan)
     with _signals() as signals:
         cells = (engine or run_local)(
-            setup,
+            _setup(plan, store, out),
             missing,
             lambda planned: needs[planned.cell.family, planned.cell.seed],
             workers=workers,
@@ -76,15 +81,15 @@ def compute(
             now_ms = time.time_ns() // 1_000_000
             entries[planned.key] = journal.write(planned.cell, planned.key, result, now_ms)
             if not (isinstance(result, Failure) and result.passing):
-                shutil.rmtree(checkpoints / planned.key, ignore_errors=True)
-            value = None
+                shutil.rmtree(out / CHECKPOINTS / planned.key, ignore_errors=True)
             if isinstance(result, Failure):
                 watcher.event(f"{planned.cell} failed: [{result.code}] {result.message}")
+                watcher.finished(planned, None)
             else:
-                value = score(plan.task, truth, result.val)[plan.config.release_metric]
                 for note in result.notes:
                     watcher.event(f"{planned.cell}: {note}")
-            watcher.finished(planned, value)
+                scores = score(plan.task, truth, result.val)
+                watcher.finished(planned, scores[plan.config.release_metric])
             if left is not None:
                 left.book(planned, result)
                 watcher.expect(left.seconds)
@@ -125,6 +130,18 @@ class _Left:
         if isinstance(result, CellResult):
             self._expected += self._costs.of_cells[planned.key]
             self._taken += sum(result.seconds.values())
+
+
+def _setup(plan: Plan, store: Store, out: Path) -> Setup:
+    return Setup(
+        store=store.folder,
+        features=out / FEATURES,
+        checkpoints=out / CHECKPOINTS,
+        families=plan.families,
+        threads=plan.config.threads,
+        conditions=plan.config.conditions,
+        probes=plan.config.probes,
+    )
 
 
 def _needs(plan: Plan) -> Mapping[tuple[str, int], Preparation | None]:
