@@ -159,66 +159,86 @@ def other_metrics_section(results: Record) -> Section | None:
 
 def _curve_tables(results: Record, level: str) -> Iterator[Table]:
     """Measured scores, and what the laws foretell."""
+    yield _scores_table(results, level)
+    if results["trends"]:
+        yield _gains_table(results, level)
+    if results["laws"]:
+        yield _laws_table(results, level)
+    if results["backtest"]:
+        yield _backtest_table(results)
+
+
+def _scores_table(results: Record, level: str) -> Table:
     families, sizes = list(results["families"]), results["sizes"]
-    metric = results["config"]["metric"]
-    words, shown = METRIC_WORDS[metric], _shown(results)
-    yield Table(
-        f"Test {words} with {level} interval, by number of training patients",
+    metric, shown = results["config"]["metric"], _shown(results)
+    return Table(
+        f"Test {METRIC_WORDS[metric]} with {level} interval, by number of training patients",
         ("Family", *map(str, sizes)),
         tuple(
             (*plain(family), *(shown.get((family, size, metric), ("–", "")) for size in sizes))
             for family in families
         ),
     )
-    if results["trends"]:
-        start, end = results["trends"][0]["start"], results["trends"][0]["end"]
-        yield Table(
-            f"{words} gained from {start} to {end} patients, with {level} interval",
-            ("Family", "Gain", "The curve is"),
-            tuple(
-                (
-                    *plain(t["family"]),
-                    estimate(t, "gain", sign="+"),
-                    *plain(TREND_WORDS[t["verdict"]]),
-                )
-                for t in results["trends"]
-            ),
-        )
-    if results["laws"]:
-        ahead = {one["family"]: one for one in results["ahead"]}
-        wanted: dict[str, list[Cell]] = {family: [] for family in families}
-        for one in results["forecasts"]:
-            wanted[one["family"]].append(_patients(one))
-        error = f"1 − {words}" if higher_is_better(metric) else words
-        yield Table(
-            f"Fitted law {error} = a + b n^−c, and what follows from it, with {level} interval",
+
+
+def _gains_table(results: Record, level: str) -> Table:
+    words, trends = METRIC_WORDS[results["config"]["metric"]], results["trends"]
+    start, end = trends[0]["start"], trends[0]["end"]
+    return Table(
+        f"{words} gained from {start} to {end} patients, with {level} interval",
+        ("Family", "Gain", "The curve is"),
+        tuple(
             (
-                *("Family", "a", "b", "c"),
-                *(f"{words} at {size}" for size in sorted({o["size"] for o in ahead.values()})),
-                *(f"Patients for {target:g}" for target in results["config"]["targets"]),
-            ),
-            tuple(
-                (
-                    *plain(
-                        law["family"], *(number(law[k]) for k in ("asymptote", "scale", "exponent"))
-                    ),
-                    *_at_its_size(ahead[law["family"]], ahead),
-                    *wanted[law["family"]],
-                )
-                for law in results["laws"]
-            ),
-        )
-    if results["backtest"]:
-        rows = tuple(
+                *plain(trend["family"]),
+                estimate(trend, "gain", sign="+"),
+                *plain(TREND_WORDS[trend["verdict"]]),
+            )
+            for trend in trends
+        ),
+    )
+
+
+def _laws_table(results: Record, level: str) -> Table:
+    metric = results["config"]["metric"]
+    words = METRIC_WORDS[metric]
+    ahead = {one["family"]: one for one in results["ahead"]}
+    wanted: dict[str, list[Cell]] = {family: [] for family in results["families"]}
+    for one in results["forecasts"]:
+        wanted[one["family"]].append(_patients(one))
+    error = f"1 − {words}" if higher_is_better(metric) else words
+    return Table(
+        f"Fitted law {error} = a + b n^−c, and what follows from it, with {level} interval",
+        (
+            *("Family", "a", "b", "c"),
+            *(f"{words} at {size}" for size in sorted({o["size"] for o in ahead.values()})),
+            *(f"Patients for {target:g}" for target in results["config"]["targets"]),
+        ),
+        tuple(
+            (
+                *plain(
+                    law["family"], *(number(law[k]) for k in ("asymptote", "scale", "exponent"))
+                ),
+                *_at_its_size(ahead[law["family"]], ahead),
+                *wanted[law["family"]],
+            )
+            for law in results["laws"]
+        ),
+    )
+
+
+def _backtest_table(results: Record) -> Table:
+    return Table(
+        "Back-test: laws of the smaller half of the sizes",
+        ("Family", "Patients", "Law fitted up to", "Foretold", "Measured", "Agree"),
+        tuple(
             (
                 *plain(one["family"], one["size"], one["fitted_to"]),
                 estimate(one),
                 *plain(number(one["measured"]), "yes" if one["covered"] else "no"),
             )
             for one in results["backtest"]
-        )
-        header = ("Family", "Patients", "Law fitted up to", "Foretold", "Measured", "Agree")
-        yield Table("Back-test: laws of the smaller half of the sizes", header, rows)
+        ),
+    )
 
 
 def _at_its_size(one: Record, ahead: Mapping[str, Record]) -> Iterator[Cell]:
