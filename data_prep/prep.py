@@ -49,6 +49,8 @@ POLICY = "policy.json"
 AS_READ = "as_read.parquet"
 _PLAN = "plan.json"
 
+_Refused = tuple[int, str, str]  # position in the manifest, code, reason
+
 
 @dataclass(frozen=True)
 class PrepSummary:
@@ -65,7 +67,7 @@ class _Shard:
 
     sha256: str
     rows: tuple[int, ...]
-    refused: tuple[tuple[int, str, str], ...]
+    refused: tuple[_Refused, ...]
     next_record: int
 
 
@@ -113,29 +115,17 @@ def prepare_store(
         recipe = PrepRecipe.fit(config, _readable(reader, training, lambda n: progress(n, total)))
         write_json(folder / RECIPE, recipe.to_json())
     kept = _whole_shards(folder)
-    shards = list(kept)
-    start = kept[-1].next_record if kept else 0
-    shards += _write_shards(
-        reader,
-        records,
-        start,
-        recipe,
-        folder,
-        len(kept),
-        lambda n: progress(len(training) + n, total),
+    further = _write_shards(
+        reader, records, recipe, folder, kept, lambda n: progress(len(training) + n, total)
     )
-
+    shards = [*kept, *further]
     refused = [item for shard in shards for item in shard.refused]
     index = _index(records, split, task, shards)
     _check_splits(index, len(refused))
     for path in [folder / _PLAN, *folder.glob("shard-*.json")]:
         path.unlink()
     write_index(folder, index, [shard.sha256 for shard in shards if shard.rows], task)
-    write_csv(
-        folder / "quarantine.csv",
-        ("path", "code", "reason"),
-        [(path, code, why) for at, code, why in refused for path in records[at].paths],
-    )
+    _write_quarantine(folder, records, refused)
     by_id = {record.scan_id: record for record in records}
     write_table(folder / AS_READ, AsRead, [as_read(by_id[row.scan_id]) for row in index])
     _copy_attributes(manifest_folder, folder, [row.scan_id for row in index])
@@ -203,17 +193,19 @@ def _whole_shards(folder: Path) -> list[_Shard]:
 def _write_shards(
     reader: ScanReader,
     records: Sequence[ScanRecord],
-    start: int,
     recipe: PrepRecipe,
     folder: Path,
-    first_number: int,
+    kept: Sequence[_Shard],
     done: Callable[[int], None],
 ) -> Iterator[_Shard]:
-    """Apply the recipe to ``records[start:]`` and write shard after shard; ``done``: records."""
+    """Apply the recipe to the records behind those of ``kept``, and write shard after shard.
+
+    ``done`` is told how many records are dealt with.
+    """
+    start, number = (kept[-1].next_record if kept else 0), len(kept)
     arrays: list[NDArray[np.float32]] = []
     rows: list[int] = []
-    refused: list[tuple[int, str, str]] = []
-    number = first_number
+    refused: list[_Refused] = []
     results = reader.read(records[start:], recipe.apply)
     for at, result in enumerate(results, start=start):
         done(at + 1)
@@ -250,6 +242,16 @@ def _index(
         for number, shard in enumerate(shards)
         for row, at in enumerate(shard.rows)
     ]
+
+
+def _write_quarantine(
+    folder: Path, records: Sequence[ScanRecord], refused: Sequence[_Refused]
+) -> None:
+    write_csv(
+        folder / "quarantine.csv",
+        ("path", "code", "reason"),
+        [(path, code, why) for at, code, why in refused for path in records[at].paths],
+    )
 
 
 def _copy_attributes(manifest_folder: Path, folder: Path, scan_ids: Sequence[str]) -> None:
