@@ -50,7 +50,10 @@ def window(array: Array, center_hu: float, width_hu: float) -> Floats:
 
 
 def min_max(array: Array, low: float | None = None, high: float | None = None) -> Floats:
-    """Linear from [low, high] to [0, 1], clipped; an end not given is the scan's own."""
+    """Linear from [low, high] to [0, 1], clipped; an end not given is the scan's own.
+
+    As every function here: an array of any shape gives float32 of the same shape.
+    """
     low = float(array.min()) if low is None else low
     high = float(array.max()) if high is None else high
     if high <= low:

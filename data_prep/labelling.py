@@ -24,6 +24,8 @@ _SHOWN = 3  # rows that an error names before it only counts
 
 @dataclass(frozen=True, slots=True)
 class LabelledScan:
+    """A scan of the cohort with its row of the label table: whose it is, and its classes."""
+
     source: ScanSource
     patient_id: str
     labels: tuple[str, ...]
@@ -35,7 +37,21 @@ class LabelledScan:
 def join_labels(
     config: CohortConfig, root: Path, found: Found, runs: Path
 ) -> tuple[list[LabelledScan], list[Rejected], list[str]]:
-    """Scans with label and patient; what has none; notes."""
+    """Give every scan that was found its label and patient.
+
+    Args:
+        config: The cohort's.
+        root: Folder of its files.
+        found: What lies there.
+        runs: Where the site's key for pseudonyms lies.
+
+    Returns:
+        Scans with label and patient, what was rejected or has none, and notes.
+
+    Raises:
+        CohortError: ``labels.scan_not_found`` if rows name scans that are not there,
+            ``cohort.no_patient_id``, or as ``read_labels``.
+    """
     quarantine = list(found.rejected)
     if isinstance(config.labels, FolderLabels):
         rows: dict[str, LabelRow] = {}

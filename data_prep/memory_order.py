@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def c_contiguous(array: Array) -> Array:
-    """The array itself where its last axis runs fastest, else such a copy."""
+    """The array itself, of any shape, where its last axis runs fastest, else such a copy."""
     if array.flags.c_contiguous:
         return array
     found = np.empty(array.shape, array.dtype)

@@ -109,7 +109,12 @@ class AsRead:
 
 
 def look_back(read: AsRead, prepared: NDArray[np.float32]) -> ScanLook:
-    """The look that ``look_at`` took of a scan, from what a store keeps of it."""
+    """The look that ``look_at`` took of a scan, from what a store keeps of it.
+
+    Args:
+        read: How it was read.
+        prepared: (C, I, J[, K]) float32, as the store holds it.
+    """
     return ScanLook(
         shape=read.shape,
         spacing_mm=read.spacing_mm,

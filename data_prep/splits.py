@@ -88,6 +88,12 @@ def assign_splits(records: Sequence[ScanRecord], config: SplitConfig) -> list[Sp
 
     Official splits are kept, unless all is to be drawn anew. A cohort with an official test split
     but no validation split has one drawn from its training patients.
+
+    Returns:
+        One row for each record, in their order.
+
+    Raises:
+        CohortError: ``split.incomplete``.
     """
     of = (
         _one_for_all_alike(records)

@@ -64,7 +64,7 @@ def scans_per_shard(scan_bytes: int) -> int:
 
 
 def write_shard(folder: Path, number: int, scans: NDArray[np.float32]) -> str:
-    """Write one shard atomically and return its sha256."""
+    """Write one shard, (n, C, I, J[, K]) float32, atomically, and return its sha256."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.ascontiguousarray(scans), allow_pickle=False)
     data = buffer.getvalue()
@@ -124,7 +124,11 @@ class Store:
         return [row for row in self.index if row.split == split]
 
     def read(self, rows: list[IndexRow]) -> NDArray[np.float32]:
-        """Scans of the given rows as one array (N, C, I, J[, K]) float32, in the given order."""
+        """Scans of the given rows as one array (N, C, I, J[, K]) float32, in the given order.
+
+        Raises:
+            StageError: ``store.empty_split`` if there is no row.
+        """
         shards = {
             number: np.load(self.folder / shard_name(number), mmap_mode="r", allow_pickle=False)
             for number in sorted({row.shard for row in rows})

@@ -41,7 +41,7 @@ class Scans:
         return tuple(self.x.shape[1:])
 
     def take(self, indices: NDArray[np.int64]) -> Scans:
-        """The scans at ``indices``, in that order."""
+        """The scans at ``indices`` (n,), in that order."""
         return Scans(
             x=self.x[torch.from_numpy(indices)],
             target=self.target[indices],

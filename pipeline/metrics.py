@@ -169,7 +169,7 @@ def resample(
 
 
 def check(task: Task, target: Labels, probability: Floats) -> None:
-    """Refuse arrays that are not targets and their probabilities.
+    """Refuse arrays that are not targets, (N,) or (N, L), and probabilities (N, n_classes).
 
     Raises:
         ValueError: If the shapes do not fit, or a probability is NaN or infinite.

@@ -24,7 +24,11 @@ _DRAWINGS: Final = (".svg", ".png", ".pdf")
 
 
 def inspect_stage(family: str, shape: str, classes: int, out: Path | None, runs: Path) -> None:
-    """Print what a family holds; draw its network, where it has one."""
+    """Print what a family holds; draw its network, where it has one.
+
+    Raises:
+        ConfigError: ``inspect.unknown_drawing`` if ``out`` ends in what no picture does.
+    """
     from pipeline.families import build_family, load_family_config
 
     scan_shape = parse_shape(shape)

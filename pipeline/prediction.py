@@ -64,7 +64,11 @@ def look_through(
 def look_at_batch(
     net: nn.Module, batch: Tensor, task: Task, test_time: ViewsConfig, layer: nn.Module | None
 ) -> tuple[Tensor, Tensor]:
-    """``look_through`` of one batch, in torch operations alone, so that it can be traced."""
+    """``look_through`` of one batch, in torch operations alone, so that it can be traced.
+
+    Returns:
+        Probabilities (N, n_classes) float64, and inputs of ``layer`` (N, D) float32.
+    """
     layout = memory_format(batch.ndim)
     with _inputs_of(layer) as inputs:
         # "to": "contiguous" leaves the strides of one channel, and with them the kernel, open.

@@ -122,7 +122,11 @@ def summary_stage(workspace: Workspace, processes: int) -> Path:
 
 
 def compare_stage(first: Workspace, second: Workspace, out: Path | None, processes: int) -> Path:
-    """Show whether two cohorts' scans look alike: sentences and a table here, a page, numbers."""
+    """Show whether two cohorts' scans look alike: sentences and a table here, a page, numbers.
+
+    Raises:
+        ConfigError: ``compare.same_cohort``.
+    """
     from pipeline.cohort_comparison.compare import compare_cohorts, load_side
     from pipeline.cohort_comparison.page import aspect_rows, sentences, to_json, write_comparison
 

@@ -54,7 +54,7 @@ class CalibrationError:
     def of(
         cls, task: Task, target: Labels, probability: Floats, patient: Labels
     ) -> CalibrationError:
-        """Sort predictions into bins; patients are numbered from 0."""
+        """Sort predictions (N, n_classes) into bins; patients (N,) are numbered from 0."""
         said, true = predictions(task, target, probability)
         whose = np.repeat(patient, said.shape[1])
         place = bins_of(said.ravel())

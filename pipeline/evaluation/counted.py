@@ -130,7 +130,7 @@ def _over(part: Floats, whole: Floats) -> Floats:
 
 
 def mean_of_known(values: Floats) -> Floats:
-    """Mean over the first axis, NaN left out."""
+    """Mean over the first axis of (n, ...), NaN left out."""
     known = ~np.isnan(values)
     return _over(np.where(known, values, 0).sum(axis=0), known.sum(axis=0).astype(np.float64))
 

@@ -48,7 +48,7 @@ class Scans:
     patient: Labels
 
     def of(self, chosen: NDArray[np.bool_]) -> Scans:
-        """Some of the scans; patients are numbered anew, in the same order."""
+        """The scans of which ``chosen`` (N,) is true; patients are numbered anew, in order."""
         return Scans(
             self.task,
             self.target[chosen],
@@ -136,7 +136,7 @@ class Measures:
         return whole | self.mean_losses(weights), classes
 
     def mean_losses(self, weights: Floats) -> Scores:
-        """Of the same weights, what looks at probabilities and at no decision or rank."""
+        """Of the same weights (patients, resamples), what needs no decision and no rank."""
         brier, log_loss, n = self.losses @ weights
         with np.errstate(invalid="ignore"):
             return {"brier": brier / n, "log_loss": log_loss / n}

@@ -39,7 +39,7 @@ def standard(
 
 
 def product(x: Inputs, y: Floats) -> Floats:
-    """``x @ y`` in float64, without a float64 copy of all of ``x``."""
+    """``x @ y``, (n, m) by (m, k), in float64, without a float64 copy of all of ``x``."""
     out = np.empty((len(x), y.shape[1]))
     for start in range(0, len(x), _BLOCK):
         out[start : start + _BLOCK] = x[start : start + _BLOCK].astype(np.float64) @ y

@@ -158,7 +158,10 @@ class Family(ABC, Generic[P]):
         return float(training.scans_seen(n_scans) if training else n_scans)
 
     def read(self, x: Tensor) -> Tensor:
-        """``prepare`` of scans all at once, in torch operations alone, so that it can be traced."""
+        """``prepare`` of scans (N, C, I, J[, K]) all at once, in torch operations alone.
+
+        So it can be traced.
+        """
         return x
 
     @abstractmethod
@@ -242,7 +245,11 @@ class Family(ABC, Generic[P]):
         return Inspection(layers, {name: value.shape for name, value in self.state().items()})
 
     def check_state(self, state: State, like: State) -> None:
-        """Refuse a state whose names, shapes or dtypes are not those of ``like``."""
+        """Refuse a state whose names, shapes or dtypes are not those of ``like``.
+
+        Raises:
+            FamilyError: ``family.bad_state``.
+        """
         found = {name: (value.shape, value.dtype) for name, value in state.items()}
         expected = {name: (value.shape, value.dtype) for name, value in like.items()}
         if found == expected:
@@ -259,7 +266,11 @@ class Family(ABC, Generic[P]):
         )
 
     def check_validation(self, val: Scans) -> None:
-        """Refuse an empty validation split, by which nothing can be chosen."""
+        """Refuse an empty validation split, by which nothing can be chosen.
+
+        Raises:
+            FamilyError: ``family.no_validation``.
+        """
         if not len(val):
             raise FamilyError(
                 "family.no_validation",
@@ -268,7 +279,11 @@ class Family(ABC, Generic[P]):
             )
 
     def check_classes(self, train: Scans) -> None:
-        """Refuse training scans that hold one class only (each label, for multi-label)."""
+        """Refuse training scans that hold one class only (each label, for multi-label).
+
+        Raises:
+            FamilyError: ``family.one_class``.
+        """
         target = train.target if self.task.is_multi_label else train.target[:, None]
         for column in range(target.shape[1]):
             present = np.unique(target[:, column])

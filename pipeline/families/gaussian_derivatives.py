@@ -73,7 +73,7 @@ def _operator(edge: int, sigma: float, order: int) -> NDArray[np.float32]:
 
 
 def gradient_magnitude(found: dict[tuple[int, ...], Tensor]) -> Tensor:
-    """Length of the gradient: the same however the image is turned."""
+    """Length of the gradient, of its parts' shape: the same however the image is turned."""
     first = [value**2 for order, value in found.items() if sum(order) == 1]
     return torch.stack(first).sum(dim=0).sqrt()
 

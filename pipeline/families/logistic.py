@@ -88,7 +88,7 @@ def probability(task: Task, logits: Floats) -> Floats:
 
 
 def traced_probability(task: Task, logits: Tensor) -> Tensor:
-    """``probability`` in torch operations alone."""
+    """``probability`` of logits (N, columns) in torch operations alone: (N, n_classes)."""
     if task.kind == "binary":
         return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
     return logits.sigmoid() if task.is_multi_label else logits.softmax(dim=1)
@@ -97,7 +97,10 @@ def traced_probability(task: Task, logits: Tensor) -> Tensor:
 def loss(task: Task, logits: Floats, wanted: Floats, weights: Floats | float = 1.0) -> float:
     """Mean cross-entropy per scan of logits against (soft) target columns, summed over labels.
 
-    ``weights`` (N, 1 or columns) are of scans, or of each label of each.
+    Args:
+        task: What is predicted.
+        logits, wanted: (N, columns).
+        weights: (N, 1 or columns) of scans, or of each label of each.
     """
     if by_label(task):
         terms = np.logaddexp(0, logits) - wanted * logits
@@ -107,7 +110,10 @@ def loss(task: Task, logits: Floats, wanted: Floats, weights: Floats | float = 1
 
 
 def loss_slope(task: Task, logits: Floats, wanted: Floats, weights: Floats | float = 1.0) -> Floats:
-    """Derivative of ``loss`` by the logits, for target columns that sum as one-hot ones do."""
+    """Derivative (N, columns) of ``loss`` by the logits.
+
+    For target columns that sum as one-hot ones do.
+    """
     predicted = probability(task, logits)
     if task.kind == "binary":
         predicted = predicted[:, 1:]

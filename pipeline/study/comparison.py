@@ -168,6 +168,10 @@ def trends(
 
     It is of the cells that both sizes have. A size that takes every training patient has one
     subset, which pairs with none of the others: there each size's mean over its cells counts.
+
+    Args:
+        curves, families, sizes, metric, level, few_patients: As in ``differences``.
+        draws: What decides each resample.
     """
     found = []
     sign = 1 if higher_is_better(metric) else -1

@@ -146,7 +146,7 @@ def missed(cells: Cells, truth: Truth) -> NDArray[np.bool_]:
 
 
 def missed_by_all(by_family: Sequence[NDArray[np.bool_]]) -> int:
-    """How many decisions every family misses; 0 without a family."""
+    """How many decisions every family misses, of (n,) each; 0 without a family."""
     return int(np.logical_and.reduce(by_family).sum()) if by_family else 0
 
 

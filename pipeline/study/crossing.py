@@ -42,7 +42,13 @@ class Crossing:
 def crossing(
     first: Fitted, second: Fitted, level: float, few_patients: bool = False
 ) -> Crossing | None:
-    """Where the laws of two families cross; None where those of the means do not, or twice."""
+    """Where the laws of two families cross; None where those of the means do not, or twice.
+
+    Args:
+        first, second: The families' laws, resample by resample the same draws.
+        level: Of the interval.
+        few_patients: Whether the test patients are too few for a verdict.
+    """
     smallest = max(first.sizes[0], second.sizes[0])
     largest = AHEAD * min(first.sizes[-1], second.sizes[-1])
     grid = np.geomspace(smallest, largest, _GRID)

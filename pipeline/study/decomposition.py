@@ -71,6 +71,7 @@ def squared(
     With one seed, variance_seed is not known (NaN), and bias2 and variance_data are that seed's;
     with one subset, variance_data is not known and stands in bias2; with one cell, so does all
     variance.
+
     Args:
         cells: Probabilities (D, S, N, K).
         truth: (N, K) labels as zeros and ones, or Bayes probabilities.
@@ -107,8 +108,15 @@ def log_loss(
 ) -> Terms:
     """Log loss: [noise,] bias, variance_data, variance_seed, variance, total.
 
-    Arguments, and what is not known with few cells, as for ``squared``. Probabilities are clipped
-    to the machine epsilon, as ``pipeline.metrics`` does.
+    Probabilities are clipped to the machine epsilon, as ``pipeline.metrics`` does. What is not
+    known with few cells is as in ``squared``.
+
+    Args:
+        cells, truth, bayes, overlap: As in ``squared``.
+        multi_label: Whether each of K is a question of its own.
+
+    Raises:
+        ValueError: As ``squared``.
     """
     overlap = _overlap(len(cells.present), overlap)
     epsilon = np.finfo(np.float64).eps
@@ -139,7 +147,9 @@ def zero_one(
     """0-1 loss: [noise,] bias, variance_unbiased, variance_biased, variance (net), total.
 
     The main prediction counts as given: no influence of a subset or seed goes through it.
-    Arguments as for ``squared``.
+
+    Args:
+        cells, truth, multi_label, bayes: As in ``log_loss``.
     """
     t, p = _questions(truth, multi_label), _questions(cells.p, multi_label)
     n_classes = t.shape[-1]

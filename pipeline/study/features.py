@@ -85,7 +85,16 @@ def preparation(
     arithmetic: Mapping[str, str],
     conditions: Sequence[Condition] = (),
 ) -> Preparation | None:
-    """The preparation that a family with this seed needs; None where it takes raw scans."""
+    """The preparation that a family with this seed needs; None where it takes raw scans.
+
+    Args:
+        name: The family's config, by name.
+        config: What it says.
+        seed: The family's; it counts where ``seeded_prepare`` does.
+        store_digest: Of the scans.
+        arithmetic: Versions and instructions that decide the last bits.
+        conditions: Changes of the test scans, which are prepared as well.
+    """
     if not FAMILIES[config.family].prepares(config.params):
         return None
     seed = seed_of_features(config, seed)

@@ -64,17 +64,20 @@ def fit_curve(family: str, points: Sequence[Point], errors: Floats) -> Fitted:
 
 
 def error_of(metric: str, score: Floats) -> Floats:
-    """What a law is fitted to: 1 - score, or the loss."""
+    """What a law is fitted to, of scores (...): 1 - score, or the loss."""
     return 1 - score if higher_is_better(metric) else score
 
 
 def score_of(metric: str, error: Floats) -> Floats:
-    """The score, or loss, of an error."""
+    """The score, or loss, of errors (...)."""
     return error_of(metric, error)  # its own inverse
 
 
 def ordered_interval(drawn: Floats, level: float) -> tuple[float, float]:
-    """Percentile interval that may end at infinity: order statistics, nothing interpolated."""
+    """Percentile interval of resamples (R,), NaN left out, that may end at infinity.
+
+    Its ends are order statistics: nothing is interpolated.
+    """
     defined = drawn[~np.isnan(drawn)]
     if not defined.size:
         return math.nan, math.nan

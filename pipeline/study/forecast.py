@@ -180,7 +180,15 @@ def outlook(
 def forecast(
     fitted: Fitted | None, family: str, metric: str, target: float, level: float
 ) -> Forecast:
-    """Patients for a target, by the rules above; ``fitted`` is None without a law."""
+    """Patients for a target, by the rules above.
+
+    Args:
+        fitted: The family's law; None where there is none.
+        family: Its name.
+        metric: Of ``pipeline.metrics.METRICS``.
+        target: Score to be reached.
+        level: Of the interval.
+    """
     if fitted is None:
         nothing = (math.nan,) * 6
         return Forecast(family, metric, target, "not identifiable", *nothing)

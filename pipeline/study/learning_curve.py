@@ -193,7 +193,7 @@ def possible(where: Where) -> tuple[float, float]:
 
 
 def interval(drawn: Floats, level: float) -> tuple[float, float]:
-    """Percentile interval of the resamples in which the value is defined."""
+    """Percentile interval of the resamples (R,) in which the value is defined."""
     defined = drawn[~np.isnan(drawn)]
     if not defined.size:
         return math.nan, math.nan

@@ -114,7 +114,18 @@ def fit_again(
     journaled: tuple[Floats, Floats],
     progress: Progress = silent,
 ) -> Refit:
-    """Fit one cell of a plan; ``journaled`` are its probabilities of the first time."""
+    """Fit one cell of a plan; ``journaled`` are its probabilities of the first time.
+
+    Args:
+        plan: The study, laid out.
+        store: What it ran on.
+        planned: Which cell.
+        journaled: (N, n_classes) on the validation scans and on the test scans.
+        progress: Told (epochs done, epochs in all).
+
+    Raises:
+        MedcurveError: As the family's ``fit``.
+    """
     raw = Splits.load(store)
     cell, threads = planned.cell, plan.config.threads
     family = build_family(plan.families[cell.family], store.task, raw.train.scan_shape, cell.seed)

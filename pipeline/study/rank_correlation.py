@@ -16,7 +16,7 @@ _MOST_ORDERS: Final = 10_000  # of the permutation test; all of them up to 7 thi
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:
-    """Spearman's; NaN where a side is constant or not finite."""
+    """Spearman's, of (n,) and (n,); NaN where a side is constant or not finite."""
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return math.nan
     a, b = (rankdata(side) - (len(side) + 1) / 2 for side in (first, second))
@@ -25,7 +25,7 @@ def rank_correlation(first: Floats, second: Floats) -> float:
 
 
 def permutation_p(first: Floats, second: Floats, seed: int = 0) -> float:
-    """Share of the orders of ``second`` whose correlation is at least the one found."""
+    """Share of the orders of ``second`` (n,) whose correlation is at least the one found."""
     found = rank_correlation(first, second)
     if math.isnan(found):
         return math.nan

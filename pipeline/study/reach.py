@@ -57,7 +57,16 @@ def reaches(
     *,
     few_patients: bool = False,
 ) -> list[Reach]:
-    """How every family stands to every target at every size; undefined scores are left out."""
+    """How every family stands to every target at every size; undefined scores are left out.
+
+    Args:
+        curves: The points, with the cells behind them.
+        families, sizes: Which.
+        targets: Scores to be reached.
+        metric: Of ``pipeline.metrics.METRICS``.
+        level: Of intervals and verdicts.
+        few_patients: Whether the test patients are too few for verdicts.
+    """
     sign = 1 if higher_is_better(metric) else -1
     places = [Where(family, size, "test", metric) for size in sizes for family in families]
     found = []

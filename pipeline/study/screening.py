@@ -187,7 +187,13 @@ def _trained(config: FamilyConfig, task: Task, train: Scans, val: Scans, seed: i
 def agreement(
     task: Task, val: Scans, frozen: Sequence[Trial], trained: Sequence[Trial]
 ) -> Agreement:
-    """How far the two ways rank the architectures alike, by the mean AUC over seeds."""
+    """How far the two ways rank the architectures alike, by the mean AUC over seeds.
+
+    Args:
+        task: What is predicted.
+        val: The validation scans that all are scored on.
+        frozen, trained: Trials of the same architectures, in the same order.
+    """
     first, second = (np.array([_auc(task, val, t) for t in side]) for side in (frozen, trained))
     drawn = [np.stack([_drawn(task, val, t) for t in side]) for side in (frozen, trained)]
     rhos = np.array([rank_correlation(a, b) for a, b in zip(drawn[0].T, drawn[1].T, strict=True)])

@@ -64,7 +64,15 @@ def choose(
     curves: Curves,
     cells: Sequence[ScoredCell],
 ) -> Choice | None:
-    """Apply the release rule; None where no cell of the largest size has a validation score."""
+    """Apply the release rule; None where no cell of the largest size has a validation score.
+
+    Args:
+        config: The study's, with the rule.
+        families: In the study's order, from cheap to dear.
+        largest: Size of the training sets that are released from.
+        curves: The points, with the cells behind them.
+        cells: Every finished cell.
+    """
     metric = config.release_metric
     words = METRIC_WORDS[metric]
     sign = 1 if higher_is_better(metric) else -1

@@ -203,6 +203,14 @@ def headline(
     """The whole summary, most important first: which family, what limits it, how much data.
 
     A page shows the first few of these and folds the rest, so pair by pair comes last.
+
+    Args:
+        config: The study's.
+        families, sizes: Of the study.
+        curves: The points.
+        pairs, trends, reached: How families compare, how curves end, what targets are reached.
+        choice: What the study releases, if anything.
+        limits, forecasts: What limits each family, and what follows for more patients, in words.
     """
     metric = config.metric
     found = [

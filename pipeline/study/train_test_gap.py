@@ -65,7 +65,15 @@ def gaps(
     draws: Draws,
     level: float,
 ) -> list[Gap]:
-    """The gap of every family at every size, from scores paired cell by cell."""
+    """The gap of every family at every size, from scores paired cell by cell.
+
+    Args:
+        curves: The points, with the cells behind them.
+        families, sizes: Which.
+        metric: Of ``pipeline.metrics.METRICS``.
+        draws: What decides each resample.
+        level: Of intervals.
+    """
     sign = 1 if higher_is_better(metric) else -1
     found = []
     for family in families:

@@ -133,7 +133,11 @@ def _prepare_database(uri: str) -> None:
 
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into a ``TrackingError``."""
+    """Turn what MLflow raises into a ``TrackingError``.
+
+    Raises:
+        TrackingError: ``tracking.no_driver`` or ``tracking.unreachable``.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

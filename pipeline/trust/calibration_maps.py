@@ -42,7 +42,7 @@ _EPSILON: Final = float(np.finfo(np.float64).eps)
 
 
 def logs(probability: Floats) -> Floats:
-    """Logarithms of probabilities clipped to the machine epsilon, as ``pipeline.metrics`` does."""
+    """Logarithms of probabilities (...) clipped to the machine epsilon, as metrics do it."""
     clipped: Floats = np.log(np.clip(probability, _EPSILON, 1 - _EPSILON))
     return clipped
 

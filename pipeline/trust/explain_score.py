@@ -31,7 +31,7 @@ class LogOdds(nn.Module):
         self._multi_label = task.is_multi_label
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-odds of a batch."""
+        """Log-odds (N,) of a batch (N, C, I, J[, K])."""
         logits: Tensor = self.net(x)
         if self._multi_label:
             return logits

@@ -158,7 +158,7 @@ def fold(rows: Rows) -> Rows:
 
 
 def some(n: int, most: int) -> NDArray[np.intp]:
-    """Positions of at most ``most`` of ``n`` scans, drawn with a fixed seed."""
+    """Positions (min(n, most),) of ``n`` scans, rising; drawn with a fixed seed."""
     return np.sort(np.random.default_rng(_SEED).permutation(n)[:most])
 
 

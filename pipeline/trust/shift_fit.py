@@ -90,7 +90,7 @@ def refuse_few(training: int, held_out: int) -> None:
 
 
 def one_of_each(patients: Sequence[str]) -> NDArray[np.intp]:
-    """Position of one scan of each patient, rising; drawn with a fixed seed."""
+    """Positions (P,) of one scan of each of P patients, rising; drawn with a fixed seed."""
     order = np.random.default_rng(_DRAW).permutation(len(patients))
     _, first = np.unique(np.array(patients, dtype=np.str_)[order], return_index=True)
     return np.sort(order[first])
