@@ -22,7 +22,6 @@ Stamp = tuple[Floats, tuple[float, float], float]  # a pattern, where its middle
 _REACH_PX: Final = 2  # of T and L from their middle
 _CELLS: Final = 3  # along each axis, of the grid that counted patterns stand on
 _COUNTED: Final = 4  # patterns in all
-_PAIRS: Final = 2
 _COARSE_PX, _FINE_PX = 8, 4  # wavelengths; an edge holds whole numbers of both
 
 _MARK_COLUMNS_PX, _MARK_ROWS_PX = 5, 10  # between marks; 5 meets every phase of pooling by 2, 4, 8

@@ -27,13 +27,6 @@ TABLES = (
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("family") / "strict.yaml"
-    path.write_text("family: linear\nparams: {penalties: [1.0]}\n")
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def config(strict: str) -> StudyConfig:
     return StudyConfig(
         families=("linear", strict),
