@@ -68,6 +68,24 @@ def release_stage(
             pseudonym=patient_pseudonym(workspace.cohort, workspace.runs),
             progress=report,
         )
+    _say_released(package, out)
+    page = workspace.evaluation(out.name)
+    judged = _judge(package, workspace, page)
+    uri = uri or tracking.default_uri(workspace.runs)
+    try:
+        version = tracking.register_package(
+            out, workspace.cohort.name, "champion", uri, package.card.training.cell
+        )
+        if judged:
+            tracking.log_evaluation([page / name for name in TO_SHARE], version.run_id, uri)
+    except tracking.TrackingError as error:
+        warn(error)
+        return out
+    say(f"mlflow: models:/{workspace.cohort.name}@champion is version {version.version}")
+    return out
+
+
+def _say_released(package: ModelPackage, out: Path) -> None:
     test = package.card.test
     scores = ", ".join(
         f"{metric} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
@@ -88,20 +106,6 @@ def release_stage(
     )
     for note in trust.notes:
         say(f"  note: {note}")
-    page = workspace.evaluation(out.name)
-    judged = _judge(package, workspace, page)
-    uri = uri or tracking.default_uri(workspace.runs)
-    try:
-        version = tracking.register_package(
-            out, workspace.cohort.name, "champion", uri, package.card.training.cell
-        )
-        if judged:
-            tracking.log_evaluation([page / name for name in TO_SHARE], version.run_id, uri)
-    except tracking.TrackingError as error:
-        warn(error)
-        return out
-    say(f"mlflow: models:/{workspace.cohort.name}@champion is version {version.version}")
-    return out
 
 
 def _judge(package: ModelPackage, workspace: Workspace, out: Path) -> bool:

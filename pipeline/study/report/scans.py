@@ -159,22 +159,24 @@ def agreement_section(results: Record) -> Section | None:
                 "interval over test patients of those that every fit gets right, or wrong.",
             ),
         ),
-        tables=(
-            Table(
-                f"Number of {what}, with {level} interval over test patients",
-                ("Family", "Class", "Every fit right", "Fits disagree", "Every fit wrong"),
-                tuple(
-                    (
-                        *plain(row["family"], row["class_name"] or "all"),
-                        _count(row, "right"),
-                        *plain(row["contested"]),
-                        _count(row, "wrong"),
-                    )
-                    for row in rows
-                ),
-            ),
-        ),
+        tables=(_agreement_table(results, what, level),),
         files=(DIFFICULTY,),
+    )
+
+
+def _agreement_table(results: Record, what: str, level: str) -> Table:
+    return Table(
+        f"Number of {what}, with {level} interval over test patients",
+        ("Family", "Class", "Every fit right", "Fits disagree", "Every fit wrong"),
+        tuple(
+            (
+                *plain(row["family"], row["class_name"] or "all"),
+                _count(row, "right"),
+                *plain(row["contested"]),
+                _count(row, "wrong"),
+            )
+            for row in results["difficulty"]
+        ),
     )
 
 
