@@ -91,7 +91,16 @@ def plan_stage(
     overwrite: bool,
     processes: int,
 ) -> Path:
-    """Propose a prep config from the cohort's fingerprint, and write it as a commented YAML."""
+    """Propose a prep config from the cohort's fingerprint, and write it as a commented YAML.
+
+    Args:
+        workspace: The cohort's.
+        data: The cohort as the user named it, for the command that comes next.
+        out: The YAML file; None: ``plan.yaml`` in the cohort's folder.
+        voxels: The most of a prepared scan; None: the plan's own limit.
+        overwrite: Whether a file may be replaced.
+        processes: That read scans.
+    """
     out = out or workspace.folder / "plan.yaml"
     check_plan_name(out)
     seen = _survey(workspace, processes)

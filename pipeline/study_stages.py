@@ -83,8 +83,15 @@ def study_stage(
 ) -> StudyResult:
     """Run a study or go on with it, write its report and bring MLflow up to date.
 
-    ``ray`` is the address of a Ray cluster; None: cells are computed by processes here. With
-    ``to_fit``, sizes that the cohort cannot hold give way to all of its training patients.
+    Args:
+        workspace: The cohort's.
+        name: The study's config.
+        processes: That compute cells; None: one for each core.
+        uri: MLflow store; None: that of the workspace.
+        only: Families whose cells are computed now; empty: all.
+        extend: ``FIELD=VALUE``, what the study is to have beyond its file.
+        ray: Address of a Ray cluster; None: cells are computed by processes here.
+        to_fit: Let sizes that the cohort cannot hold give way to all of its training patients.
     """
     file = read_study(name)
     if to_fit:
@@ -102,7 +109,11 @@ def cost_stage(
     extend: Sequence[str] = (),
     ray: str | None = None,
 ) -> None:
-    """Say what a study would cost, without running it."""
+    """Say what a study would cost, without running it.
+
+    Args:
+        workspace, name, processes, only, extend, ray: As in ``study_stage``.
+    """
     from pipeline.study.run import cost_of_study
     from pipeline.study_board import duration, share
 
@@ -152,7 +163,11 @@ def run_config(
 ) -> StudyResult:
     """Run a study of this very config, write its report and bring MLflow up to date.
 
-    ``file`` is the config before it was extended; the rest is as ``study_stage`` has it.
+    Args:
+        workspace, processes, uri, only, ray: As in ``study_stage``.
+        config: The study's.
+        name: Of its folder.
+        file: The config before it was extended; None: it was not.
     """
     from pipeline.study.interim import INTERIM
     from pipeline.study.run import run_study
