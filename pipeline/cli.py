@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import signal
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, Any
@@ -15,16 +14,22 @@ from typer.core import TyperGroup
 from data_prep.errors import MedcurveError
 from data_prep.stage import medcurve_version
 from pipeline.commands import cohort, hospital, models, studies
-from pipeline.commands.options import RUNS, Prep, Runs, Uri, Workers
-from pipeline.console import fail, say
+from pipeline.commands.options import RUNS, Prep, Runs, Uri, Workers, refuse_unreadable
+from pipeline.console import ERR, fail, say
 
 
 class _Commands(TyperGroup):
-    """The sub-commands; typer lets pydantic's prefix of a value that is refused slip through."""
+    """The sub-commands, with what typer leaves to be said of Ctrl-C and of refused values.
+
+    It lets pydantic's prefix of a value that is refused slip through.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would end without a word
+            ERR.print("stopped")
+            raise typer.Exit(128 + signal.SIGINT) from None
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")
             raise
@@ -107,6 +112,11 @@ def demo(
 
     Example: medcurve demo breastmnist
     """
+    from pipeline.workspace import open_workspace
+
+    open_workspace(runs, data, prep)
+    if study:
+        refuse_unreadable("study", study)
     from pipeline.demo import run_demo
 
     run_demo(data, runs, workers, tracking_uri, study=study, prep=prep)
@@ -171,7 +181,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(143)
 
 
-def main() -> None:
-    """Entry point of the ``medcurve`` command."""
+def main() -> int:
+    """Run ``medcurve`` with this process's arguments; the exit status, where it does not exit."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(app))
+    return run(app)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from data_prep.errors import ConfigError
 from pipeline.console import say
-from pipeline.model_stages import open_package
+from pipeline.model_stages import check_model, open_package
+from pipeline.wording import counted
 
 if TYPE_CHECKING:
     from pipeline.export.write import Format
@@ -23,8 +24,7 @@ def export_stage(
         ConfigError: ``config.no_out`` where the model has no folder of its own, and for a MONAI
             bundle, whose runs would leave files in it.
     """
-    from pipeline.export.write import export
-
+    check_model(model)
     if out is None and model.startswith(("models:/", "runs:/")):
         raise ConfigError(
             "config.no_out",
@@ -38,17 +38,20 @@ def export_stage(
             "nothing that it does not name",
             fix="say with --out where the bundle is to stand",
         )
+    from pipeline.export.write import export
+
     out = out or Path(model) / to
     record = export(open_package(model, runs, uri), to, out, scans)
     found = record.compared
     kind = "made-up" if found.made_up else "given"
     say(f"export: {', '.join(record.files)} → {out}")
     say(
-        f"export: on {found.scans} {kind} scans its probabilities are the model's to "
+        f"export: on {counted(found.scans, f'{kind} scan')} its probabilities are the model's to "
         f"{max(found.probability, found.raw):.1e} (allowed: {found.tolerance:g})"
     )
     if timed := record.timed:
         say(
-            f"export: {timed.scans} scans take torch {timed.torch * 1000:.1f} ms, onnxruntime "
-            f"{timed.onnx * 1000:.1f} ms: `predict --runtime auto` will use {record.runtime}"
+            f"export: {counted(timed.scans, 'scan')} by torch {timed.torch * 1000:.1f} ms, by "
+            f"onnxruntime {timed.onnx * 1000:.1f} ms: `predict --runtime auto` will use "
+            f"{record.runtime}"
         )

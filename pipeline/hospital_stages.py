@@ -17,7 +17,8 @@ from data_prep.labelling import find_pseudonym_key, pseudonym
 from pipeline.console import OUT, progress, say
 from pipeline.engines import workers
 from pipeline.extras import ExtraOptions, extras
-from pipeline.model_stages import open_package
+from pipeline.model_stages import check_model, open_package
+from pipeline.wording import counted
 
 if TYPE_CHECKING:
     from pipeline.pacs.settings import Address, ListenConfig
@@ -72,7 +73,7 @@ def archive_stage(
     with ExitStack() as stack:
         with progress("fetch", "series") as report:  # ends before that of scoring begins
             folder, counts = stack.enter_context(fetched(archive, query, report))
-        say(f"fetch: {counts.objects} objects of {counts.series} series")
+        say(f"fetch: {counted(counts.objects, 'object')} of {counts.series} series")
         if counts.ours:
             say(f"  left out: {counts.ours} that medcurve had stored there")
         for code, count in sorted(counts.refused.items()):
@@ -81,7 +82,7 @@ def archive_stage(
     if request.store:
         paths = sorted((out / "dicom").glob("*.dcm"))
         archive.store(paths)
-        say(f"store: {len(paths)} objects")
+        say(f"store: {counted(len(paths), 'object')}")
 
 
 def listen_stage(
@@ -99,6 +100,10 @@ def listen_stage(
 
     What comes in is not logged to MLflow: a listener runs for weeks.
     """
+    from pipeline.pacs.settings import check_titles
+
+    check_titles([config.address.title, *config.address.callers])
+    check_model(model)
     try:
         from pipeline.pacs.listen import listen
     except ModuleNotFoundError as error:

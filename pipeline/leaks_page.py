@@ -18,6 +18,7 @@ from data_prep.leaks import KINDS, LeakKind, LeakPair, Leaks
 from data_prep.manifest import ScanReader, ScanRecord
 from data_prep.splits import SPLITS
 from pipeline.page import data_uri, render
+from pipeline.wording import counted
 
 # What an eye takes in, and a page can hold; the table has all pairs.
 SHOWN: Final = 40
@@ -80,7 +81,7 @@ def write_leaks_page(cohort: str, leaks: Leaks, reader: ScanReader, out: Path) -
 
 
 def _sentences(leaks: Leaks) -> list[str]:
-    compared = f"{leaks.compared:,} scan{'s' * (leaks.compared != 1)} were compared"
+    compared = f"{counted(leaks.compared, 'scan')} were compared"
     if not leaks.pairs:
         return [f"No image stands twice: {compared}."]
     counts = [f"{count[0].upper()}{count[1:]}." for count in leaks.counts]

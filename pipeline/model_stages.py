@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from data_prep.errors import MedcurveError
 from data_prep.labelling import find_pseudonym_key, patient_pseudonym, pseudonym
+from data_prep.stage import refuse_foreign
 from pipeline.console import noted_progress, progress, say, say_quarantined, warn
 from pipeline.engines import decoding, started, workers
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.extras import ExtraOptions, extras
 from pipeline.stages import refuse_stale
-from pipeline.wording import stated
+from pipeline.wording import counted, stated
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _STDIN: Final = Path("-")
+_ADDRESSES: Final = ("models:/", "runs:/")  # how a model is named that MLflow holds
 _CLEARLY: Final = 0.01  # a p-value of a batch that is told of
 
 
@@ -118,20 +120,58 @@ def _judge(package: ModelPackage, workspace: Workspace, out: Path) -> bool:
     return True
 
 
+def check_model(model: str) -> None:
+    """Stop where a model is named by a folder that is not a package's; MLflow is not asked.
+
+    Raises:
+        PackageError: ``package.not_found``, ``package.missing_file`` or ``package.pickled``.
+    """
+    from pipeline.serving.package_files import check_files
+
+    if not model.startswith(_ADDRESSES):
+        check_files(Path(model))
+
+
+def refuse_unusable(model: str, inputs: Sequence[Path], out: Path, stage: str) -> None:
+    """Stop where a batch could not be run, before anything is begun that takes seconds.
+
+    Args:
+        model: The package; one that MLflow holds is looked at when it is fetched.
+        inputs: Files, folders or a manifest; ``-`` among them is passed over.
+        out: Where the stage is to write.
+        stage: Its name.
+
+    Raises:
+        PackageError: As ``check_model``.
+        InputError: ``predict.not_found`` or ``predict.out_in_input``.
+        StageError: ``stage.not_ours``.
+    """
+    from pipeline.serving.inputs import check_inputs
+
+    check_model(model)
+    check_inputs([path for path in inputs if path != _STDIN], out)
+    refuse_foreign(out, stage)
+
+
 def open_package(
     model: str, runs: Path, uri: str | None, runtime: RuntimeChoice = "torch"
 ) -> ModelPackage:
     """Load a model package, by folder or MLflow address (``models:/NAME@ALIAS``, ``runs:/...``)."""
+    folder = _folder_of(model, runs, uri)
     from pipeline.serving.package import load_package
     from pipeline.serving.twin import with_runtime
 
-    folder = _folder_of(model, runs, uri)
     return with_runtime(load_package(folder), folder, runtime)
 
 
 def _folder_of(model: str, runs: Path, uri: str | None) -> Path:
-    """Where a model package lies, after MLflow has handed it over if it is named by address."""
-    if not model.startswith(("models:/", "runs:/")):
+    """Where a model package lies, after MLflow has handed it over if it is named by address.
+
+    Raises:
+        PackageError: As ``check_model``.
+    """
+    check_model(model)
+    if not model.startswith(_ADDRESSES):
         return Path(model)
     from pipeline import tracking
 
@@ -240,8 +280,8 @@ def _say_predicted(found: PredictionSummary, out: Path) -> None:
     from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
 
     say(
-        f"predict: {found.inputs} inputs = {found.ok} scored + {found.quarantined} quarantined + "
-        f"{found.skipped} skipped → {out / 'predictions.csv'}"
+        f"predict: {counted(found.inputs, 'input')} = {found.ok} scored + "
+        f"{found.quarantined} quarantined + {found.skipped} skipped → {out / 'predictions.csv'}"
     )
     if not found.ok:
         say("  note: no scan was scored; quarantine.csv says why for each")
@@ -259,10 +299,11 @@ def _say_predicted(found: PredictionSummary, out: Path) -> None:
 
 def verify_stage(model: str, runs: Path, uri: str | None) -> None:
     """Check a package's digests, by folder or MLflow address, and run its self-test."""
+    folder = _folder_of(model, runs, uri)
     from pipeline import tracking
     from pipeline.serving.verify import verify
 
-    found = verify(_folder_of(model, runs, uri), tracking.SERVED)
+    found = verify(folder, tracking.SERVED)
     same = "bit by bit" if found.bit_identical else f"to {found.difference:.1e}"
     say(f"{model}: whole, and it gives the probabilities it was packaged with ({same})")
     if found.twin is not None:

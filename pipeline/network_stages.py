@@ -29,8 +29,6 @@ def inspect_stage(family: str, shape: str, classes: int, out: Path | None, runs:
     Raises:
         ConfigError: ``inspect.unknown_drawing`` if ``out`` ends in what no picture does.
     """
-    from pipeline.families import build_family, load_family_config
-
     scan_shape = parse_shape(shape)
     out = out or runs / f"inspect-{Path(family).stem}.svg"
     if out.suffix not in _DRAWINGS:
@@ -39,6 +37,8 @@ def inspect_stage(family: str, shape: str, classes: int, out: Path | None, runs:
             f"--out {out}: cannot draw a '{out.suffix}'",
             fix=f"end it with one of {', '.join(_DRAWINGS)}",
         )
+    from pipeline.families import build_family, load_family_config
+
     names = tuple(f"class {number}" for number in range(classes))
     task = Task(kind="binary" if classes == 2 else "multi-class", class_names=names)
     held = build_family(load_family_config(family), task, scan_shape, seed=0).inspect()

@@ -27,7 +27,6 @@ from data_prep.stage import check_inputs, stage_digest
 from data_prep.survey import survey_cohort
 from pipeline.console import progress, say, table
 from pipeline.engines import decoding
-from pipeline.study.config import StudyConfig
 from pipeline.wording import counted, listed
 from pipeline.workspace import Workspace
 
@@ -214,8 +213,13 @@ def prep_stage(
             workspace.store,
             progress=report,
         )
-    kept = f", {done.kept_shards} shards kept from a broken run" if done.kept_shards else ""
-    say(f"prep: {done.scans} scans, {done.quarantined} quarantined{kept} → {workspace.store}")
+    kept = ""
+    if done.kept_shards:
+        kept = f", {counted(done.kept_shards, 'shard')} kept from a broken run"
+    say(
+        f"prep: {counted(done.scans, 'scan')}, {done.quarantined} quarantined{kept} → "
+        f"{workspace.store}"
+    )
 
 
 def scans_to_store(workspace: Workspace, processes: int) -> None:
@@ -258,6 +262,7 @@ def check_configs() -> int:
     """
     from pipeline.augment import AugmentConfig
     from pipeline.families import check_files, load_family_config
+    from pipeline.study.config import StudyConfig
     from pipeline.study.plan import read_families
 
     count = 0

@@ -19,6 +19,7 @@ from pipeline.console import OUT, say
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.watch import Watcher
+from pipeline.wording import counted
 
 _PLAIN_EVERY_S: Final = 10.0
 _BAR_WIDTH: Final = 32
@@ -39,7 +40,8 @@ class Board(Watcher):
         self._wanted: dict[Place, int] = defaultdict(int)
         self._done: dict[Place, int] = defaultdict(int)
         self._scores: dict[Place, list[float]] = defaultdict(list)
-        self._left: float | None = None
+        self._left: float | None = None  # seconds, at the time below
+        self._left_at = 0.0
         self._computed = 0
         self._started = self._said = time.monotonic()
         self._live: Live | None = None
@@ -71,7 +73,7 @@ class Board(Watcher):
 
     def expect(self, seconds: float) -> None:
         """Take down what is left; the first time, and now and then, say it."""
-        first, self._left = self._left is None, seconds
+        first, self._left, self._left_at = self._left is None, seconds, time.monotonic()
         if first:
             cells = sum(self._wanted.values()) - sum(self._done.values())
             say(f"{share(cells, self._grid)} to compute, about {duration(seconds)}")
@@ -89,7 +91,7 @@ class Board(Watcher):
     def _line(self) -> str:
         done, wanted = sum(self._done.values()), sum(self._wanted.values())
         seconds = time.monotonic() - self._started
-        left = f", about {duration(self._left)} left" if self._left else ""
+        left = f", {self._remaining()}" if self._left else ""
         return f"study: {done}/{wanted} cells in {seconds:.1f} s{left}"
 
     def _picture(self) -> Group:
@@ -103,12 +105,17 @@ class Board(Watcher):
             table.add_row(escape(family), *(self._cell((family, size)) for size in sizes))
         done, wanted = sum(self._done.values()), sum(self._wanted.values())
         bar = ProgressBar(total=wanted, completed=done, width=_BAR_WIDTH)
-        left = f"about {duration(self._left)} left" if self._left else ""
-        note = Text(f"{done}/{wanted} cells   {left}", style="cyan")
+        note = Text(f"{done}/{wanted} cells   {self._remaining()}", style="cyan")
         foot = Table.grid(padding=(0, 2))
         foot.add_row("study", bar, note)
         head = Text(f"cells done, and their mean validation {self._metric}", style="dim")
         return Group(head, table, foot)
+
+    def _remaining(self) -> str:
+        """Counted down between cells, which may take minutes."""
+        if not self._left:
+            return ""
+        return f"about {duration(self._left - (time.monotonic() - self._left_at))} left"
 
     def _cell(self, place: Place) -> Text:
         done, wanted, scores = self._done[place], self._wanted[place], self._scores[place]
@@ -119,7 +126,7 @@ class Board(Watcher):
 
 def share(cells: int, grid: int) -> str:
     """In words: ``27 cells``, or ``9 of 27 cells``."""
-    return f"{cells} cells" if cells == grid else f"{cells} of {grid} cells"
+    return counted(cells, "cell") if cells == grid else f"{cells} of {counted(grid, 'cell')}"
 
 
 def duration(seconds: float) -> str:

@@ -108,17 +108,21 @@ def cost_stage(
     only: Sequence[str] = (),
     extend: Sequence[str] = (),
     ray: str | None = None,
+    to_fit: bool = False,
 ) -> None:
     """Say what a study would cost, without running it.
 
     Args:
-        workspace, name, processes, only, extend, ray: As in ``study_stage``.
+        workspace, name, processes, only, extend, ray, to_fit: As in ``study_stage``.
     """
     from pipeline.study.run import cost_of_study
     from pipeline.study_board import duration, share
 
-    config = _widened(read_study(name), workspace.study(name), extend)
+    file = read_study(name)
     refuse_stale(workspace)
+    if to_fit:
+        file = _fitted(file, workspace)
+    config = _widened(file, workspace.study(name), extend)
     found = cost_of_study(config, workspace.store, workspace.study(name), only=only)
     table(
         ("family", "cells to compute", "time of one process"),
@@ -135,8 +139,8 @@ def cost_stage(
         clock = found.on_the_clock(count)
     standing = f" ({found.standing} stand in the journal)" if found.standing else ""
     say(
-        f"{share(cells, found.cells)} to compute{standing}, about {duration(clock)} on {count} "
-        f"{'process' if count == 1 else 'processes'} (nothing was written)"
+        f"{share(cells, found.cells)} to compute{standing}, about {duration(clock)} on "
+        f"{counted(count, 'process', 'processes')} (nothing was written)"
     )
 
 
@@ -189,7 +193,10 @@ def run_config(
         )
     failed = f", {result.failed} failed" if result.failed else ""
     pending = f", {result.pending} pending" if result.pending else ""
-    say(f"study: {result.cells} cells, {result.computed} computed now{failed}{pending} → {out}")
+    say(
+        f"study: {counted(result.cells, 'cell')}, {result.computed} computed now{failed}{pending} "
+        f"→ {out}"
+    )
     for sentence in result.failures:
         warn(StudyError("study.failed_cells", sentence))
     if result.pending:
@@ -257,6 +264,6 @@ def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool
         return
     removed = f", {done.removed} removed that the study no longer has" if done.removed else ""
     say(
-        f"mlflow: {done.created} runs added, {done.unchanged} were there{removed} → "
+        f"mlflow: {counted(done.created, 'run')} added, {done.unchanged} were there{removed} → "
         f"{tracking.public(uri)}"
     )

@@ -13,7 +13,8 @@ from data_prep.labelling import patient_pseudonym
 from data_prep.stage import new_stage, refuse_foreign, stage_digest
 from pipeline.console import progress, say, say_quarantined
 from pipeline.evaluation_stage import evaluate_package
-from pipeline.model_stages import open_package
+from pipeline.model_stages import open_package, refuse_unusable
+from pipeline.wording import counted
 from pipeline.workspace import Workspace, open_workspace
 
 
@@ -59,16 +60,17 @@ def audit_stage(
         runs: Where the cohort's manifest and splits lie.
         uri: MLflow store, for a model that is named by its address.
     """
+    from pipeline.metrics import higher_is_better
+
+    higher_is_better(metric)  # refuses what is no metric, before any work
+    package = open_package(model, runs, uri)
     from pipeline.audit.answers import ask
     from pipeline.audit.audit import judge
     from pipeline.audit.page import PAGE, write_audit
     from pipeline.audit.summary import sentences
     from pipeline.audit.sweep import sweep
-    from pipeline.metrics import higher_is_better
     from pipeline.serving.labelled import labelled_scans, seen
 
-    higher_is_better(metric)  # refuses what is no metric, before any work
-    package = open_package(model, runs, uri)
     workspace = _cohort(runs, data, package.card.training.data)
     records = labelled_scans(package, workspace.manifest, workspace.splits)
     out = out or workspace.folder / f"audit-{_short_name(model)}"
@@ -92,8 +94,8 @@ def audit_stage(
     with new_stage(out, "audit", inputs, config) as folder:
         write_audit(audit, package.card, workspace.cohort.name, answers.refused, met, folder)
     say(
-        f"audit: {len(steps)} shifts of {audit.scans} scans, {len(answers.refused)} quarantined "
-        f"→ {out / PAGE}"
+        f"audit: {counted(len(steps), 'shift')} of {counted(audit.scans, 'scan')}, "
+        f"{len(answers.refused)} quarantined → {out / PAGE}"
     )
     for sentence in sentences(audit, met):
         say(f"• {sentence}")
@@ -122,6 +124,7 @@ def explain_stage(
         runs: Where the MLflow store is.
         uri: MLflow store, for a model that is named by its address.
     """
+    refuse_unusable(model, inputs, out, "explain")
     from pipeline.serving.explained import TABLE, explain_scans
     from pipeline.trust.explain_scan import parse_method
 
@@ -138,12 +141,15 @@ def explain_stage(
             progress=report,
         )
     say(
-        f"explain: {found.explained} scans by {', '.join(found.methods)}, {found.quarantined} "
-        f"quarantined, {found.skipped} skipped → {out / TABLE}"
+        f"explain: {counted(found.explained, 'scan')} by {', '.join(found.methods)}, "
+        f"{found.quarantined} quarantined, {found.skipped} skipped → {out / TABLE}"
     )
     say_quarantined(found.quarantined_by_code)
     if found.empty:
-        say(f"  note: in {found.empty} maps nothing speaks for the class; their pictures say so")
+        say(
+            f"  note: in {counted(found.empty, 'map')} nothing speaks for the class, which the "
+            "pictures say"
+        )
 
 
 def _cohort(runs: Path, asked: str | None, trained_on: str) -> Workspace:

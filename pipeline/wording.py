@@ -10,9 +10,9 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def counted(count: int, what: str) -> str:
-    """``1 scan``, ``2 scans``, ``1,000 scans``."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 scan``, ``2 scans``, ``1,000 scans``; the plural where it is not that of "scan"."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def decimals(number: float) -> str:

@@ -41,6 +41,7 @@ from pipeline.commands.options import (
     Workers,
     extra_options,
     ray_address,
+    refuse_unreadable,
 )
 
 
@@ -56,10 +57,13 @@ def train(
 
     Example: medcurve train random_features --data breastmnist
     """
-    from pipeline import study_stages
     from pipeline.workspace import open_workspace
 
-    study_stages.train_stage(open_workspace(runs, data, prep), family, seed, tracking_uri)
+    workspace = open_workspace(runs, data, prep)
+    refuse_unreadable("family", family)
+    from pipeline import study_stages
+
+    study_stages.train_stage(workspace, family, seed, tracking_uri)
 
 
 def inspect(
@@ -82,6 +86,7 @@ def inspect(
     """
     from pipeline import network_stages
 
+    refuse_unreadable("family", family)
     network_stages.inspect_stage(family, shape, classes, out, runs)
 
 
@@ -102,7 +107,9 @@ def screen(
     from pipeline import network_stages
     from pipeline.workspace import open_workspace
 
-    network_stages.screen_stage(open_workspace(runs, data, prep), families, seeds, verify)
+    workspace = open_workspace(runs, data, prep)
+    refuse_unreadable("family", *families)
+    network_stages.screen_stage(workspace, families, seeds, verify)
 
 
 def probe(
@@ -142,7 +149,8 @@ def release(
         RuleChoice | None,
         typer.Option(
             "--rule",
-            help="Choose by this rule, from validation scores; default: as the study declared.",
+            metavar="RULE",
+            help="best or one_standard_error of validation scores; default: the study's.",
         ),
     ] = None,
     refit: Annotated[
@@ -157,9 +165,11 @@ def release(
     Example: medcurve release demo --data phantom3d
     """
     from pipeline import model_stages
+    from pipeline.study_folders import refuse_absent_study
     from pipeline.workspace import open_workspace
 
     workspace = open_workspace(runs, data, prep)
+    refuse_absent_study(workspace, "release", name, data)
     model_stages.release_stage(
         workspace, name, tracking_uri, rule.value if rule else None, refit=refit
     )
@@ -184,7 +194,9 @@ def predict(
         ShiftAction | None,
         typer.Option(
             "--on-shift",
-            help="What to do with scans unlike the training scans; default: as released.",
+            metavar="ACTION",
+            help="flag, abstain or refuse: what to do with scans unlike the training scans; "
+            "default: as released.",
         ),
     ] = None,
     dicom: Annotated[
@@ -234,6 +246,7 @@ def predict(
         model_stages.predict_stage(model, scans, out, options, runs, tracking_uri)
 
     archive = archive_request(dicomweb, query, most, max_gb, inputs, store=store, plain=plain_http)
+    model_stages.refuse_unusable(model, inputs or [], out, "predict")
     if archive:
         from pipeline import hospital_stages
 
@@ -318,7 +331,10 @@ def explain(
 
 def export(
     model: Model,
-    to: Annotated[ExportFormat, typer.Option("--to", help="Format.")] = ExportFormat.ONNX,
+    to: Annotated[
+        ExportFormat,
+        typer.Option("--to", metavar="FORMAT", help="onnx, torch-export or monai-bundle."),
+    ] = ExportFormat.ONNX,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; default: MODEL/FORMAT, the model's own.")
     ] = None,

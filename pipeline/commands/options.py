@@ -24,7 +24,11 @@ JudgedBy = Annotated[
     typer.Option("--data", help="Cohort; default: that which the model was trained on."),
 ]
 Prep = Annotated[
-    str | None, typer.Option("--prep", help="Prep config in place of the cohort's own.")
+    str | None,
+    typer.Option(
+        "--prep",
+        help="A name in configs/prep, or a YAML file, in place of the cohort's own prep config.",
+    ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that all results go to.")]
 Workers = Annotated[
@@ -38,7 +42,7 @@ RayWorkers = Annotated[
 ]
 Uri = Annotated[
     str | None,
-    typer.Option("--tracking-uri", help="MLflow store; default: runs/mlflow.db (SQLite)."),
+    typer.Option("--tracking-uri", help="MLflow store; default: RUNS/mlflow.db (SQLite)."),
 ]
 
 
@@ -106,9 +110,19 @@ class EngineName(StrEnum):
 
 Explain = Annotated[
     MapMethod | None,
-    typer.Option("--explain", help="Also write maps of what each answer rests on."),
+    typer.Option(
+        "--explain",
+        metavar="METHOD",
+        help="Also write maps of what each answer rests on, by grad_cam, occlusion or "
+        "integrated_gradients.",
+    ),
 ]
-ExplainOnly = Annotated[ExplainedScans, typer.Option("--explain-only", help="Of which scans.")]
+ExplainOnly = Annotated[
+    ExplainedScans,
+    typer.Option(
+        "--explain-only", metavar="WHICH", help="Explain all scans, or those flagged or unsure."
+    ),
+]
 EngineOption = Annotated[
     EngineName, typer.Option("--engine", help="Work on this machine, or on a Ray cluster.")
 ]
@@ -131,6 +145,19 @@ def extra_options(
     from pipeline.extras import ExtraOptions
 
     return ExtraOptions(dicom, gallery, explain.value if explain else None, only.value)
+
+
+def refuse_unreadable(kind: str, *names: str) -> None:
+    """Stop where a config is not there or is no YAML, before what judges it is imported (seconds).
+
+    Raises:
+        ConfigError: ``config.unknown_name``, or as ``read_yaml``.
+    """
+    from data_prep.config import find_config
+    from data_prep.yaml_file import read_yaml
+
+    for name in names:
+        read_yaml(find_config(kind, name))
 
 
 def ray_address(engine: EngineName, address: str | None) -> str | None:

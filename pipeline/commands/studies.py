@@ -20,6 +20,7 @@ from pipeline.commands.options import (
     Uri,
     Workers,
     ray_address,
+    refuse_unreadable,
 )
 
 
@@ -43,6 +44,12 @@ def study(
             "repeated.",
         ),
     ] = None,
+    to_fit: Annotated[
+        bool,
+        typer.Option(
+            "--to-fit", help="All training patients in place of sizes that they are too few for."
+        ),
+    ] = False,
     engine: EngineOption = EngineName.LOCAL,
     address: Address = None,
     runs: Runs = RUNS,
@@ -53,24 +60,30 @@ def study(
 
     Example: medcurve study demo --data phantom3d
     """
-    from pipeline import study_stages
     from pipeline.workspace import open_workspace
 
     only, extend = only or [], extend or []
     ray = ray_address(engine, address)
     workspace = open_workspace(runs, data, prep)
+    refuse_unreadable("study", name)
+    from pipeline import study_stages
+
     if dry_run:
-        study_stages.cost_stage(workspace, name, workers, only=only, extend=extend, ray=ray)
+        study_stages.cost_stage(
+            workspace, name, workers, only=only, extend=extend, ray=ray, to_fit=to_fit
+        )
         return
     study_stages.study_stage(
-        workspace, name, workers, tracking_uri, only=only, extend=extend, ray=ray
+        workspace, name, workers, tracking_uri, only=only, extend=extend, ray=ray, to_fit=to_fit
     )
 
 
 def leaderboard(
     data: Annotated[
         list[str] | None,
-        typer.Argument(help="Cohorts; default: BreastMNIST, PneumoniaMNIST, AdrenalMNIST3D."),
+        typer.Argument(
+            help="Cohorts; default: breastmnist, pneumoniamnist_rebuilt and adrenalmnist3d."
+        ),
     ] = None,
     study: Annotated[
         str, typer.Option("--study", help="A name in configs/study, or a YAML file.")
@@ -83,6 +96,8 @@ def leaderboard(
 
     Example: medcurve leaderboard breastmnist
     """
+    refuse_unreadable("study", study)
+    refuse_unreadable("data", *(data or ()))
     from pipeline.leaderboard import COHORTS, run_leaderboard
 
     run_leaderboard(data or COHORTS, study, runs, workers, tracking_uri)
@@ -113,10 +128,14 @@ def lecture(
 
     Example: medcurve lecture translation
     """
+    from pipeline.lecture.names import study_name
+
+    named = [study_name(claim) for claim in claims or ()]
+    refuse_unreadable("study", *named)
     from pipeline.lecture.run import Mode, run_lecture
     from pipeline.lecture.run import claims as every_claim
 
-    names = claims or every_claim()
+    names = named or every_claim()
     run_lecture(names, runs, workers, tracking_uri, Mode(quick, flip, real), docs)
 
 
@@ -125,10 +144,14 @@ def report(name: StudyName, data: DataOption, prep: Prep = None, runs: Runs = RU
 
     Example: medcurve report demo --data phantom3d
     """
-    from pipeline import study_stages
+    from pipeline.study_folders import refuse_absent_study
     from pipeline.workspace import open_workspace
 
-    study_stages.report_stage(open_workspace(runs, data, prep), name)
+    workspace = open_workspace(runs, data, prep)
+    refuse_absent_study(workspace, "report", name, data)
+    from pipeline import study_stages
+
+    study_stages.report_stage(workspace, name)
 
 
 def sync(
@@ -142,10 +165,14 @@ def sync(
 
     Example: medcurve sync demo --data phantom3d
     """
-    from pipeline import study_stages
+    from pipeline.study_folders import refuse_absent_study
     from pipeline.workspace import open_workspace
 
-    study_stages.sync_stage(open_workspace(runs, data, prep), name, tracking_uri, strict=True)
+    workspace = open_workspace(runs, data, prep)
+    refuse_absent_study(workspace, "sync", name, data)
+    from pipeline import study_stages
+
+    study_stages.sync_stage(workspace, name, tracking_uri, strict=True)
 
 
 def rerun(

@@ -26,6 +26,7 @@ from pipeline.study.claim import Claim, Flip
 from pipeline.study.config import METRIC_WORDS
 from pipeline.study.expectation import Judgement, StudyOutcome
 from pipeline.study.learning_curve import Point
+from pipeline.wording import counted
 
 _MOST_COLUMNS: Final = 6
 _INDEX: Final = """\
@@ -110,8 +111,7 @@ def _lines(
     if run.flipped:
         yield f"**Undone.** {claim.flip.says} So the claim must fail{_where(claim.flip)}."
         yield ""
-    grid = f"{config.subsets} subsets x {config.seeds} seeds"
-    grid = grid.replace("1 subsets", "1 subset").replace("1 seeds", "1 seed")
+    grid = f"{counted(config.subsets, 'subset')} x {counted(config.seeds, 'seed')}"
     yield f"**Run.** `{command}`{small}: the study `{run.file}`, {grid}, on"
     yield ", ".join(f"`{cohort}` ({_sizes(one)})" for cohort, one in run.outcomes.items()) + "."
     yield ""

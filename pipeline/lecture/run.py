@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from data_prep.cohort import CohortConfig, PhantomSource, SceneSource
-from data_prep.config import CONFIG_ROOT, Config, is_path
+from data_prep.config import CONFIG_ROOT, Config
 from data_prep.errors import ConfigError, MedcurveError
 from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import FamilyConfig, choice_name, varied
 from pipeline.lecture.fit_seconds import FitSeconds, read_fit_seconds
+from pipeline.lecture.names import FOLDER, study_name
 from pipeline.lecture.numerals import NO_INTERVAL, number, spans
 from pipeline.lecture.outcome import ClaimRun
 from pipeline.lecture.page import write_index, write_page
@@ -34,7 +35,6 @@ from pipeline.study.plan import read_families
 from pipeline.study.quantity import Quantity
 from pipeline.workspace import Workspace, open_workspace
 
-FOLDER: Final = "lecture"
 _QUICK_EPOCHS: Final = 5
 
 
@@ -87,8 +87,7 @@ def run_lecture(
         MedcurveError: As the stages do.
     """
     started = time.monotonic()
-    known = [name if "/" in name or is_path(name) else f"{FOLDER}/{name}" for name in names]
-    configs = {name: study_stages.read_study(name) for name in known}
+    configs = {name: study_stages.read_study(name) for name in map(study_name, names)}
     for part in ("quick", "flip"):
         runs = runs / part if getattr(mode, part) else runs
     unexpected = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -14,11 +14,9 @@ from data_prep.task import Task
 from pipeline.evaluation.decision import ABOVE_ALL
 from pipeline.evaluation.results import Evaluation
 from pipeline.families import FamilyConfig
+from pipeline.serving.package_files import FORMAT, FORMAT_VERSION
 from pipeline.serving.seen import SeenScans
 from pipeline.trust.trusted import Trusted
-
-FORMAT: Final = "medcurve-model"
-FORMAT_VERSION: Final = 2
 
 
 class RefitRecord(Config):

@@ -117,9 +117,7 @@ def find_inputs(
                 fix="give a manifest alone, and other scans in a batch of their own",
             )
         return [_scans_of_manifest(manifests[0], out)]
-    requests = _requests(asked)
-    for root, files in requests:
-        _refuse_overlap(root, files, out)
+    requests = _requests(asked, out)
     prefixes = _prefixes([root for root, _ in requests])
     folders = [
         _name_all(root, prefix, discover(root, files, policy))
@@ -137,6 +135,15 @@ def find_inputs(
             fix="give a folder with DICOM, NIfTI, PNG, JPEG or TIFF files",
         )
     return folders
+
+
+def check_inputs(inputs: Sequence[Path], out: Path) -> None:
+    """Stop where ``find_inputs`` would without looking for scans: before anything slow is begun.
+
+    Raises:
+        InputError: ``predict.not_found`` or ``predict.out_in_input``.
+    """
+    _requests([path for path in inputs if not _is_manifest(path)], out)
 
 
 def _refuse_overlap(root: Path, files: Sequence[Path] | None, out: Path) -> None:
@@ -191,8 +198,11 @@ def readable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _requests(inputs: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
-    """(root, None) for a folder; (folder, files) for files, together where they lie together."""
+def _requests(inputs: Sequence[Path], out: Path) -> list[tuple[Path, list[Path] | None]]:
+    """(root, None) for a folder; (folder, files) for files, together where they lie together.
+
+    Each of them is there, and apart from the output.
+    """
     for path in inputs:
         if not os.path.lexists(path):
             raise InputError(
@@ -214,6 +224,8 @@ def _requests(inputs: Sequence[Path]) -> list[tuple[Path, list[Path] | None]]:
     if files:
         root = Path(os.path.commonpath([file.parent for file in files]))
         chosen.append((root, sorted(files)))
+    for root, within in chosen:
+        _refuse_overlap(root, within, out)
     return sorted(chosen, key=lambda request: request[0])
 
 

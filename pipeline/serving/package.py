@@ -9,12 +9,11 @@ package.
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from data_prep.config_faults import first_fault
-from data_prep.errors import MedcurveError, nearest
+from data_prep.errors import MedcurveError
 from data_prep.files import digest, sha256_bytes, write_bytes
 from data_prep.preprocess import PrepRecipe
 from data_prep.readers.policy import ReadPolicy
@@ -34,23 +33,20 @@ from data_prep.task import Task
 from pipeline.evaluation.results import Evaluation
 from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, State
-from pipeline.serving.card import FORMAT, FORMAT_VERSION, ModelCard, TrainingRecord
+from pipeline.serving.card import ModelCard, TrainingRecord
+from pipeline.serving.package_files import (
+    MODEL,
+    REFERENCE,
+    WEIGHTS,
+    PackageError,
+    check_files,
+    encode_json,
+    read_model_json,
+    sealed,
+)
 from pipeline.serving.self_test import self_test
 from pipeline.trust.shift_reference import ShiftReference
 from pipeline.trust.trusted import Trusted
-
-WEIGHTS: Final = "weights.safetensors"
-REFERENCE: Final = "reference.safetensors"
-MODEL: Final = "model.json"
-
-MAX_MODEL_JSON_BYTES = 16 << 20
-_PICKLED_SUFFIXES = frozenset(
-    (".pkl", ".pickle", ".pt", ".pth", ".pt2", ".ckpt", ".joblib", ".skops", ".npz", ".dill")
-)
-
-
-class PackageError(MedcurveError):
-    """A model package that is missing, foreign, damaged or cannot be used here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +163,7 @@ def save_package(
     with new_stage(folder, "release", inputs, {"model": digest(content)}) as partial:
         for name, data in files.items():
             write_bytes(partial / name, data)
-        write_bytes(partial / MODEL, _encode_json(content | {"sha256": digest(content)}))
+        write_bytes(partial / MODEL, encode_json(content | {"sha256": digest(content)}))
     return load_package(folder)
 
 
@@ -179,16 +175,16 @@ def load_package(folder: Path) -> ModelPackage:
             ``package.foreign``, ``package.newer_format``, ``package.older_format``,
             ``package.damaged`` or ``package.invalid``, naming the file.
     """
-    _check_files(folder)
-    content, seal = _read_model_json(folder / MODEL)
+    check_files(folder)
+    content, seal = read_model_json(folder / MODEL)
     card = _parse_card(folder / MODEL, content)
-    weights = _sealed(folder / WEIGHTS, card.weights_sha256)
+    weights = sealed(folder / WEIGHTS, card.weights_sha256)
     reference = None
     try:
         family = build_family(card.family, card.task, card.scan_shape, card.seed)
         family.load_state(_decode_state(weights))
         if card.trust.shift:
-            state = _decode_state(_sealed(folder / REFERENCE, card.reference_sha256))
+            state = _decode_state(sealed(folder / REFERENCE, card.reference_sha256))
             reference = ShiftReference.from_state(card.trust.shift, state)
     except PackageError:
         raise
@@ -202,84 +198,6 @@ def load_package(folder: Path) -> ModelPackage:
     return ModelPackage(card=card, family=family, reference=reference, digest=seal)
 
 
-def _sealed(path: Path, sha256: str) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise _missing(path) from error
-    if (found := sha256_bytes(data)) != sha256:
-        raise _damaged(path, f"sha256 is {found}, {MODEL} says {sha256}")
-    return data
-
-
-def _packages_beside(folder: Path) -> list[str]:
-    return [path.parent.name for path in folder.parent.glob(f"*/{MODEL}")]
-
-
-def _check_files(folder: Path) -> None:
-    if not folder.exists():
-        raise PackageError(
-            "package.not_found",
-            f"{folder} does not exist{nearest(folder.name, _packages_beside(folder))}",
-            fix="give a folder that `medcurve release` or `medcurve train` wrote: "
-            "RUNS/COHORT/model-STUDY",
-        )
-    entries = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    for path in entries:
-        if path.suffix.lower() in _PICKLED_SUFFIXES:
-            raise PackageError(
-                "package.pickled",
-                f"{path}: files of this kind can run code when they are read; medcurve never "
-                "opens one",
-                fix=f"a model package holds {MODEL} and .safetensors only; train or release the "
-                "model with medcurve",
-            )
-    for name in (MODEL, WEIGHTS):
-        if not (folder / name).is_file():
-            raise _missing(folder / name)
-
-
-def _missing(path: Path) -> PackageError:
-    return PackageError(
-        "package.missing_file",
-        f"{path.parent} is not a whole model package: {path.name} is missing",
-        fix="give the folder that `medcurve release` wrote, or copy it again",
-    )
-
-
-def _read_model_json(path: Path) -> tuple[dict[str, Any], str]:
-    """Content of ``model.json`` without its seal, and the seal, which fits."""
-    size = path.stat().st_size
-    if size > MAX_MODEL_JSON_BYTES:
-        raise _foreign(path, f"{size} bytes, a model's description has {MAX_MODEL_JSON_BYTES}")
-    data = path.read_bytes()
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"not JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise _foreign(path, f"'format' is not '{FORMAT}'")
-    version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise PackageError(
-            "package.newer_format",
-            f"{path}: format_version is {version}; this medcurve reads up to {FORMAT_VERSION}",
-            fix=f"upgrade medcurve (this is {medcurve_version()})",
-        )
-    if isinstance(version, int) and version < FORMAT_VERSION:
-        raise PackageError(
-            "package.older_format",
-            f"{path}: format_version is {version}, without calibration, thresholds and what the "
-            f"training scans look like; this medcurve reads {FORMAT_VERSION}",
-            fix="release the model again: `medcurve release STUDY --data COHORT`",
-        )
-    seal = content.pop("sha256", "")
-    # The bytes must be the ones that writing this content gives: then every bit is under the seal.
-    if seal != _seal(content) or data != _encode_json(content | {"sha256": seal}):
-        raise _damaged(path, "its content does not have the sha256 that it states")
-    return content, str(seal)
-
-
 def _parse_card(path: Path, content: dict[str, Any]) -> ModelCard:
     try:
         return ModelCard.model_validate(content)
@@ -290,17 +208,6 @@ def _parse_card(path: Path, content: dict[str, Any]) -> ModelCard:
             f"({first_fault(error)})",
             fix="use the medcurve version that 'versions' in the file names",
         ) from error
-
-
-def _seal(content: Mapping[str, Any]) -> str | None:
-    try:
-        return digest(content)
-    except ValueError:  # NaN or infinity, which we never write
-        return None
-
-
-def _encode_json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def _encode_state(state: State) -> bytes:
@@ -321,17 +228,3 @@ def _versions() -> dict[str, str]:
         "numpy": np.__version__,
         "torch": str(torch.__version__),
     }
-
-
-def _damaged(path: Path, what: str) -> PackageError:
-    return PackageError(
-        "package.damaged", f"{path}: {what}", fix="copy the package again, or release it again"
-    )
-
-
-def _foreign(path: Path, what: str) -> PackageError:
-    return PackageError(
-        "package.foreign",
-        f"{path}: not a medcurve model ({what})",
-        fix="give the folder that `medcurve release` wrote",
-    )

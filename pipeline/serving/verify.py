@@ -12,14 +12,8 @@ import torch
 
 from data_prep.files import sha256_file
 from data_prep.stage import PROVENANCE
-from pipeline.serving.package import (
-    MODEL,
-    REFERENCE,
-    WEIGHTS,
-    ModelPackage,
-    PackageError,
-    load_package,
-)
+from pipeline.serving.package import ModelPackage, load_package
+from pipeline.serving.package_files import MODEL, REFERENCE, WEIGHTS, PackageError
 from pipeline.serving.self_test import made_up_scans, self_test
 from pipeline.serving.twin import (
     ONNX_FILE,

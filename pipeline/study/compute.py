@@ -14,14 +14,15 @@ from typing import Final
 from data_prep.store import Store
 from pipeline.dataset import targets
 from pipeline.metrics import score
-from pipeline.study.costs import Costs, Features, estimate_costs
+from pipeline.study.costs import estimate_costs
 from pipeline.study.engine import run_local
 from pipeline.study.errors import StudyStoppedError
 from pipeline.study.features import Preparation, preparation
 from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.interim import InterimReports
 from pipeline.study.jobs import Engine
-from pipeline.study.journal import CELLS, CellResult, Entry, Failure, Journal
+from pipeline.study.journal import CELLS, Entry, Failure, Journal
+from pipeline.study.time_left import TimeLeft
 from pipeline.study.watch import Watcher
 from pipeline.study.worker import Setup
 
@@ -66,7 +67,7 @@ def compute(
     truth = targets(store.task, [row.target for row in store.rows("val")])
     left = None
     if len(missing) > 1:
-        left = _Left(estimate_costs(plan, store, entries, missing), missing, workers)
+        left = TimeLeft(estimate_costs(plan, store, entries, missing), missing, workers)
         watcher.expect(left.seconds)
     needs = _needs(plan)
     with _signals() as signals:
@@ -103,33 +104,6 @@ def compute(
             fix="run the same command again to go on; `medcurve report` shows what stands",
             signum=signals[0],
         )
-
-
-class _Left:
-    """Time that is left, by the estimate and by how it has fared so far."""
-
-    def __init__(self, costs: Costs, missing: list[PlannedCell], workers: int) -> None:
-        self._costs, self._workers = costs, min(workers, len(missing))
-        self._missing = {planned.key: planned for planned in missing}
-        self._ready: set[Features] = set()
-        self._expected = self._taken = 0.0
-        self._start = costs.start
-
-    @property
-    def seconds(self) -> float:
-        """On the clock, until results and report are written."""
-        pace = self._taken / self._expected if self._expected > 0 else 1.0
-        cells = pace * self._costs.left(self._missing.values(), self._ready) / self._workers
-        return self._start + cells + self._costs.results
-
-    def book(self, planned: PlannedCell, result: CellResult | Failure) -> None:
-        """A cell is done."""
-        del self._missing[planned.key]
-        self._ready.add(self._costs.features(planned))
-        self._start = 0.0  # of the workers, which are there by now
-        if isinstance(result, CellResult):
-            self._expected += self._costs.of_cells[planned.key]
-            self._taken += sum(result.seconds.values())
 
 
 def _setup(plan: Plan, store: Store, out: Path) -> Setup:

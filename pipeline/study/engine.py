@@ -15,6 +15,7 @@ from data_prep.errors import MedcurveError
 from pipeline.study.errors import StudyError
 from pipeline.study.grid import PlannedCell
 from pipeline.study.jobs import Finished, JobQueue, Needs
+from pipeline.study.spawned import spawned
 from pipeline.study.worker import Answer, Job, Ready, Setup, work
 
 _POLL_SECONDS: Final = 0.2  # how long a signal may go unnoticed
@@ -88,11 +89,8 @@ def run_local(
 
 
 def _start(setup: Setup) -> _Process:
-    # "spawn": a fork of a process that has used torch's threads can hang.
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=work, args=(setup, there), daemon=True)
-    process.start()
+    here, there = multiprocessing.Pipe()
+    process = spawned(work, (setup, there))
     there.close()  # so that the pipe reports its end when the worker dies
     return _Process(process=process, pipe=here)
 

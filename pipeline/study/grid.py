@@ -213,8 +213,9 @@ def _sizes(config: StudyConfig, available: int) -> tuple[int, ...]:
         raise CohortError(
             "study.size_too_large",
             f"size {sizes[-1]}: the store has {available} training patients",
-            fix=f"copy the study's YAML, use sizes up to {available} or 'all', and give its path "
-            "(`medcurve demo`: as --study)",
+            fix="`medcurve study --to-fit` takes all of them in place of what is larger; or copy "
+            f"the study's YAML, use sizes up to {available} or 'all', and give its path (`medcurve "
+            "demo`: as --study)",
         )
     return tuple(sizes)
 

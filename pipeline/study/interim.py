@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from pipeline.study.plan import lay_out, open_plan
 from pipeline.study.record import read_record
 from pipeline.study.report import REPORT, write_report
 from pipeline.study.results_writer import write_results
+from pipeline.study.spawned import spawned
 
 INTERIM: Final = "interim"
 _FIRST_AFTER_S: Final = 30.0
@@ -127,9 +127,7 @@ class InterimReports:
         if busy or now < self._due or left_s < _WORTH_S:
             return
         self._due = self._begun + _GROWTH * (now - self._begun)
-        context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=_write_quietly, args=self._what, daemon=True)
-        self._process.start()
+        self._process = spawned(_write_quietly, self._what)
 
 
 def _write_quietly(config: StudyConfig, store_folder: Path, out: Path, cohort: str) -> None:

@@ -154,9 +154,19 @@ def answering(uri: str) -> Iterator[None]:
         raise TrackingError(
             "tracking.unreachable",
             f"{public(uri)}: MLflow does not answer as it should ({_why(str(error))})",
-            fix="nothing is lost: the journal holds every result; run `medcurve sync` once the "
-            "store is back",
+            fix="run the command again once the store is back",
         ) from error
+
+
+@contextmanager
+def advising(fix: str) -> Iterator[None]:
+    """Say what to do where MLflow does not answer, as it fits what was asked of it."""
+    try:
+        yield
+    except TrackingError as error:
+        if error.code != "tracking.unreachable":
+            raise
+        raise TrackingError(error.code, error.message, fix=fix) from error
 
 
 def _why(text: str) -> str:

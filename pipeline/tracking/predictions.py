@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.tracking.client import TrackingError, answering, connect, experiment
+from pipeline.tracking.client import advising, answering, connect, experiment
 from pipeline.tracking.records import KIND
 
 MODEL: Final = "medcurve.model"
@@ -17,6 +17,7 @@ _COUNTED: Final = frozenset({"shift", "quarantined_by_code", "flagged", "predict
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:/-]{0,200}")
 
 
+@advising("the tables of predictions are whole; only this run's record in MLflow is missing")
 def log_predictions(
     summary: Mapping[str, object],
     uri: str,
@@ -42,16 +43,6 @@ def log_predictions(
     Raises:
         TrackingError: MLflow does not answer; the predictions on disk are not touched by that.
     """
-    try:
-        return _log(summary, uri, cohort, model, version)
-    except TrackingError as error:
-        if error.code != "tracking.unreachable":
-            raise
-        fix = "the tables of predictions are whole; only this run's record in MLflow is missing"
-        raise TrackingError(error.code, error.message, fix=fix) from error
-
-
-def _log(summary: Mapping[str, object], uri: str, cohort: str, model: str, version: str) -> str:
     from mlflow.entities import Metric
 
     client = connect(uri)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from data_prep.files import digest, sha256_file
 from data_prep.stage import PROVENANCE
-from pipeline.tracking.client import TrackingError, answering, connect, experiment
+from pipeline.tracking.client import TrackingError, advising, answering, connect, experiment
 from pipeline.tracking.records import CELL, KEY, KIND
 from pipeline.tracking.served import SERVED, write_served
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 PACKAGE: Final = "medcurve.package"
 _FOLDER: Final = "model"
 _EVALUATION: Final = "evaluation"
+_STANDS: Final = (
+    "the model package stands whole in its folder; run the command again once the store is back, "
+    "and it is registered"
+)
 _PLAIN: Final = frozenset({".json", ".safetensors"})
 _MODEL_URI: Final = re.compile(
     r"models:/(?P<name>[^/@:]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))"
@@ -43,6 +47,7 @@ class Registered:
         return f"models:/{self.name}@{self.alias}"
 
 
+@advising(_STANDS)
 def register_package(
     folder: Path, name: str, alias: str, uri: str, run_key: str = ""
 ) -> Registered:
@@ -88,6 +93,7 @@ def register_package(
     return Registered(name=name, version=version, alias=alias, run_id=run_id)
 
 
+@advising(_STANDS)
 def log_evaluation(files: Sequence[Path], run_id: str, uri: str) -> None:
     """Show a model's evaluation with the run that it is registered from.
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from data_prep.files import digest, sha256_file
 from data_prep.progress import Progress, silent
-from pipeline.tracking.client import answering, connect, experiment
+from pipeline.tracking.client import advising, answering, connect, experiment
 from pipeline.tracking.records import CONTENT, KEY, NOTE, PARENT, STUDY, MetricPoint, RunRecord
 from pipeline.tracking.study_runs import ARTIFACTS, DRAWN, FIGURES, experiment_of, read_study
 
@@ -52,6 +52,9 @@ class SyncReport:
     tradeoff_pages: tuple[str, ...]
 
 
+@advising(
+    "nothing is lost: the journal holds every result; run `medcurve sync` once the store is back"
+)
 def sync_study(folder: Path, uri: str, *, progress: Progress = silent) -> SyncReport:
     """Show a finished study in MLflow: experiment (cohort) > study > families > cells.
 

@@ -51,6 +51,18 @@ def test_the_table_fills(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mean validation AUC" in shown
 
 
+def test_what_is_left_is_counted_down_between_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = to_a_terminal(monkeypatch)
+    laid_out = plan()
+    now = [0.0]
+    monkeypatch.setattr(study_board.time, "monotonic", lambda: now[0])
+    with Board() as board:
+        board.begin(laid_out, laid_out.cells, set())
+        board.expect(80)
+        now[0] = 50.0
+    assert "0/8 cells   about 30 s left" in written.getvalue()
+
+
 def test_a_finished_study_draws_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     written = to_a_terminal(monkeypatch)
     laid_out = plan()

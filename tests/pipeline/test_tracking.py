@@ -23,6 +23,7 @@ from pipeline.tracking import (
     client,
     default_uri,
     download_model,
+    find_cell_run,
     log_predictions,
     pin_model,
     prepare_store,
@@ -161,7 +162,28 @@ def test_of_urllib3_only_the_reason_is_told(text: str, said: str) -> None:
     with pytest.raises(TrackingError) as caught, client.answering("http://a:1"):
         raise OSError(f"HTTPConnectionPool(host='a', port=1): {text}")
     assert caught.value.message.endswith(f"(no connection{said})")
-    assert "medcurve sync" in caught.value.fix
+    assert caught.value.fix == "run the command again once the store is back"
+
+
+def test_what_to_do_fits_what_was_asked_of_a_store_that_is_down(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database, but long enough to be looked at" * 9)
+    (tmp_path / "model").mkdir()
+    for name in ("model.json", "weights.safetensors"):
+        (tmp_path / "model" / name).write_text("{}")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    asked: dict[str, Callable[[], object]] = {
+        "the model package stands whole": lambda: register_package(
+            tmp_path / "model", "name", "champion", uri
+        ),
+        "run the command again": lambda: find_cell_run("0" * 32, uri),
+        "tables of predictions are whole": lambda: log_predictions({"ok": 1}, uri),
+    }
+    for words, ask in asked.items():
+        with pytest.raises(TrackingError) as caught:
+            ask()
+        assert caught.value.code == "tracking.unreachable"
+        assert words in caught.value.fix
+        assert "journal" not in caught.value.fix
 
 
 def test_an_older_schema_is_migrated_after_a_copy(uri: str, tmp_path: Path) -> None:

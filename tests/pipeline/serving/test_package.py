@@ -20,13 +20,13 @@ from data_prep.preprocess import Unchanged
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.serving import package as module
-from pipeline.serving.package import (
+from pipeline.serving.package import load_package
+from pipeline.serving.package_files import (
     MAX_MODEL_JSON_BYTES,
     MODEL,
     REFERENCE,
     WEIGHTS,
     PackageError,
-    load_package,
 )
 from pipeline.serving.self_test import self_test
 

@@ -31,7 +31,8 @@ from data_prep.prep import prepare_store
 from data_prep.preprocess import PrepConfig
 from data_prep.splits import SPLIT_TABLE, SplitRow, split_cohort
 from pipeline.serving.inference import predict
-from pipeline.serving.package import MODEL, load_package
+from pipeline.serving.package import load_package
+from pipeline.serving.package_files import MODEL
 from pipeline.serving.release import release
 from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS, SeenScans
 from pipeline.study.config import StudyConfig

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from data_prep.files import digest, sha256_file, write_json
-from pipeline.serving.package import MODEL, WEIGHTS, PackageError
+from pipeline.serving.package_files import MODEL, WEIGHTS, PackageError
 from pipeline.serving.twin import RECORD, Compared, ExportRecord, TwinError
 from pipeline.serving.verify import TOLERANCE, verify
 

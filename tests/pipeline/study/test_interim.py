@@ -31,10 +31,8 @@ class FakeProcess:
     begun = 0
     alive = False
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, *_: Any) -> None:
         self.ended = False
-
-    def start(self) -> None:
         FakeProcess.begun += 1
 
     def is_alive(self) -> bool:
@@ -51,9 +49,8 @@ class FakeProcess:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     FakeProcess.begun, FakeProcess.alive = 0, False
-    context = type("Context", (), {"Process": FakeProcess})
     monkeypatch.setattr(interim, "time", clock)
-    monkeypatch.setattr(interim.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(interim, "spawned", FakeProcess)
     return clock
 
 

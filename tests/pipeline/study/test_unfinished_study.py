@@ -359,10 +359,15 @@ def test_sizes_that_a_small_cohort_cannot_hold_give_way_to_all(place: Path, said
     file.write_text("{families: [prior, linear], sizes: [6, 40, 80], subsets: 2, resamples: 100}")
     with pytest.raises(CohortError, match="24 training patients") as caught:
         study(place)
-    assert "--study" in caught.value.fix
+    assert "--to-fit" in caught.value.fix
     found = study_stages.study_stage(workspace_in(place), str(file), 1, None, to_fit=True)
     assert found.computed == 0  # it is the study of 6 and all
-    assert "24 training patients: 'all' of them in place of 40 and 80" in said()
+    replaced = "24 training patients: 'all' of them in place of 40 and 80"
+    assert replaced in said()
+    study_stages.cost_stage(workspace_in(place), str(file), 1, to_fit=True)
+    told = said()
+    assert replaced in told
+    assert "nothing is to be computed" in told
     file.write_text("{families: [prior, linear], sizes: [6, all], subsets: 2, resamples: 100}")
     study_stages.study_stage(workspace_in(place), str(file), 1, None, to_fit=True)
     assert "in place of" not in said()
