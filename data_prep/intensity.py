@@ -93,7 +93,8 @@ def imagenet(array: Array) -> Floats:
 
 def mean_and_std(values: Array) -> tuple[float, float]:
     """Mean and population standard deviation, in float64."""
-    return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    mean = values.mean(dtype=np.float64, keepdims=True)
+    return float(mean.item()), float(values.std(dtype=np.float64, mean=mean))
 
 
 def nyul_landmarks(array: Array) -> NDArray[np.float64]:
@@ -180,7 +181,9 @@ def to_rgb(array: Array) -> Array:
 
 def _linear(array: Array, offset: float, slope: float) -> Floats:
     """``(x - offset) * slope``; float64 within, so that large offsets cost no digits."""
-    return ((array - np.float64(offset)) * np.float64(slope)).astype(np.float32)
+    scaled = np.subtract(array, offset, dtype=np.float64)
+    scaled *= slope
+    return scaled.astype(np.float32)
 
 
 def _clahe(image: Array, tiles: int, clip_limit: float, bins: int) -> Floats:

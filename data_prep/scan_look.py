@@ -171,26 +171,43 @@ def _quantiles(values: NDArray[Any]) -> NDArray[np.float64]:
 def _some(array: NDArray[Any]) -> NDArray[Any]:
     if array.size <= MAX_VOXELS:
         return array.reshape(-1)
-    found: NDArray[Any] = array[_places(array.shape)]
+    if array.flags.c_contiguous:  # numpy is quick with one number a voxel, slow with one an axis
+        return array.reshape(-1).take(_chosen(array.size))
+    found: NDArray[Any] = array[np.unravel_index(_chosen(array.size), array.shape)]
     return found
 
 
 def _neighbour_steps(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Absolute differences of neighbouring voxels along all axes; one 0 for a single voxel."""
+    flat = array.reshape(-1)
     steps = [np.zeros(int(array[0].size == 1), np.float32)]
     for axis in range(1, array.ndim):
-        upper = np.moveaxis(array, axis, 1)[:, 1:]
-        lower = np.moveaxis(array, axis, 1)[:, :-1]
-        if upper.size:
-            steps.append(np.abs(_some(upper) - _some(lower)))
+        lower, step = _lower_neighbours(array.shape, axis)
+        steps.append(np.abs(flat.take(lower + step) - flat.take(lower)))
     return np.concatenate(steps)
 
 
 @lru_cache(maxsize=64)
-def _places(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], ...]:
-    chosen = np.random.default_rng(_SEED).integers(math.prod(shape), size=MAX_VOXELS)
-    chosen.sort()  # in the order of memory; quantiles do not ask for any
-    return tuple(np.unravel_index(chosen, shape))
+def _lower_neighbours(shape: tuple[int, ...], axis: int) -> tuple[NDArray[np.intp], int]:
+    """Numbers of the voxels whose next ones along an axis are looked at; how far on those lie."""
+    step = math.prod(shape[axis + 1 :])
+    # Chosen from all but the last ones, with the axis first behind the channels.
+    order = [0, axis, *(other for other in range(1, len(shape)) if other != axis)]
+    edges = [shape[other] - (other == axis) for other in order]
+    size = math.prod(edges)
+    chosen = np.arange(size) if size <= MAX_VOXELS else _chosen(size)
+    lower = np.zeros(len(chosen), dtype=np.intp)
+    for other, place in zip(order, np.unravel_index(chosen, edges), strict=True):
+        lower += place * math.prod(shape[other + 1 :])
+    return lower, step
+
+
+@lru_cache(maxsize=64)
+def _chosen(size: int) -> NDArray[np.intp]:
+    """Voxels that are looked at, of so many, in the order of memory."""
+    chosen = np.random.default_rng(_SEED).integers(size, size=MAX_VOXELS)
+    chosen.sort()  # quantiles ask for no order
+    return chosen
 
 
 def _small(array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,10 @@ Conventions (fixed once, in the readers; see docs/geometry.md):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,8 +69,9 @@ class Volume:
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise ScanError("volume.bad_affine", "the affine is not a finite 4x4 matrix")
         # A determinant near zero for the size of the columns: two axes point the same way.
-        scale = float(np.prod(np.linalg.norm(affine[:3, :3], axis=0)))
-        if scale == 0 or abs(np.linalg.det(affine[:3, :3])) < 1e-4 * scale:
+        i, j, k = affine[:3, :3].T.tolist()
+        scale = math.hypot(*i) * math.hypot(*j) * math.hypot(*k)
+        if scale == 0 or abs(_determinant(i, j, k)) < 1e-4 * scale:
             raise ScanError("volume.bad_affine", "the affine is singular")
         object.__setattr__(self, "affine", affine)
 
@@ -92,8 +96,28 @@ class Volume:
 
     def with_flags(self, *flags: str) -> Volume:
         """The same volume with more flags, each at most once."""
-        all_flags = tuple(dict.fromkeys((*self.flags, *flags)))
-        return self if all_flags == self.flags else replace(self, flags=all_flags)
+        return self._with_all((*self.flags, *flags))
+
+    def with_flags_first(self, *flags: str) -> Volume:
+        """As ``with_flags``, the new ones before those that it has."""
+        return self._with_all((*flags, *self.flags))
+
+    def _with_all(self, flags: Iterable[str]) -> Volume:
+        all_flags = tuple(dict.fromkeys(flags))
+        if all_flags == self.flags:
+            return self
+        flagged = copy.copy(self)  # its voxels and affine were checked
+        object.__setattr__(flagged, "flags", all_flags)
+        return flagged
+
+
+def _determinant(i: list[float], j: list[float], k: list[float]) -> float:
+    """Of three columns: the triple product, which for so few numbers is quicker than LAPACK."""
+    return (
+        i[0] * (j[1] * k[2] - j[2] * k[1])
+        - i[1] * (j[0] * k[2] - j[2] * k[0])
+        + i[2] * (j[0] * k[1] - j[1] * k[0])
+    )
 
 
 def axis_codes(affine: Affine) -> str:

@@ -28,10 +28,6 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # glibc: keep freed memory for the next scan, for fresh pages cost more than the decoding of a
-    # small image (mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD)
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
 }
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from data_prep.errors import ScanError
+from data_prep.memory_reuse import keep_freed_memory
 from data_prep.readers import ScanSource, read_scan
 from data_prep.readers.channel import Sender
 from data_prep.readers.policy import ReadPolicy
@@ -68,8 +69,8 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # quiet from here on: to be made so for every file is slow
-    with connection, quiet_pydicom(), contextlib.suppress(ConnectionError, EOFError):
+    keep_freed_memory()
+    with connection, contextlib.suppress(ConnectionError, EOFError):
         _serve(connection, Sender(connection))
 
 
@@ -89,21 +90,28 @@ def _serve(connection: socket.socket, sender: Sender) -> None:
             _send_now(sender, ("failed", traceback.format_exc()))
             return
         sender.release(job.released)
-        since = time.monotonic()
-        for source in job.sources:
-            limits.set(job, source)
-            answer = _answer(job, source, transform)
-            try:
-                sender.add(answer)
-            except TypeError as error:
-                sender.add(("failed", str(error)))
-            late = time.monotonic() > since + GATHER_S
-            if not job.together or late or sender.waiting_bytes >= _GATHER_BYTES:
-                limits.lift()
-                sender.send()
-                since = time.monotonic()
-        limits.lift()
-        sender.send()
+        with quiet_pydicom():  # to be made so for every file is slow
+            _serve_job(job, transform, limits, sender)
+
+
+def _serve_job(
+    job: Job, transform: Callable[[Volume], Any] | None, limits: _Limits, sender: Sender
+) -> None:
+    since = time.monotonic()
+    for source in job.sources:
+        limits.set(job, source)
+        answer = _answer(job, source, transform)
+        try:
+            sender.add(answer)
+        except TypeError as error:
+            sender.add(("failed", str(error)))
+        late = time.monotonic() > since + GATHER_S
+        if not job.together or late or sender.waiting_bytes >= _GATHER_BYTES:
+            limits.lift()
+            sender.send()
+            since = time.monotonic()
+    limits.lift()
+    sender.send()
 
 
 def _send_now(sender: Sender, answer: tuple[Any, ...]) -> None:

@@ -56,7 +56,7 @@ def read_dicom(root: Path, source: ScanSource, policy: ReadPolicy) -> Volume:
             volume = _stacked(_read_slices(root, source.paths, policy), policy)
         else:
             volume = _read_file(root, source, policy)
-    return replace(volume, flags=source.flags).with_flags(*volume.flags)
+    return volume.with_flags_first(*source.flags)
 
 
 def _read_slices(root: Path, paths: Sequence[str], policy: ReadPolicy) -> list[_Slice]:

@@ -61,7 +61,7 @@ def is_lossy(dataset: Dataset, form: PixelFormat, path: str) -> bool:
 
     The JPEG 2000 syntaxes that allow loss do not say whether there is any: the codestream does.
     """
-    syntax = dataset.file_meta.TransferSyntaxUID
+    syntax = element(dataset.file_meta, "TransferSyntaxUID", path)
     if syntax in _LOSSY or str(element(dataset, "LossyImageCompression", path)) == "01":
         return True
     if syntax not in (uid.JPEG2000, uid.HTJ2K):
@@ -80,7 +80,7 @@ def stored_frames(
         ScanError: ``dicom.unsupported_transfer_syntax``, ``dicom.pixel_data_length``,
             ``dicom.decode_failed`` or ``dicom.header_mismatch``.
     """
-    syntax = uid.UID(str(dataset.file_meta.TransferSyntaxUID))
+    syntax = uid.UID(str(element(dataset.file_meta, "TransferSyntaxUID", path)))
     if syntax not in _PLUGINS:
         raise ScanError(
             "dicom.unsupported_transfer_syntax",
@@ -187,6 +187,9 @@ def _masked(array: Array, form: PixelFormat) -> Array:
     width = 8 * array.dtype.itemsize
     if form.is_float or form.bits == 1 or form.bits_stored == width:
         return array
+    plain = array.dtype.kind == "u" and form.bits_stored == form.high_bit + 1
+    if plain and array.max() <= (1 << form.bits_stored) - 1:
+        return array  # as is usual: nothing stands in the bits above
     drop = width - 1 - form.high_bit if width == form.bits else width - form.bits_stored
     shifted: Array = np.left_shift(array, drop)
     shifted >>= width - form.bits_stored

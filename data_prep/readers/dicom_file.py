@@ -21,13 +21,15 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from data_prep.errors import ScanError
-from data_prep.readers.access import open_regular, read_bytes
+from data_prep.readers.access import open_regular, read_bytes, read_head
+from data_prep.readers.dicom_plain import PlainDataset, plain_dataset, shared_tag
 from data_prep.readers.quiet import quiet_pydicom
 
 # An inflated data set larger than this is refused; PS3.5 A.5 sets no limit.
 MAX_INFLATED_BYTES = 1 << 29
 MAX_READS = 1_000_000
-_META_BYTES: Final = 1 << 16
+# What a file's first bytes should hold: the headers of most objects that are not multi-frame.
+HEADER_BYTES: Final = 1 << 16
 _LONG_VRS: Final = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT")
 
 
@@ -58,12 +60,25 @@ class _Budgeted:
         self._file.close()
 
 
-def read_header_dataset(root: Path, path: str, tags: tuple[str | int, ...]) -> Dataset:
+def read_header_dataset(
+    root: Path, path: str, tags: tuple[str | int, ...], head: bytes = b""
+) -> Dataset:
     """Read only ``tags`` (none of them pixels) of a file.
+
+    Args:
+        root: Folder that ``path`` is relative to.
+        path: The file.
+        tags: Of the elements that are wanted.
+        head: The first ``HEADER_BYTES`` of it (all, if it has fewer), where they are at hand: the
+            file is opened only if its header does not lie within them.
 
     Raises:
         ScanError: ``dicom.malformed``, ``dicom.no_transfer_syntax`` or ``file.*``.
     """
+    head = head or read_head(root, path, HEADER_BYTES)
+    quick = plain_dataset(head, _tag_set(tags), whole=len(head) < HEADER_BYTES)
+    if quick is not None:
+        return quick
     with os.fdopen(open_regular(root, path), "rb") as file:
         return _parse(file, os.fstat(file.fileno()).st_size, path, _tags(tags))
 
@@ -75,19 +90,26 @@ def read_whole_dataset(root: Path, path: str) -> Dataset:
         ScanError: As ``read_header_dataset``.
     """
     data = read_bytes(root, path)
+    quick = plain_dataset(data, None, whole=True)
+    if quick is not None:
+        return quick
     return _parse(io.BytesIO(data), len(data), path, None)
 
 
 def lookup(dataset: Dataset, name: str | tuple[int, int]) -> Any:
     """Value of an element by keyword or (group, element), or None if it is absent or empty.
 
-    As ``dataset.get``, but quick about elements that are absent, as most are. pydicom converts a
-    value when it is first asked for, and raises any type of error if it cannot.
+    As ``dataset.get``, but quick about elements that are absent, as most are, or that repeat from
+    file to file. pydicom converts a value when it is first asked for, and raises any type of error
+    if it cannot. The value is not to be changed.
     """
     tag = _tag(name)
-    if tag not in dataset.keys():  # noqa: SIM118 - the data set's own __contains__ is slow
+    if isinstance(dataset, PlainDataset):
+        value = dataset.value_of(tag)
+    elif tag in dataset.keys():  # noqa: SIM118 - the data set's own __contains__ is slow
+        value = dataset[tag].value
+    else:
         return None
-    value = dataset[tag].value
     return None if isinstance(value, str) and not value else value
 
 
@@ -107,7 +129,7 @@ def element(dataset: Dataset, name: str | tuple[int, int], path: str) -> Any:
 
 @functools.cache
 def _tag(name: str | tuple[int, int]) -> BaseTag:
-    return Tag(name)
+    return shared_tag(int(Tag(name)))
 
 
 @functools.cache
@@ -116,9 +138,14 @@ def _tags(names: tuple[str | int, ...]) -> tuple[BaseTag, ...]:
     return tuple(Tag(name) for name in names)
 
 
+@functools.cache
+def _tag_set(names: tuple[str | int, ...]) -> frozenset[int]:
+    return frozenset(_tags(names))
+
+
 def _parse(file: BinaryIO, size: int, path: str, tags: Sequence[BaseTag] | None) -> Dataset:
     try:
-        head = file.read(_META_BYTES)
+        head = file.read(HEADER_BYTES)
         syntax, start = _file_meta(head)
         if syntax == DeflatedExplicitVRLittleEndian:
             _check_inflated_size(file, start, path)

@@ -117,13 +117,18 @@ class SliceHeader:
     flags: tuple[str, ...] = ()
 
 
-def read_headers(root: Path, path: str) -> tuple[SliceHeader, ...]:
+def read_headers(root: Path, path: str, head: bytes = b"") -> tuple[SliceHeader, ...]:
     """Headers of all frames of a file; a plain image has one.
+
+    Args:
+        root: Folder that ``path`` is relative to.
+        path: The file.
+        head: As in ``read_header_dataset``.
 
     Raises:
         ScanError: As ``read_header_dataset``.
     """
-    return headers_of(read_header_dataset(root, path, HEADER_TAGS), path)
+    return headers_of(read_header_dataset(root, path, HEADER_TAGS, head), path)
 
 
 def headers_of(dataset: Dataset, path: str) -> tuple[SliceHeader, ...]:
@@ -168,7 +173,7 @@ def _header(dataset: Dataset, path: str) -> SliceHeader:
         sop_instance=_text(dataset, "SOPInstanceUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         patient_id=_text(dataset, "PatientID"),
-        attributes=_shared(header_attributes({n: _text(dataset, n) for n in ATTRIBUTE_TAGS})),
+        attributes=_attributes(tuple(_text(dataset, name) for name in ATTRIBUTE_TAGS)),
         modality=_text(dataset, "Modality"),
         rows=_value(dataset, "Rows", int) or 0,
         columns=_value(dataset, "Columns", int) or 0,
@@ -273,6 +278,11 @@ def _texts(dataset: Dataset, name: str) -> tuple[str, ...]:
 def _shared(value: tuple[Any, ...]) -> tuple[Any, ...]:
     """One object for equal tuples: slices repeat them, and a folder may hold 100,000 slices."""
     return value
+
+
+@functools.lru_cache(maxsize=1024)
+def _attributes(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return header_attributes(dict(zip(ATTRIBUTE_TAGS, texts, strict=True)))
 
 
 def _text(dataset: Dataset, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 from data_prep.errors import ScanError
 from data_prep.readers.access import read_bytes, read_head
-from data_prep.readers.dicom_file import read_whole_dataset
+from data_prep.readers.dicom_file import HEADER_BYTES, read_whole_dataset
 from data_prep.readers.dicom_header import SliceHeader, read_headers
 from data_prep.readers.dicom_series import group_files
 from data_prep.readers.policy import ReadPolicy
@@ -78,12 +78,13 @@ def _sort_file(root: Path, path: str, files: _Sorted) -> None:
 
 def _sort_by_content(root: Path, path: str, files: _Sorted) -> None:
     try:
-        head = read_head(root, path, HEAD_BYTES)
+        first = read_head(root, path, HEADER_BYTES)
+        head = first[:HEAD_BYTES]
         content = sniff(head)
         if PurePosixPath(path).name.upper() == "DICOMDIR":
             files.skipped.append(Skipped(path, "DICOMDIR: an index, never followed"))
         elif content == "dicom":
-            files.dicom.append(read_headers(root, path))
+            files.dicom.append(read_headers(root, path, first))
         elif content == "nifti_header":
             files.headers.setdefault(_stem(path), []).append(path)
         elif content in ("nifti", "raster"):

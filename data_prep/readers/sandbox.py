@@ -33,8 +33,8 @@ MEMORY_BYTES: Final = 3 << 29  # 1.5 GiB
 TIMEOUT_S: Final = 60.0
 # Small files go to a child several at a time, so that the way there and back weighs little.
 _CHUNK_FILES: Final = 32
-_CHUNK_BYTES: Final = 1 << 21
-_CHUNKS_AHEAD: Final = 2  # for each child
+_CHUNK_BYTES: Final = 1 << 23
+_CHUNKS_AHEAD: Final = 3  # for each child: what it does while results are taken in batches
 # Results that were read before their turn may hold this much.
 _HELD_BYTES: Final = 1 << 28
 

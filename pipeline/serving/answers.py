@@ -100,8 +100,9 @@ def _blocks(
     size = block_scans(package)
     remaining, start = iter(arrays), 0
     while chosen := list(islice(remaining, size)):
-        block = np.zeros((size, *package.card.scan_shape), dtype=np.float32)
-        block[: len(chosen)] = chosen
+        block = np.empty((size, *package.card.scan_shape), dtype=np.float32)
+        np.stack(chosen, out=block[: len(chosen)])
+        block[len(chosen) :] = 0
         raw, features = package.look(torch.from_numpy(block))
         yield start, raw[: len(chosen)], features[: len(chosen)]
         start += len(chosen)

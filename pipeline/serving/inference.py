@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data_prep.errors import ScanError
 from data_prep.files import write_csv
+from data_prep.memory_reuse import keep_freed_memory
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.scan_look import ScanLook
@@ -107,6 +108,7 @@ def predict(
         StageError: ``stage.not_ours`` if ``out`` holds something else.
     """
     started = time.monotonic()
+    keep_freed_memory()
     on_shift = on_shift or package.card.trust.on_shift
     folders = find_inputs(inputs, out, package.card.read, listed)
     skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)

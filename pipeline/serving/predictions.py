@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -225,13 +225,18 @@ def write_predictions(
     classes = [f"p_{name}" for name in task.class_names]
     columns = ("prediction_set", "shift_score", "flags", "code", "reason")
     header = ["scan", "status", "predicted_class", *classes, *columns]
-    cells = (_cells(row, len(classes)) for row in tally.rows())
-    write_csv(folder / "predictions.csv", header, cells)
-    _write_parquet(folder / "predictions.parquet", classes, tally.rows())
     with Spill(folder / ".quarantine", keys=3) as refused:
-        for row in tally.rows():
-            for file in row.files if row.code else ():
-                refused.add((file, row.code, row.reason))
+        with _RowGroups(folder / "predictions.parquet", classes) as groups:
+
+            def cells() -> Iterator[list[object]]:
+                # One pass for all three tables: rows are long to read back.
+                for row in tally.rows():
+                    groups.add(row)
+                    for file in row.files if row.code else ():
+                        refused.add((file, row.code, row.reason))
+                    yield _cells(row, len(classes))
+
+            write_csv(folder / "predictions.csv", header, cells())
         write_csv(folder / "quarantine.csv", ("path", "code", "reason"), refused.rows())
     write_csv(folder / "skipped.csv", ("path", "reason"), skipped)
     write_json(folder / "summary.json", summary.to_json())
@@ -245,20 +250,45 @@ def _cells(row: Prediction, n_classes: int) -> list[object]:
     return [*text, *shown, *enclosed, " ".join(row.flags), row.code, row.reason]
 
 
-def _write_parquet(path: Path, classes: Sequence[str], rows: Iterator[Prediction]) -> None:
-    """In groups of one size: what a reader takes at once, and all that is held here."""
-    texts = pa.list_(pa.string())
-    schema = pa.schema(
-        [(name, pa.string()) for name in ("scan", "status", "predicted_class")]
-        + [(name, pa.float64()) for name in classes]
-        + [("prediction_set", texts), ("shift_score", pa.float64()), ("flags", texts)]
-        + [(name, pa.string()) for name in ("code", "reason")]
-    )
-    with pq.ParquetWriter(path, schema) as writer:
-        while group := list(islice(rows, _GROUP_ROWS)):
-            cells = zip(*(_values(row, len(classes)) for row in group), strict=True)
-            columns = [pa.array(c, kind) for c, kind in zip(cells, schema.types, strict=True)]
-            writer.write_table(pa.table(columns, schema=schema))
+class _RowGroups:
+    """``predictions.parquet``, in groups of one size: what a reader takes at once, and is held."""
+
+    def __init__(self, path: Path, classes: Sequence[str]) -> None:
+        texts = pa.list_(pa.string())
+        self._schema = pa.schema(
+            [(name, pa.string()) for name in ("scan", "status", "predicted_class")]
+            + [(name, pa.float64()) for name in classes]
+            + [("prediction_set", texts), ("shift_score", pa.float64()), ("flags", texts)]
+            + [(name, pa.string()) for name in ("code", "reason")]
+        )
+        self._n_classes = len(classes)
+        self._writer = pq.ParquetWriter(path, self._schema)
+        self._held: list[list[object]] = []
+
+    def __enter__(self) -> _RowGroups:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._writer:
+            self._write()
+
+    def add(self, row: Prediction) -> None:
+        """Take the next row."""
+        self._held.append(_values(row, self._n_classes))
+        if len(self._held) == _GROUP_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._held:
+            cells = zip(*self._held, strict=True)
+            arrays = [pa.array(c, kind) for c, kind in zip(cells, self._schema.types, strict=True)]
+            self._writer.write_table(pa.table(arrays, schema=self._schema))
+            self._held.clear()
 
 
 def _values(row: Prediction, n_classes: int) -> list[object]:

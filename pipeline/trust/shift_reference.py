@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -166,7 +167,7 @@ class ShiftReference:
         if not len(looks):
             return []
         self._check(looks, features)
-        return [self._scored(row) for row in self.spaces.distances(looks, features)]
+        return self._scored(self.spaces.distances(looks, features))
 
     def coordinates(
         self, looks: Sequence[ScanLook], features: Rows
@@ -183,19 +184,34 @@ class ShiftReference:
     def _rank(self) -> int:
         return max(1, int(self.facts.false_alarms * (len(self.held) + 1) + _ROUNDING))
 
-    def _scored(self, distances: NDArray[np.float32]) -> ShiftScore:
-        # The scan is one of the pool from which steps are measured: only then is it, among scans of
+    @cached_property
+    def _scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return _middle_and_step(self.held)
+
+    @cached_property
+    def _ordered(self) -> NDArray[np.float64]:
+        return np.sort(self.held.astype(np.float64), axis=0)
+
+    def _scored(self, distances: NDArray[np.float32]) -> list[ShiftScore]:
+        steps = _by_part(_in_steps(distances, *self._scale))
+        # A scan is one of the pool from which steps are measured: only then is it, among scans of
         # its own cohort, as likely to come first as any.
-        pool = np.vstack([self.held, distances])
-        greatest = _steps(pool, pool).max(axis=1)
-        p_value = float(np.mean(greatest >= greatest[-1]))
-        steps = _steps(self.held, distances)
-        return ShiftScore(
-            score=float(steps.max()),
-            parts=dict(zip(self.parts, steps.tolist(), strict=True)),
-            p_value=p_value,
-            flagged=p_value <= self.rate + _ROUNDING,
-        )
+        scale = _joined_middle_and_step(self._ordered, distances)
+        own = _in_steps(distances, *scale).max(axis=1)
+        middle, step = (numbers[:, np.newaxis] for numbers in scale)
+        greatest = _in_steps(self.held, middle, step).max(axis=2)
+        as_foreign = 1 + np.count_nonzero(greatest >= own[:, np.newaxis], axis=1)
+        return [
+            ShiftScore(
+                score=float(row.max()),
+                parts=dict(zip(self.parts, row.tolist(), strict=True)),
+                p_value=p_value,
+                flagged=p_value <= self.rate + _ROUNDING,
+            )
+            for row, p_value in zip(
+                steps, (as_foreign / (len(self.held) + 1)).tolist(), strict=True
+            )
+        ]
 
     def _check(self, looks: Sequence[ScanLook], features: Rows) -> None:
         found = (
@@ -260,17 +276,51 @@ class ShiftReference:
         return cls(facts, spaces, state["held"], points)
 
 
-def _steps(pool: NDArray[np.float32], distances: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far outside ``pool`` distances lie, in steps of what those differ by.
-
-    (M, parts x 2), (..., parts x 2) -> (..., parts): the larger one of each part's two.
-    """
+def _middle_and_step(
+    pool: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(M, W) distances -> the median and what they differ by, (W,) each."""
     wide = pool.astype(np.float64)
     middle = np.median(wide, axis=0)
     upper = np.quantile(wide, _UPPER, axis=0, method="lower")
-    step = np.maximum((upper - middle) / _UPPER_SDS, _LEAST_STEP)
-    steps = (distances.astype(np.float64) - middle) / step
-    return np.asarray(steps.reshape(*steps.shape[:-1], -1, 2).max(axis=-1))
+    return middle, np.maximum((upper - middle) / _UPPER_SDS, _LEAST_STEP)
+
+
+def _joined_middle_and_step(
+    ordered: NDArray[np.float64], distances: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``_middle_and_step`` of a pool that each row joins, alone: the same bits, without sorting.
+
+    Args:
+        ordered: (M, W) the pool, each column sorted.
+        distances: (N, W) what joins it.
+
+    Returns:
+        (N, W) each.
+    """
+    count = len(ordered) + 1
+    edged = np.pad(ordered, ((1, 1), (0, 0)), constant_values=((-np.inf, np.inf), (0, 0)))
+    joining = distances.astype(np.float64)
+
+    def at(rank: int) -> NDArray[np.float64]:
+        # from 0: it comes before, between or after its two neighbours in the pool
+        return np.clip(joining, edged[rank], edged[rank + 1])
+
+    middle = (at((count - 1) // 2) + at(count // 2)) / 2
+    upper = at(int(np.floor((count - 1) * _UPPER)))
+    return middle, np.maximum((upper - middle) / _UPPER_SDS, _LEAST_STEP)
+
+
+def _in_steps(
+    distances: NDArray[np.float32], middle: NDArray[np.float64], step: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How far outside a pool distances lie, in steps of what those of the pool differ by."""
+    return np.asarray((distances.astype(np.float64) - middle) / step)
+
+
+def _by_part(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, parts x 2) -> (N, parts): the larger one of each part's two."""
+    return np.asarray(steps.reshape(len(steps), -1, 2).max(axis=2))
 
 
 def _check_widths(reference: ShiftReference) -> None:

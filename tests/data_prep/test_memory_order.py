@@ -39,6 +39,21 @@ def test_any_order_can_be_copied_into_any_other(
     np.testing.assert_array_equal(out, source)
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    lines=st.integers(2, 40),
+    columns=st.sampled_from((7, 256, 512, 513)),
+    axis=st.integers(0, 2),
+    backwards=st.booleans(),
+)
+def test_planes_whose_lines_share_the_cache_are_copied_whole(
+    lines: int, columns: int, axis: int, backwards: bool
+) -> None:
+    plane = np.arange(lines * columns, dtype=np.float32).reshape(lines, columns)
+    turned = np.expand_dims(plane[:: -1 if backwards else 1].T, axis)
+    np.testing.assert_array_equal(c_contiguous(turned), turned)
+
+
 def test_what_is_in_order_is_not_copied() -> None:
     array = np.zeros((2, 3, 4))
     assert c_contiguous(array) is array

@@ -45,6 +45,23 @@ def test_a_look_survives_the_way_to_the_parent_and_is_small() -> None:
     assert np.array_equal(back.raw, look.raw) and np.array_equal(back.small, look.small)
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 1), (2, 7, 9), (1, 120, 90), (1, 30, 25, 16), (1, 1, 1)])
+def test_texture_is_of_steps_along_every_axis(shape: tuple[int, ...]) -> None:
+    """All of them, or for many voxels 8,192 drawn for each axis from all with a next one."""
+    prepared = noise(shape, seed=2)
+    steps = [np.zeros(int(prepared[0].size == 1))]
+    for axis in range(1, prepared.ndim):
+        along = np.moveaxis(prepared, axis, 1)
+        upper, lower = along[:, 1:].reshape(-1), along[:, :-1].reshape(-1)
+        if upper.size > MAX_VOXELS:
+            drawn = np.random.default_rng(0x54F1).integers(upper.size, size=MAX_VOXELS)
+            upper, lower = upper[drawn], lower[drawn]
+        steps.append(np.abs(upper - lower))
+    look = look_at(Volume(noise((1, 4, 4)), np.eye(4)), prepared)
+    expected = np.quantile(np.concatenate(steps).astype(np.float64), LEVELS)
+    np.testing.assert_allclose(look.texture, expected, rtol=1e-6)
+
+
 def test_what_a_store_keeps_gives_the_same_look() -> None:
     volume = Volume(
         noise((1, 12, 11, 10)), np.diag([-1.0, 2, 3, 1]), modality="CT", flags=("no_rescale",)

@@ -66,3 +66,7 @@ def test_tiny_voxels_are_not_taken_for_a_singular_affine() -> None:
 def test_flags_are_kept_once() -> None:
     volume = Volume(np.zeros((1, 2, 2)), np.eye(4), flags=("lossy",))
     assert volume.with_flags("lossy", "padding").flags == ("lossy", "padding")
+    flagged = volume.with_flags("lossy").with_flags_first("mosaic", "lossy")
+    assert flagged.flags == ("mosaic", "lossy")
+    assert flagged.array is volume.array
+    assert volume.flags == ("lossy",)

@@ -101,6 +101,31 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     assert made_up().score([], features[:0]) == []
 
 
+def steps_outside(pool: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Each column in steps of 1.2816ths of its 0.9 quantile less its median, of 0.25 at least."""
+    wide = pool.astype(np.float64)
+    middle = np.median(wide, axis=0)
+    upper = np.quantile(wide, 0.9, axis=0, method="lower")
+    return (distances.astype(np.float64) - middle) / np.maximum((upper - middle) / 1.2816, 0.25)
+
+
+@pytest.mark.parametrize("n_held", [4, 9, 20, 41, 60])
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_a_scan_is_measured_in_the_pool_that_it_joins(n_held: int, decimals: int | None) -> None:
+    """By the definition, each scan's pool sorted anew; also where distances are equal."""
+    looks, features = looked(12, 9)
+    reference = reference_of(looked(40, 1), looked(n_held, 2))
+    held, distances = reference.held, reference.spaces.distances(looks, features + 1)
+    if decimals is not None:
+        held, distances = held.round(decimals), distances.round(decimals)
+    reference = replace(reference, held=held)
+    for score, row in zip(reference._scored(distances), distances, strict=True):
+        pool = np.vstack([held, row])
+        greatest = steps_outside(pool, pool).max(axis=1)
+        assert score.p_value == np.mean(greatest >= greatest[-1])
+        assert score.score == steps_outside(held, row).max()
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0, 50), st.floats(0, 50))
 def test_the_further_out_the_higher_the_score_and_the_lower_the_p_value(a: float, b: float) -> None:
