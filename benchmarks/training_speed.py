@@ -27,7 +27,8 @@ from pipeline.augment import AugmentConfig
 from pipeline.dataset import Scans
 from pipeline.device import best_device
 from pipeline.families.monai_nets import build_monai_net
-from pipeline.training import TrainConfig, train_network
+from pipeline.train_config import TrainConfig
+from pipeline.training import train_network
 
 COUNTS = {"train": 546, "val": 78, "test": 156}
 BATCH = 128

@@ -20,7 +20,7 @@ from data_prep.task import Task
 from pipeline.checkpoint import Checkpoints
 from pipeline.dataset import Scans
 from pipeline.inspection import Inspection, inspect_network
-from pipeline.training import TrainConfig
+from pipeline.train_config import TrainConfig
 
 
 class FamilyError(MedcurveError):

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pipeline.families.base import FamilyParams
 from pipeline.families.conv_net import ConvNet, ConvNetParams
-from pipeline.families.network import NetworkParams, TrainedNetwork
+from pipeline.families.network import TrainedNetwork
+from pipeline.families.network_params import NetworkParams
 
 
 class CnnScratchParams(ConvNetParams, NetworkParams):

@@ -9,8 +9,9 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from pipeline.families.base import FamilyParams
-from pipeline.families.network import NetworkParams, TrainedNetwork
-from pipeline.training import TrainConfig
+from pipeline.families.network import TrainedNetwork
+from pipeline.families.network_params import NetworkParams
+from pipeline.train_config import TrainConfig
 
 
 class MlpParams(NetworkParams):

@@ -9,8 +9,9 @@ from torch import nn
 
 from pipeline.families.base import FamilyParams
 from pipeline.families.monai_nets import SMALL_EDGE, Architecture, build_monai_net
-from pipeline.families.network import NetworkParams, TrainedNetwork
-from pipeline.training import TrainConfig
+from pipeline.families.network import TrainedNetwork
+from pipeline.families.network_params import NetworkParams
+from pipeline.train_config import TrainConfig
 
 
 class MonaiNetworkParams(NetworkParams):

@@ -26,12 +26,14 @@ from pipeline.families.network import (
     fit_network,
     look_once,
     network_forward,
-    refuse_foreign_axes,
-    refuse_unfit_training,
-    refuse_unseen_mirrors,
     state_of,
     tensors_of,
     trained_features,
+)
+from pipeline.families.network_params import (
+    refuse_foreign_axes,
+    refuse_unfit_training,
+    refuse_unseen_mirrors,
 )
 from pipeline.families.pretrained_params import PretrainedParams
 from pipeline.families.scan_features import ScanFeatures

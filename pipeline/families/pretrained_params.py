@@ -11,9 +11,9 @@ from pipeline.balance import ClassWeights
 from pipeline.families.backbones import ARCHITECTURES, NetworkName
 from pipeline.families.checkpoint import OwnCheckpoint, check_files
 from pipeline.families.logistic import PENALTIES, Penalties
-from pipeline.families.network import NetworkParams
-from pipeline.families.scan_features import ReadingConfig
-from pipeline.training import TrainConfig
+from pipeline.families.network_params import NetworkParams
+from pipeline.families.scan_images import ReadingConfig
+from pipeline.train_config import TrainConfig
 from pipeline.views import ViewsConfig
 
 # Parameters that a mode does not look at: to set one is to expect what will not happen.

@@ -22,7 +22,7 @@ from pipeline.study.cell import pinned_threads
 from pipeline.study.features import seed_of_features
 from pipeline.study.grid import Plan, PlannedCell
 from pipeline.study.journal import Entry
-from pipeline.training import TrainConfig
+from pipeline.train_config import TrainConfig
 
 _TRIED_SCANS: Final = 48  # enough for the pace of a batch; features of volumes are dear
 _FEW_SCANS: Final = 16

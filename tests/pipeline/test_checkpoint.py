@@ -25,7 +25,8 @@ from pipeline.augment import AugmentConfig
 from pipeline.checkpoint import RECORD, Checkpoints
 from pipeline.dataset import Scans
 from pipeline.device import seeded
-from pipeline.training import TrainConfig, Trained, train_network
+from pipeline.train_config import TrainConfig
+from pipeline.training import Trained, train_network
 
 TASK = Task(kind="binary", class_names=("a", "b"))
 QUICK = TrainConfig(epochs=6, min_steps=24, batch_size=8, learning_rate=0.02, ema_decay=0.9)

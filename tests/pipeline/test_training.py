@@ -8,7 +8,6 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,11 +20,8 @@ from pipeline.keeper import TrainingError
 from pipeline.losses import LossError, start_balanced
 from pipeline.metrics import score
 from pipeline.prediction import predict_network
-from pipeline.training import (
-    TrainConfig,
-    Trained,
-    train_network,
-)
+from pipeline.train_config import TrainConfig
+from pipeline.training import Trained, train_network
 
 BINARY = Task(kind="binary", class_names=("a", "b"))
 QUICK = TrainConfig(epochs=4, min_steps=40, batch_size=16, learning_rate=0.02, label_smoothing=0)
@@ -230,11 +226,6 @@ def test_one_epoch_of_four_steps_trains() -> None:
     """The default warm-up of a quarter is one step here."""
     _, trained = train(TrainConfig(epochs=1, min_steps=4, batch_size=16))
     assert np.isfinite(trained.history["train_loss"]).all()
-
-
-def test_two_ways_of_balancing_at_once_are_refused() -> None:
-    with pytest.raises(ValidationError, match="one of them does it"):
-        TrainConfig(class_weights="balanced", sampling="balanced")
 
 
 def test_a_loss_that_does_not_fit_the_task_is_refused_before_training() -> None:

@@ -18,7 +18,7 @@ from pipeline.dataset import Scans
 from pipeline.families import FAMILIES, FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyError, Fit
 from pipeline.metrics import score
-from pipeline.training import TrainConfig
+from pipeline.train_config import TrainConfig
 
 BLIND = ("prior",)  # it looks at no voxel, so there is nothing that it could learn
 PRETRAINED: dict[str, Any] = {"reading": {"sizes": [32], "stages": [1], "slices": 2}}

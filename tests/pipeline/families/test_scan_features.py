@@ -6,20 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from pipeline.families.backbones import Architecture
 from pipeline.families.checkpoint import PackagedCheckpoint
-from pipeline.families.scan_features import (
-    ReadingConfig,
-    ScanFeatures,
-    SliceAttention,
-    shown_range,
-    slabs,
-)
+from pipeline.families.scan_features import ScanFeatures, SliceAttention
+from pipeline.families.scan_images import ReadingConfig
 
 
 class Seen(nn.Module):
@@ -82,20 +74,6 @@ def test_volumes_are_seen_whole(volume: str, edge: int) -> None:
     assert torch.allclose(rows, x.mean(dim=(1, 2, 3, 4))[:, None].expand_as(rows), atol=0.01)
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2))
-@settings(deadline=None, max_examples=40)
-def test_slabs_leave_no_voxel_out(length: int, wanted: int, axis: int) -> None:
-    shape = [2, 1, 3, 3, 3]
-    shape[2 + axis] = length
-    x = scans(*shape)
-    found = slabs(x, axis, wanted)
-    assert found.shape[2 + axis] == min(length, wanted)
-    if length % wanted == 0:
-        assert torch.allclose(found.mean(), x.mean(), atol=1e-6)
-    if length <= wanted:
-        assert torch.equal(found, x)
-
-
 def test_sizes_are_joined() -> None:
     x = scans(2, 1, 16, 16)
     rows = features((1, 16, 16), sizes=[32, 48])(x)
@@ -135,14 +113,6 @@ def test_chunks_change_nothing(count: int) -> None:
         assert torch.equal(reader(x), torch.cat([reader(row[None]) for row in x]))
 
 
-def test_auto_shows_unit_scans_and_standard_scans_alike() -> None:
-    unit, standard = torch.tensor([0.0, 0.3, 1.0]), torch.tensor([-1.0, 0.0, 2.5])
-    x = torch.stack([unit, standard]).reshape(2, 1, 3, 1)
-    black, white = shown_range(x)
-    assert black.flatten().tolist() == [0.0, -2.0]
-    assert white.flatten().tolist() == [1.0, 3.0]
-
-
 def test_attention_begins_with_the_mean_and_can_learn() -> None:
     attention = SliceAttention(4)
     x = scans(5, 3, 4)
@@ -151,9 +121,3 @@ def test_attention_begins_with_the_mean_and_can_learn() -> None:
     out.square().sum().backward()
     assert attention.weigh.weight.grad is not None
     assert attention.weigh.weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("wrong", [{"stages": [2, 1]}, {"stages": []}, {"intensity": [1, 1]}])
-def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=next(iter(wrong))):
-        ReadingConfig.model_validate(wrong)

@@ -16,7 +16,7 @@ from pipeline.study.costs import estimate_costs
 from pipeline.study.grid import Plan, make_plan
 from pipeline.study.journal import Entry, Failure
 from pipeline.study.run import StudyCost
-from pipeline.training import TrainConfig
+from pipeline.train_config import TrainConfig
 
 
 @pytest.fixture(scope="module")
