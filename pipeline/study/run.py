@@ -107,8 +107,7 @@ def run_study(
     _refuse_unknown(only, plan)
     cohort = cohort or store_folder.resolve().parent.name
     with _locked(out):
-        journal = Journal(out / CELLS)
-        entries = _journaled(plan, journal, watcher)
+        entries = _journaled(plan, Journal(out / CELLS), watcher)
         missing = curve_first(_missing(plan, entries, only))
         _check_families(plan, store, missing)
         if lost := left_out(out, read_record(out), plan):
@@ -126,26 +125,32 @@ def run_study(
             compute(plan, store, out, missing, entries, workers, watcher, reports, engine)
         ordered = [entries[planned.key] for planned in plan.cells if planned.key in entries]
         _refuse_all_failed(ordered)
-        pending = len(plan.cells) - len(ordered)
-        found = None
-        with shown_by_one(out):
-            if pending:
-                write_interim(plan, store, out, cohort, entries)
-            else:
-                found = find(plan, store, journal, ordered, silent)
-                write_results(out, cohort, plan, store, ordered, found)
-                for passing in (FEATURES, CHECKPOINTS, INTERIM):
-                    shutil.rmtree(out / passing, ignore_errors=True)
-                write_provenance(out, "study", {"store": plan.store_digest}, _settings(plan))
+        found = _written(plan, store, out, cohort, ordered)
     return StudyResult(
         out=out,
         cells=len(plan.cells),
         computed=len(missing),
-        pending=pending,
+        pending=len(plan.cells) - len(ordered),
         failed=sum(entry.failure is not None for entry in ordered),
         failures=tuple(failure_sentences(ordered)),
         found=found,
     )
+
+
+def _written(
+    plan: Plan, store: Store, out: Path, cohort: str, ordered: Sequence[Entry]
+) -> Findings | None:
+    """What was found, written out; None while cells are pending: then a report says what stands."""
+    with shown_by_one(out):
+        if len(ordered) < len(plan.cells):
+            write_interim(plan, store, out, cohort, {entry.key: entry for entry in ordered})
+            return None
+        found = find(plan, store, Journal(out / CELLS), ordered, silent)
+        write_results(out, cohort, plan, store, ordered, found)
+        for passing in (FEATURES, CHECKPOINTS, INTERIM):
+            shutil.rmtree(out / passing, ignore_errors=True)
+        write_provenance(out, "study", {"store": plan.store_digest}, _settings(plan))
+    return found
 
 
 @dataclass(frozen=True)
