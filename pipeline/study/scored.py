@@ -127,17 +127,13 @@ def _score_place(
         p[replicate] = rows["test"]
         auc = auc_parts(plan.task, test.target, rows["test"], test.patient_ids)
         parts[replicate] = auc.patients
-        scores: dict[str, dict[str, float]] = {}
-        for name, split in splits.items():
-            scores[name] = score(plan.task, split.target, rows[name])
-            again = _resample(plan, split, rows[name])
-            for metric in METRICS:
-                where = Where(*place, name, metric)
-                values[where][replicate] = scores[name][metric]
-                drawn[where][replicate] = again[metric]
-        scores["train"] = {name: or_nan(value) for name, value in entry.train.items()}
-        for metric, value in scores["train"].items():
-            values[Where(*place, "train", metric)][replicate] = value
+        scores, again = _scores(plan, splits, entry, rows)
+        for split, metrics in scores.items():
+            for metric, value in metrics.items():
+                values[Where(*place, split, metric)][replicate] = value
+        for split, resampled in again.items():
+            for metric, of in resampled.items():
+                drawn[Where(*place, split, metric)][replicate] = of
         own = {name: scores[name] for name in ("train", "val", "test")}
         cells.append(ScoredCell(entry.cell, entry.key, **own))
     share, largest = place[1] / plan.train_patients, place[1] == plan.sizes[-1]
@@ -154,6 +150,15 @@ def _score_place(
         outcomes=outcomes(*place, p, truth) if cells and largest else None,
         cells=tuple(cells),
     )
+
+
+def _scores(
+    plan: Plan, splits: Mapping[str, Split], entry: Entry, rows: Mapping[str, Floats]
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Floats]]]:
+    """Split -> metric -> a cell's score, and the same (R,) in each resample of the patients."""
+    scores = {n: score(plan.task, split.target, rows[n]) for n, split in splits.items()}
+    scores["train"] = {name: or_nan(value) for name, value in entry.train.items()}
+    return scores, {n: _resample(plan, split, rows[n]) for n, split in splits.items()}
 
 
 def _measured(plan: Plan, place: Place, entries: Sequence[Entry]) -> dict[Where, Replicates]:
