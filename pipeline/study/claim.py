@@ -30,6 +30,7 @@ class Expectation(Config):
         relation: ``is`` in YAML. ``above`` and ``below``: by at least ``by``, with an interval of
             the difference that does not hold 0. ``near``: the whole interval of the difference
             lies within ``within`` of 0 (equivalence, by two one-sided tests: Schuirmann 1987).
+            Of scores on training scans alone the difference itself decides.
         of: What it is compared with: a quantity, a family, or a number.
         by: Least difference of ``above`` and ``below``.
         within: Largest difference of ``near``.
@@ -49,6 +50,13 @@ class Expectation(Config):
     def quantities(self) -> tuple[Quantity, ...]:
         """Those of the outcome that it looks at."""
         return (self.value, self.of) if isinstance(self.of, Quantity) else (self.value,)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it asks how well these cells fit the scans that they were fitted on: a fact of
+        them, and no estimate of what others would do.
+        """
+        return all(one.scans == "train" for one in self.quantities)
 
     @property
     def anywhere(self) -> Expectation:

@@ -78,6 +78,7 @@ def judge(
     """
     if isinstance(expectation, Ranking):
         return _judge_ranks(expectation, outcomes, slack, significant=significant)
+    significant = significant and not expectation.fitted
     value, drawn = _numbers(expectation.value, outcomes)
     of, of_drawn = (
         _numbers(expectation.of, outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,25 @@ def test_whether_a_network_is_trained_out_is_said_of_its_own_scans() -> None:
     assert found.holds
     assert found.value == pytest.approx(0.02)
     assert found.expectation == "mlp (log_loss) on its training scans is below 0.1"
+
+
+def test_how_well_cells_fit_their_own_scans_needs_no_interval() -> None:
+    """One subset has none on training scans; on test scans, or beside them, it is asked for."""
+    place = {"metric": "log_loss"}
+    train, test = (outcome({"mlp": 0.02}, split=one, **place) for one in ("train", "test"))
+    nothing = np.full(SHAPE[-1], np.nan)
+    unknown = replace(
+        train, curves=replace(train.curves, drawn=dict.fromkeys(train.curves.drawn, nothing))
+    )
+    fitted, other = ({"family": "mlp", "scans": one, **place} for one in ("train", "test"))
+    below = {"is": "below", "of": 0.1}
+    found = judge(expectation(value=fitted, **below), {"a": unknown})
+    assert (found.holds, found.why) == (True, "it lies on that side")
+    assert np.isnan(found.low)
+    assert not judge(expectation(value=fitted, **below | {"of": 0.01}), {"a": unknown}).holds
+    both = {"a": unknown, "b": test}
+    gap = expectation(value=fitted, **{"is": "near"}, of=other | {"cohort": "b"})
+    assert "no interval" in judge(gap, both).why
 
 
 def test_an_interval_keeps_to_what_the_numbers_can_be() -> None:
