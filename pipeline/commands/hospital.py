@@ -166,9 +166,11 @@ def listen(
     quiet: Annotated[
         float, typer.Option(min=0.1, help="Seconds without objects that end a study.")
     ] = 30.0,
-    max_gb: Annotated[float, typer.Option("--max-gb", min=0.001, help="Held on disk.")] = 20.0,
+    max_gb: Annotated[
+        float, typer.Option("--max-gb", min=0.001, help="On disk; more is refused.")
+    ] = 20.0,
     max_objects: Annotated[
-        int, typer.Option("--max-objects", min=1, help="Held on disk.")
+        int, typer.Option("--max-objects", min=1, help="On disk; more are refused.")
     ] = 100_000,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write a report and a picture of each scan.")

@@ -32,6 +32,7 @@ _MOST_HEIGHT: Final = 512  # of a row of pictures
 _GAP: Final = 8
 _LINE: Final = 26
 _FONT_SIZE: Final = 18
+_BETWEEN: Final = " · "  # classes: a name may hold commas
 _MOST_CLASSES: Final = 6  # that have a bar
 _BAR: Final = (300, 360)  # where bars begin, and how long a probability of 1 is
 _WHITE: Final = (235, 235, 235)
@@ -79,6 +80,8 @@ def answer_picture(
     """
     sheet = _sheet(panels(package.recipe, array, explanation))
     lines = [*_answer(package, row), *(_legend(explanation) if explanation else ())]
+    grid = " \N{MULTIPLICATION SIGN} ".join(map(str, array.shape[1:]))
+    lines.append(_Line(f"the scan is drawn as the model saw it: {grid} voxels", _GREY))
     lines.append(_Line(f"{model_name(package)}, sha256 {package.digest[:16]}", _GREY))
     canvas = Image.new("RGB", (WIDTH, sheet.height + 2 * _GAP + len(lines) * _LINE))
     canvas.paste(sheet)
@@ -115,7 +118,7 @@ def _sheet(rows: Sequence[Sequence[Panel]]) -> Image.Image:
 def _answer(package: ModelPackage, row: Prediction) -> Iterator[_Line]:
     """What the model says."""
     yield _Line(CAUTION.upper(), _AMBER)
-    yield _Line(", ".join(row.predicted) or "no class is given", _WHITE)
+    yield _Line(_BETWEEN.join(row.predicted) or "no class is given", _WHITE)
     ranked = sorted(zip(row.probability, package.task.class_names, strict=True), reverse=True)
     for probability, name in ranked[:_MOST_CLASSES]:
         bar = np.tile(np.array(_BLUE, dtype=np.uint8), (max(1, round(_BAR[1] * probability)), 1))
@@ -123,7 +126,7 @@ def _answer(package: ModelPackage, row: Prediction) -> Iterator[_Line]:
     if len(ranked) > _MOST_CLASSES:
         yield _Line(f"and {len(ranked) - _MOST_CLASSES} more", _GREY)
     coverage = package.card.trust.conformal.coverage
-    yield _Line(f"prediction set of {coverage:.1%}: {', '.join(row.within) or 'empty'}", _GREY)
+    yield _Line(f"prediction set of {coverage:.1%}: {_BETWEEN.join(row.within) or 'empty'}", _GREY)
     yield _likeness(row)
 
 

@@ -13,14 +13,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import EventHandlerType
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -36,6 +37,25 @@ MOST_ASSOCIATIONS: Final = 8
 MOST_CONNECTIONS: Final = 4 * MOST_ASSOCIATIONS
 _ENDING_S: Final = 1.0  # that associations have to be broken off by the protocol
 _BLOCK: Final = 1 << 16
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Keep tracebacks of associations out of the log: nonsense that a peer sends ends its thread.
+
+    They would quote what was sent.
+    """
+    before = threading.excepthook
+
+    def hook(found: threading.ExceptHookArgs) -> None:
+        if not isinstance(found.thread, Association | DULServiceProvider):
+            before(found)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @dataclass

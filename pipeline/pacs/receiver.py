@@ -25,6 +25,7 @@ from pipeline.pacs.guard import (
     SILENT_S,
     BoundedServer,
     Budget,
+    quiet_threads,
 )
 from pipeline.pacs.settings import Address
 from pipeline.pacs.spool import Spool
@@ -165,10 +166,11 @@ def receiving(receiver: Receiver, refusals: Refusals, address: Address) -> Itera
     except OSError as error:
         raise _cannot_listen(address, error) from None
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
+    with quiet_threads():
+        try:
+            yield server
+        finally:
+            server.shutdown()
 
 
 def _entity(address: Address) -> AE:

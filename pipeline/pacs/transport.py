@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.exceptions import NameResolutionError, NewConnectionError
 
 from pipeline.pacs.arrival import PacsError
 from pipeline.pacs.settings import is_loopback
@@ -175,7 +176,7 @@ class Transport:
             why = "its certificate is not valid"
             fix = "for a site's own certificates set REQUESTS_CA_BUNDLE to their file"
         else:
-            why = f"no answer ({type(error).__name__})"
+            why = _why(error)
             fix = "check the URL and whether the archive runs"
         return PacsError("pacs.unreachable", f"{self._url}: {why}", fix=fix)
 
@@ -194,7 +195,13 @@ def _check_url(url: str, plain_http: bool) -> bool:
             "the URL of --dicomweb holds a user name or password, which other users can see",
             fix=f"give them in {USER} and {PASSWORD}, or in ~/.netrc",
         )
-    if parsed.scheme not in ("http", "https") or not host or parsed.query or parsed.fragment:
+    if parsed.query or parsed.fragment:
+        raise PacsError(
+            "pacs.bad_url",
+            f"the URL of --dicomweb goes on after '{_harmless(url)}'",
+            fix="give that alone, under which /studies lies",
+        )
+    if parsed.scheme not in ("http", "https") or not host:
         raise PacsError(
             "pacs.bad_url",
             f"'{_harmless(url)}' is not the URL of an archive",
@@ -208,6 +215,20 @@ def _check_url(url: str, plain_http: bool) -> bool:
             fix="use https://, or add --plain-http where the network is protected otherwise",
         )
     return loopback
+
+
+def _why(error: requests.RequestException) -> str:
+    """Why no answer came, in words of ours: an error's own may quote what was sent."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {_CONNECT_S} s"
+    if isinstance(error, requests.Timeout):
+        return f"not a byte within {_SILENT_S} s"
+    if isinstance(reason, NameResolutionError):
+        return "no machine of this name is known"
+    if isinstance(reason, NewConnectionError):
+        return "nothing listens there"
+    return f"the connection broke off ({type(error).__name__})"
 
 
 def _harmless(url: str) -> str:

@@ -178,7 +178,8 @@ def test_all_that_must_be_said_is_written(make_package, written):
     for part in (
         "FOR RESEARCH USE; NOT A DIAGNOSIS",
         "0.667",
-        "prediction set of 90.0%: healthy, lesion",
+        "prediction set of 90.0%: healthy · lesion",
+        "as the model saw it: 6 × 5 × 4 voxels",
         "UNLIKE THE TRAINING SCANS",
         package.digest[:16],
     ):

@@ -14,8 +14,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from command_line import medcurve
 from sent import encoded, slices
+from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError
 
 from pipeline.pacs import dicomweb, transport
 from pipeline.pacs.arrival import PacsError
@@ -414,8 +416,21 @@ def test_plain_http_is_accepted_where_it_is_asked_for():
 
 def test_nobody_there_is_said(free_port, monkeypatch):
     monkeypatch.setattr(transport, "BACKOFF_S", 0.0)
-    url = f"http://127.0.0.1:{free_port()}"
-    assert code_of(lambda: Archive(url).find(QUERY)) == "pacs.unreachable"
+    archive = Archive(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(PacsError, match="nothing listens there") as caught:
+        archive.find(QUERY)
+    assert caught.value.code == "pacs.unreachable"
+    new, unknown = NewConnectionError(None, "quoted"), NameResolutionError("a", None, OSError())
+    for error, said in (
+        (requests.ConnectTimeout(), "no connection within"),
+        (requests.ReadTimeout(), "not a byte within"),
+        (requests.ConnectionError(MaxRetryError(None, "/", new)), "nothing listens there"),
+        (requests.ConnectionError(MaxRetryError(None, "/", unknown)), "no machine of this name"),
+        (requests.exceptions.ChunkedEncodingError("quoted"), "broke off"),
+    ):
+        text = str(archive._transport.unreachable(error))
+        assert said in text
+        assert "quoted" not in text
 
 
 def test_a_certificate_that_is_not_valid_is_not_accepted(tmp_path, monkeypatch):

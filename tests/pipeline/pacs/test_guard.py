@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from random import Random
 
 import pytest
 from certificates import Certificates
@@ -95,6 +97,31 @@ def test_an_association_that_stalls_ends(tmp_path, monkeypatch, said):
         assert to.is_established
         to.dul.socket.socket.sendall(said)
         wait_for(lambda: not to.is_established)
+
+
+def test_nonsense_costs_its_own_connection_and_no_line_in_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "GREETING_S", 0.2)
+    monkeypatch.setattr(receiver, "GREETING_S", 0.2)
+    lost = []
+    monkeypatch.setattr(threading, "excepthook", lost.append)
+    random = Random(0)
+    with running(tmp_path, Scored(), quiet_s=3600) as listener:
+        for number in range(24):
+            with connect(listener.port) as stranger, suppress(OSError):
+                for kind in (number % 9, random.randrange(9)):
+                    body = random.randbytes(random.randrange(60))
+                    stranger.sendall(header(kind, len(body)) + body)
+        with association(listener.port) as to:  # an abort for a reason that there is not
+            to.dul.socket.socket.sendall(header(7, 4) + b"\0\0\x54\x54")
+
+        def accepted() -> bool:
+            with association(listener.port) as to:
+                return to.is_established
+
+        wait_for(accepted)
+        assert send(listener.port, slices(STUDY, SERIES, 1)) == [0]
+        assert "1 ok" in listener.end()
+    assert lost == []
 
 
 def test_no_more_associations_at_a_time_than_stated(tmp_path, monkeypatch):
