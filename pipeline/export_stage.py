@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.errors import ConfigError
-from pipeline.console import say
+from data_prep.errors import ConfigError, MedcurveError
+from pipeline.console import say, warn
 from pipeline.model_stages import check_model, open_package
 from pipeline.wording import counted
 
@@ -54,4 +54,28 @@ def export_stage(
             f"export: {counted(timed.scans, 'scan')} by torch {timed.torch * 1000:.1f} ms, by "
             f"onnxruntime {timed.onnx * 1000:.1f} ms: `predict --runtime auto` will use "
             f"{record.runtime}"
+        )
+
+
+def twin_stage(folder: Path) -> None:
+    """Give a model just released its ONNX twin where it can have one; say what runs it from now on.
+
+    The release stands whatever comes of this: what goes wrong is a warning.
+
+    Args:
+        folder: The model package.
+    """
+    from pipeline.export.write import write_twin
+    from pipeline.serving.package import load_package
+
+    try:
+        record = write_twin(load_package(folder), folder)
+    except MedcurveError as error:
+        warn(error)
+        return
+    if record is not None and record.timed is not None:
+        runs = "onnxruntime" if record.runtime == "onnx" else "torch, as without it"
+        say(
+            f"release: ONNX twin, {record.timed.torch / record.timed.onnx:.1f} times as fast as "
+            f"torch: `predict` runs by {runs}"
         )

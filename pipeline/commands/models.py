@@ -37,6 +37,7 @@ from pipeline.commands.options import (
     ShiftAction,
     SplitName,
     StudyName,
+    Twin,
     Uri,
     Workers,
     extra_options,
@@ -50,6 +51,7 @@ def train(
     data: DataOption,
     prep: Prep = None,
     seed: Annotated[int, typer.Option(help="Decides initial weights and batch order.")] = 0,
+    twin: Twin = True,
     runs: Runs = RUNS,
     tracking_uri: Uri = None,
 ) -> None:
@@ -61,9 +63,11 @@ def train(
 
     workspace = open_workspace(runs, data, prep)
     refuse_unreadable("family", family)
-    from pipeline import study_stages
+    from pipeline import export_stage, study_stages
 
-    study_stages.train_stage(workspace, family, seed, tracking_uri)
+    model = study_stages.train_stage(workspace, family, seed, tracking_uri)
+    if twin:
+        export_stage.twin_stage(model)
 
 
 def inspect(
@@ -157,6 +161,7 @@ def release(
         bool,
         typer.Option("--refit", help="Fit the chosen family on validation patients as well."),
     ] = False,
+    twin: Twin = True,
     runs: Runs = RUNS,
     tracking_uri: Uri = None,
 ) -> None:
@@ -164,15 +169,17 @@ def release(
 
     Example: medcurve release demo --data phantom3d
     """
-    from pipeline import model_stages
+    from pipeline import export_stage, model_stages
     from pipeline.study_folders import refuse_absent_study
     from pipeline.workspace import open_workspace
 
     workspace = open_workspace(runs, data, prep)
     refuse_absent_study(workspace, "release", name, data)
-    model_stages.release_stage(
+    model = model_stages.release_stage(
         workspace, name, tracking_uri, rule.value if rule else None, refit=refit
     )
+    if twin:
+        export_stage.twin_stage(model)
 
 
 def predict(

@@ -123,6 +123,14 @@ ExplainOnly = Annotated[
         "--explain-only", metavar="WHICH", help="Explain all scans, or those flagged or unsure."
     ),
 ]
+Twin = Annotated[
+    bool,
+    typer.Option(
+        "--twin/--no-twin",
+        help="Also write the model as ONNX, and run it so where that is faster; needs the extra "
+        "'onnx'.",
+    ),
+]
 EngineOption = Annotated[
     EngineName, typer.Option("--engine", help="Work on this machine, or on a Ray cluster.")
 ]

@@ -35,7 +35,7 @@ def onnx_bytes(package: ModelPackage, program: ExportedProgram) -> bytes:
         ExportError: ``export.no_onnx`` where the extra is not installed, or
             ``export.not_expressible``.
     """
-    _require()
+    require_onnx()
     model = _converted(program)
     del model.metadata_props[:]
     for key, value in metadata(package).items():
@@ -64,7 +64,12 @@ def metadata(package: ModelPackage) -> dict[str, str]:
     }
 
 
-def _require() -> None:
+def require_onnx() -> None:
+    """Stop where the extra is not installed.
+
+    Raises:
+        ExportError: ``export.no_onnx``.
+    """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

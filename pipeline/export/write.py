@@ -15,13 +15,22 @@ from numpy.typing import NDArray
 from data_prep.files import sha256_bytes, write_bytes, write_json
 from data_prep.stage import medcurve_version, new_stage
 from pipeline.export.check import Outputs, check, scans_to_check
+from pipeline.export.errors import ExportError
 from pipeline.export.monai_bundle import bundle_files
-from pipeline.export.onnx_file import onnx_bytes
+from pipeline.export.onnx_file import onnx_bytes, require_onnx
 from pipeline.export.program import traced
 from pipeline.export.torch_file import TORCH_FILE, torch_bytes
 from pipeline.serving.answers import block_scans
 from pipeline.serving.package import ModelPackage
-from pipeline.serving.twin import ONNX_FILE, RECORD, ExportRecord, OnnxSession, Runtime, Timed
+from pipeline.serving.twin import (
+    ONNX_FILE,
+    RECORD,
+    TWIN,
+    ExportRecord,
+    OnnxSession,
+    Runtime,
+    Timed,
+)
 
 Format = Literal["onnx", "torch-export", "monai-bundle"]
 
@@ -82,6 +91,29 @@ def export(
             write_bytes(path, data)
         write_json(partial / RECORD, record.sealed())
     return record
+
+
+def write_twin(package: ModelPackage, folder: Path) -> ExportRecord | None:
+    """Give a model its ONNX twin, by which ``predict`` may run.
+
+    Args:
+        package: The model, run by torch.
+        folder: Its own, where it was released.
+
+    Returns:
+        What ``export.json`` says; None where the extra is not installed, or this model cannot be
+        written as ONNX.
+
+    Raises:
+        ExportError: ``export.differs``.
+    """
+    try:
+        require_onnx()
+        return export(package, "onnx", folder / TWIN)
+    except ExportError as error:
+        if error.code in ("export.no_onnx", "export.not_expressible"):
+            return None
+        raise
 
 
 def _program(package: ModelPackage, to: Format) -> Program:

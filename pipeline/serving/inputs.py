@@ -230,11 +230,17 @@ def _requests(inputs: Sequence[Path], out: Path) -> list[tuple[Path, list[Path] 
 
 
 def _prefixes(roots: Sequence[Path]) -> list[str]:
+    """What sets the scans of several folders apart: the folder's own name, whatever the others are.
+
+    Where two have one name, the folders above it as well, of all of them equally many: no folder
+    lies in another, so that no two scans then have one name.
+    """
     if len(roots) <= 1:
         return [""] * len(roots)
-    common = Path(os.path.commonpath(roots))
-    relative = [root.relative_to(common).as_posix() for root in roots]
-    return ["" if prefix == "." else f"{prefix}/" for prefix in relative]
+    parts, depth = [root.parts[1:] for root in roots], 1
+    while len({each[-depth:] for each in parts}) < len(parts):
+        depth += 1
+    return ["".join(f"{part}/" for part in each[-depth:]) for each in parts]
 
 
 def _name_all(root: Path, prefix: str, found: Found) -> InputFolder:

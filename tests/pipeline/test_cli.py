@@ -55,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("split", tiny),
         ("prep", tiny, "--workers", "1"),
         ("study", study, "--data", tiny, "--workers", "1"),
-        ("release", study, "--data", tiny),
+        ("release", study, "--data", tiny, "--no-twin"),
     )
     for step in steps:
         assert medcurve(*step, "--runs", runs) == 0, step
@@ -107,7 +107,7 @@ def test_a_release_whose_scans_are_gone_still_stands(
         shutil.rmtree(runs / "tiny" / name)
     (runs / "tiny" / "raw").mkdir()
     common = ("--data", str(place / "tiny.yaml"), "--runs", str(runs))
-    assert medcurve("release", str(place / "tiny-study.yaml"), *common) == 0
+    assert medcurve("release", str(place / "tiny-study.yaml"), *common, "--no-twin") == 0
     assert "warning [cohort.nothing_answered]" in capsys.readouterr().err
     assert not (runs / "tiny" / "evaluation-tiny-study").exists()
 
@@ -186,7 +186,7 @@ def test_probe_measures_and_draws_a_family_and_its_package(
     rows = dict(list(csv.reader((found / "shift-net.csv").open()))[1:])
     assert float(rows["inside_error"]) < 1e-5 < float(rows["border_error"])
     assert list(rows)[-1] == "border_mean at 2"
-    assert medcurve("train", family, *common) == 0
+    assert medcurve("train", family, *common, "--no-twin") == 0
     model = str(place / "runs" / "tiny" / "model-train-net")
     out = tmp_path / "out"
     assert medcurve("probe", "position", model, *common, "--out", str(out), "--split", "val") == 0
@@ -220,9 +220,13 @@ def test_probe_refuses_what_it_does_not_know(
 
 
 def test_train_packages_one_family(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     common = ("--data", str(place / "tiny.yaml"), "--runs", str(place / "runs"))
     assert medcurve("train", "linear", *common) == 0
+    assert re.search(r"ONNX twin, [\d.]+ times as fast as torch", capsys.readouterr().out)
     model = place / "runs" / "tiny" / "model-train-linear"
+    assert (model / "onnx" / "model.onnx").is_file()
+    assert not (place / "runs" / "tiny" / "model-tiny-study" / "onnx").exists()  # --no-twin
     assert read_json(model / "model.json")["family"]["family"] == "linear"
     for named in (str(model), "models:/tiny@champion"):
         assert medcurve("verify", named, "--runs", str(place / "runs")) == 0
@@ -256,7 +260,7 @@ def test_mlflow_out_of_reach_stops_nothing_but_sync(
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     assert medcurve("study", study, *common) == 0
     assert "warning [tracking." in capsys.readouterr().err
-    assert medcurve("release", study, *common) == 0
+    assert medcurve("release", study, *common, "--no-twin") == 0
     assert medcurve("sync", study, *common) == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ import pytest
 import torch
 
 from data_prep.files import sha256_file
+from pipeline.export import write as write_module
 from pipeline.export.check import TOLERANCE, check, scans_to_check
 from pipeline.export.errors import ExportError
 from pipeline.export.program import traced
 from pipeline.export.torch_file import TORCH_FILE, pickles, torch_bytes
 from pipeline.export.write import ONNX_FILE, RECORD, export
+from pipeline.export_stage import twin_stage
 from pipeline.serving.inference import predict
 from pipeline.serving.package import load_package
 from pipeline.serving.twin import OnnxSession, TwinError, read_twin, with_runtime
@@ -139,6 +142,36 @@ def test_a_twin_with_other_answers_is_refused(onnx_model: Path, monkeypatch, wro
     with pytest.raises(TwinError, match="its self-test gives") as told:
         verify(onnx_model)
     assert told.value.code == "runtime.twin_differs"
+
+
+def test_a_release_has_a_twin_where_it_can(
+    make_package, monkeypatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = make_package(SHAPE, family="prior", params={})
+    folder = tmp_path / "model"
+    twin_stage(folder)
+    assert "ONNX twin, " in capsys.readouterr().out
+    assert with_runtime(package, folder, "onnx").runtime == "onnx"
+
+    def failing(code: str):
+        def fail(*_: object) -> None:
+            raise ExportError(code, "no")
+
+        return fail
+
+    for code, told in (
+        ("export.not_expressible", ""),
+        ("export.differs", "warning [export.differs] no"),
+    ):
+        monkeypatch.setattr(write_module, "export", failing(code))
+        twin_stage(folder)
+        out, err = capsys.readouterr()
+        assert (out, err.strip()) == ("", told)
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            twin_stage(folder)
+        assert capsys.readouterr() == ("", "")
 
 
 def no_onnxruntime(cls: type[OnnxSession], data: bytes) -> OnnxSession:

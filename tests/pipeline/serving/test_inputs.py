@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.cohort import CohortConfig
@@ -54,7 +54,31 @@ def test_several_inputs_keep_their_folders_apart(tmp_path):
     nifti(tmp_path / "y" / "deep" / "scan.nii")
     lone = nifti(tmp_path / "lone.nii")
     found = names(tmp_path / "y", tmp_path / "x", lone, out=tmp_path / "out")
-    assert sorted(found) == ["lone.nii", "x/scan.nii", "y/deep/scan.nii"]
+    assert sorted(found) == sorted([f"{tmp_path.name}/lone.nii", "x/scan.nii", "y/deep/scan.nii"])
+
+
+def test_a_name_does_not_depend_on_what_else_is_given(tmp_path):
+    for place in ("one/x", "two/deep/y", "three/z"):
+        nifti(tmp_path / place / "scan.nii")
+    x, y, z = (tmp_path / place for place in ("one/x", "two/deep/y", "three/z"))
+    for others in ([y], [z], [y, z]):
+        assert "x/scan.nii" in names(x, *others, out=tmp_path / "out")
+
+
+@given(
+    st.sets(
+        st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(tuple), min_size=1, max_size=6
+    )
+)
+@settings(deadline=None, max_examples=25)
+def test_no_two_scans_have_one_name(tmp_path_factory, places):
+    """Folders of few names at all depths, some in others, each with a scan."""
+    root = tmp_path_factory.mktemp("in")
+    folders = [root.joinpath(*place) for place in places]
+    for folder in folders:
+        nifti(folder / "scan.nii")
+    found = names(*folders, out=root.with_name("out"))
+    assert len(set(found)) == len(found) == len(folders)
 
 
 def test_what_is_given_twice_counts_once(tmp_path, monkeypatch):
