@@ -87,7 +87,7 @@ def _listen(
     with receiving(receiver, refusals, address) as server:
         started(server.server_address[1])
         if spool.studies:
-            say(f"listen: {spool.studies} studies were left by an earlier run")
+            say(f"listen: left by an earlier run: {counted(spool.studies, 'study', 'studies')}")
         while not stop.wait(_LOOK_S):
             if taken := spool.take(config.quiet_s):
                 _score(spool, taken, out, score, say)
@@ -101,7 +101,7 @@ def _listen(
     refused = f"; refused {counted(refusals.count, 'connection')}" if refusals.count else ""
     say(
         f"listen: ended; received: {counts or 'nothing'}{refused}; "
-        f"{spool.studies} studies left in {SPOOL}/"
+        f"{counted(spool.studies, 'study', 'studies')} left in {SPOOL}/"
     )
 
 

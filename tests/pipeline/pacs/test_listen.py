@@ -73,10 +73,10 @@ def test_what_a_sender_did_not_finish_stays_for_the_next_start(tmp_path):
     scored = Scored()
     with running(tmp_path, scored, quiet_s=3600) as listener, association(listener.port) as to:
         assert to.send_c_store(slices(STUDY, SERIES)[0]).Status == 0
-        assert "1 studies left" in listener.end()  # the sender is still there after the grace
+        assert "1 study left" in listener.end()  # the sender is still there after the grace
     assert scored.studies == []
     with running(tmp_path, scored, quiet_s=3600) as listener:
-        assert "1 studies were left by an earlier run" in listener.said[0]
+        assert "left by an earlier run: 1 study" in listener.said[0]
     assert scored.studies == [(STUDY, 1)]
 
 
@@ -166,7 +166,7 @@ def test_a_disk_that_is_full_while_scoring_keeps_the_study(tmp_path):
     scored = Scored(raises=[full])
     with running(tmp_path / "end", scored, quiet_s=3600) as listener:
         send(listener.port, slices(STUDY, SERIES, 2))
-        assert "1 studies left" in listener.end()
+        assert "1 study left" in listener.end()
     assert held(tmp_path / "end") == 2
 
 
