@@ -5,14 +5,15 @@ much worse the score gets (paired by patient), and how many predicted classes fl
 
 A danger is named by one rule: of each kind, the realistic amount (``sweep``) that costs most,
 where the loss is significant by Holm's rule over all realistic amounts and at least ``LEAST_LOSS``;
-of these kinds the three that cost most, ties (to three decimals) by the share of flips. A flip and
-a misread orientation count as one kind: the voxels end up in the same places.
+of these kinds the three that cost most, ties (to three decimals) by the share of flips. Where fewer
+are beyond chance, what costs most next is told as well, and that chance explains it. A flip and a
+misread orientation count as one kind: the voxels end up in the same places.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -111,14 +112,30 @@ class Audit:
 
     def dangers(self) -> list[AuditRow]:
         """At most three rows of different kinds, with the recipe, the worst first."""
+        return self._worst(self.significant)[:SHOWN_DANGERS]
+
+    def suspects(self) -> list[AuditRow]:
+        """What of other kinds costs most, though chance may be why: with dangers up to three."""
+        dangers = self.dangers()
+        known = {_kind(row) for row in dangers}
+        rows = self._worst(lambda row: row.realistic and not self.significant(row))
+        return [row for row in rows if _kind(row) not in known][: SHOWN_DANGERS - len(dangers)]
+
+    def _worst(self, counts: Callable[[AuditRow], bool]) -> list[AuditRow]:
+        """The worst row of each kind that costs anything worth telling, the worst first."""
         worst: dict[str, AuditRow] = {}
         for row in self.arm("with"):
-            if row.step and self.significant(row) and row.loss.value >= LEAST_LOSS:
-                kind = "flip" if row.step.kind == "orientation" else row.step.kind
-                known = worst.get(kind)
+            if row.step and row.loss.value >= LEAST_LOSS and counts(row):
+                known = worst.get(_kind(row))
                 if known is None or _badness(row) > _badness(known):
-                    worst[kind] = row
-        return sorted(worst.values(), key=_badness, reverse=True)[:SHOWN_DANGERS]
+                    worst[_kind(row)] = row
+        return sorted(worst.values(), key=_badness, reverse=True)
+
+
+def _kind(row: AuditRow) -> str:
+    """An orientation that is misread is a flip or a turn."""
+    kind = row.step.kind if row.step else ""
+    return "flip" if kind == "orientation" else kind
 
 
 def _badness(row: AuditRow) -> tuple[float, float]:

@@ -58,16 +58,28 @@ def _dangers(audit: Audit) -> str:
     worst = audit.dangers()
     metric = METRIC_WORDS[audit.metric]
     if not worst:
-        return (
+        none = (
             f"No realistic shift costs {metric} more than chance explains, on {audit.scans} scans "
             f"of {audit.patients} patients."
         )
+        return none + _suspects(audit)
     shown = [f"{row.step} (loss {decimals(row.loss.value)})" for row in worst]
     of_what = f"of {metric} {decimals(audit.base.score.value)}"
     if len(worst) == 1:
-        return f"The only dangerous shift is {shown[0]}, {of_what}."
+        return f"The only dangerous shift is {shown[0]}, {of_what}.{_suspects(audit)}"
     which = "most dangerous shifts" if len(worst) == SHOWN_DANGERS else "dangerous shifts"
-    return f"The {_COUNTS[len(worst)]} {which} are {listed(shown)}, {of_what}."
+    said = f"The {_COUNTS[len(worst)]} {which} are {listed(shown)}, {of_what}."
+    return said + _suspects(audit)
+
+
+def _suspects(audit: Audit) -> str:
+    """What follows them, where fewer than three are beyond chance."""
+    rows = audit.suspects()
+    if not rows:
+        return ""
+    shown = listed([f"{row.step} (loss {decimals(row.loss.value)})" for row in rows])
+    verb = "comes" if len(rows) == 1 else "come"
+    return f" Next {verb} {shown}, within chance on {audit.patients} patients."
 
 
 def _silent_flips(audit: Audit) -> list[str]:

@@ -126,7 +126,9 @@ def _lines(
         yield f"![{one.of.probe} of {one.of.family} on {cohort}]({name})"
         yield ""
     verdict = "It came out as expected." if run.holds else "**It did not come out as expected.**"
-    yield f"**What came out.** {verdict} Intervals are of {100 * config.level:g} %."
+    yield f"**What came out.** {verdict} Intervals are of {100 * config.level:g} %, over test"
+    yield "patients, subsets and seeds. *By X or more* is asked of the difference itself, whose"
+    yield "interval must not hold 0; *within X* is asked of the whole interval."
     yield ""
     yield from _judged("expected", run.judgements, "as expected")
     if run.reported:

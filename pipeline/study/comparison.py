@@ -30,7 +30,7 @@ import numpy as np
 
 from pipeline.metrics import higher_is_better
 from pipeline.study.learning_curve import Curves, Draws, Floats, Where, distribution, interval
-from pipeline.study.mean_gain import MeanGain, holm, variance_of_patients
+from pipeline.study.mean_gain import MeanGain, holm
 
 FLAT_GAIN: Final = 0.01  # a gain whose interval stays below this is called none
 
@@ -180,11 +180,12 @@ def trends(
             then, now = (Where(family, size, "test", metric) for size in (start, end))
             if min(curves.points[then].subsets, curves.points[now].subsets) > 1:
                 cells = curves.replicates[now].less(curves.replicates[then])
-                gain, drawn = cells.mean, distribution(cells, draws)
+                gain, drawn, freedom = cells.mean, distribution(cells, draws), cells.freedom
             else:
                 gain = curves.points[now].mean - curves.points[then].mean
                 drawn = curves.drawn[now] - curves.drawn[then]
-            ends = interval(sign * drawn, level)
+                freedom = min(curves.replicates[place].freedom for place in (then, now))
+            ends = interval(sign * drawn, level, freedom)
             found.append(Trend(family, start, end, sign * gain, *ends, few_patients))
     return found
 
@@ -200,5 +201,5 @@ def _paired(
         apart = (parts[pair[0], size] - parts[pair[1], size])[both].mean(axis=0)
         patients = float(apart @ apart)
     else:
-        patients = variance_of_patients(cells)
+        patients = cells.variance_by_patients
     return MeanGain.of(sign * cells.mean, cells, patients)

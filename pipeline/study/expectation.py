@@ -87,12 +87,27 @@ def judge(
     )
     level = next(iter(outcomes.values())).config.level
     least, largest = _possible(expectation, outcomes)
-    low, high = (min(max(end, least), largest) for end in interval(drawn - of_drawn, level))
+    ends = interval(drawn - of_drawn, level, _freedom(expectation, outcomes))
+    low, high = (min(max(end, least), largest) for end in ends)
     difference = value - of
     holds, why = _decide(expectation, difference, (low, high), slack, significant=significant)
     return Judgement(
         str(expectation), expectation.relation, value, of, difference, low, high, holds, why
     )
+
+
+def _freedom(expectation: Expectation, outcomes: Mapping[str, StudyOutcome]) -> float:
+    """Degrees of freedom of the difference's variance; of a term's none are known."""
+    numbers = [expectation.value, expectation.of]
+    quantities = [one for one in numbers if isinstance(one, Quantity)]
+    if any(one.term for one in quantities):
+        return math.inf
+    found = [(_outcome(one, outcomes), one) for one in quantities]
+    places = [(outcome.curves, _where(one, outcome)) for outcome, one in found]
+    cells = [curves.replicates[where] for curves, where in places]
+    if len({curves.points[where].subsets for curves, where in places}) == 1:
+        return (cells[0].less(cells[1]) if len(cells) > 1 else cells[0]).freedom
+    return min(one.freedom for one in cells)  # one subset pairs with none of the others
 
 
 def _judge_ranks(

@@ -41,10 +41,7 @@ class MeanGain:
     @classmethod
     def of(cls, value: float, cells: Replicates, patients: float) -> MeanGain:
         """``value``, which moves as the mean of cells; ``patients``: variance by test patients."""
-        subsets, seeds = cells.variances_of_mean()
-        variance = patients + subsets[0] + seeds[0]
-        spread = sum(part**2 / freedom for part, freedom in (subsets, seeds) if freedom)
-        freedom = variance**2 / spread if spread > 0 else math.inf
+        variance, freedom = cells.variance_of_mean(patients)
         known = int((~np.isnan(cells.values)).sum())
         return cls(known, value, math.sqrt(variance), freedom)
 
@@ -54,12 +51,6 @@ class MeanGain:
         if self.error == 0:  # every patient and cell says the same
             return 1.0 if self.value == 0 else 0.0
         return float(2 * student.sf(abs(self.value) / self.error, self.freedom))
-
-
-def variance_of_patients(cells: Replicates) -> float:
-    """What the choice of test patients adds to the variance of the mean over cells."""
-    drawn = cells.resampled_mean
-    return math.nan if np.isnan(drawn).all() else float(np.nanvar(drawn))
 
 
 def holm(p: Sequence[float]) -> list[float]:

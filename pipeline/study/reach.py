@@ -15,7 +15,7 @@ from typing import Literal
 
 from pipeline.metrics import higher_is_better
 from pipeline.study.learning_curve import Curves, Where
-from pipeline.study.mean_gain import MeanGain, holm, variance_of_patients
+from pipeline.study.mean_gain import MeanGain, holm
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def reaches(
             cells = curves.replicates[place]
             if not math.isnan(cells.mean):
                 above = sign * (cells.mean - target)
-                looks[place] = MeanGain.of(above, cells, variance_of_patients(cells))
+                looks[place] = MeanGain.of(above, cells, cells.variance_by_patients)
         adjusted = holm([look.p for look in looks.values()])
         found += [
             Reach(place.family, place.size, target, look.value, p, level, few_patients)

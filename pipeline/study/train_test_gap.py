@@ -85,6 +85,6 @@ def gaps(
                 sign * (train.values - test.values),
                 sign * (train.values[..., None] - test.resampled),
             )
-            ends = interval(distribution(cells, draws), level)
+            ends = interval(distribution(cells, draws), level, cells.freedom)
             found.append(Gap(family, size, metric, cells.mean, *ends))
     return found

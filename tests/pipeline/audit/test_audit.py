@@ -167,6 +167,18 @@ def test_fewer_than_three_are_said_to_be_fewer(cost: dict[str, float], words: st
     assert sentences(audit, 0)[0].startswith(words)
 
 
+def test_what_costs_most_within_chance_is_named_after_the_dangers() -> None:
+    cost = {"gain 2x": 0.6, "rotation 5 deg": 0.12, "blur 1 px": 0.1, "noise 0.1 of the range": 0.1}
+    audit = judge(answers_of(lambda step: noisy(cost.get(str(step), 0.0))), BINARY, resamples=300)
+    suspects = audit.suspects()
+    assert [str(row.step) for row in audit.dangers()] == ["gain 2x"]
+    assert 0 < len(suspects) <= 2
+    assert all(row.realistic and not audit.significant(row) for row in suspects)
+    told = sentences(audit, 0)[0]
+    assert f"{suspects[0].step} (loss " in told
+    assert told.endswith(f"within chance on {audit.patients} patients.")
+
+
 def test_a_loss_is_a_rise_where_lower_is_better() -> None:
     audit = judge(answers_of(lambda _: noisy(0.5), STEPS[:1]), BINARY, "brier", resamples=50)
     row = audit.arm("with")[0]

@@ -61,6 +61,40 @@ def test_intervals_cover_the_truth_over_patients_subsets_and_seeds(
     assert 0.88 <= covered / 300 <= 0.99
 
 
+@pytest.mark.parametrize(("subsets", "patients"), [(1, 0.0), (1, 0.5), (2, 1.0)])
+def test_intervals_cover_the_truth_where_three_seeds_decide(subsets: int, patients: float) -> None:
+    rng = np.random.default_rng(3)
+    covered, covered_if_many = 0, 0
+    for repetition in range(300):
+        scores = rng.normal(size=(subsets, 1)) * (subsets > 1) + rng.normal(size=(1, 3))
+        resampled = scores[..., None] + patients * rng.normal(size=400)
+        cells = Replicates(scores + patients * rng.normal(), resampled)
+        drawn = distribution(cells, Draws.of(subsets, 3, 400, repetition))
+        low, high = interval(drawn, 0.95, cells.freedom)
+        covered += low <= 0 <= high
+        low, high = interval(drawn, 0.95)
+        covered_if_many += low <= 0 <= high
+
+    assert 0.9 <= covered / 300 <= 0.99
+    assert covered_if_many <= covered
+
+
+def test_an_interval_moves_out_as_students_t_from_the_normal() -> None:
+    values = np.array([[-1.0, 0.0, 1.0]])
+    drawn = np.random.default_rng(0).normal(0, 1 / math.sqrt(3), 100_000)
+    cells = Replicates(values, np.broadcast_to(values[..., None], (1, 3, 10)))
+    ends = interval(drawn, 0.95, cells.freedom)
+
+    assert cells.freedom == 2
+    assert ends == pytest.approx((-4.303 / math.sqrt(3), 4.303 / math.sqrt(3)), rel=0.02)
+
+
+def test_many_test_patients_alone_have_the_normals_interval() -> None:
+    cells = noisy_cells(np.random.default_rng(1), subsets=1, seeds=1, sd=(0, 0, 1))
+
+    assert cells.freedom == math.inf
+
+
 def test_without_subset_and_seed_spread_only_test_patients_count() -> None:
     rng = np.random.default_rng(1)
     cells = noisy_cells(rng, subsets=4, seeds=1, sd=(0, 0, 1))
@@ -98,7 +132,8 @@ def test_a_point_names_its_spread() -> None:
     assert found.mean == pytest.approx(0.8)
     assert found.sd_subsets == pytest.approx(math.sqrt(0.02))  # of 0.7 and 0.9
     assert found.sd_seeds == pytest.approx(math.sqrt(0.02))
-    assert (found.low, found.high) == pytest.approx((0.75, 0.85))
+    half = 0.05 * 0.8165 / 0.6745  # quartiles of Student's t of 2 degrees, and of the normal
+    assert (found.low, found.high) == pytest.approx((0.8 - half, 0.8 + half), rel=1e-4)
     assert (found.subsets, found.seeds, found.cells) == (2, 2, 4)
 
 
