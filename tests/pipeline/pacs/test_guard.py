@@ -106,13 +106,14 @@ def test_nonsense_costs_its_own_connection_and_no_line_in_the_log(tmp_path, monk
     monkeypatch.setattr(threading, "excepthook", lost.append)
     random = Random(0)
     with running(tmp_path, Scored(), quiet_s=3600) as listener:
+        with association(listener.port) as to:  # an abort from a source that there is not
+            to.dul.socket.socket.sendall(header(7, 4) + b"\0\0\x54\x54")
+            wait_for(lambda: not to.is_established)
         for number in range(24):
             with connect(listener.port) as stranger, suppress(OSError):
                 for kind in (number % 9, random.randrange(9)):
                     body = random.randbytes(random.randrange(60))
                     stranger.sendall(header(kind, len(body)) + body)
-        with association(listener.port) as to:  # an abort for a reason that there is not
-            to.dul.socket.socket.sendall(header(7, 4) + b"\0\0\x54\x54")
 
         def accepted() -> bool:
             with association(listener.port) as to:
