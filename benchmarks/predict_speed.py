@@ -1,6 +1,6 @@
 """``predict`` on folders of scans against a MONAI Dataset, DataLoader and fp32 network.
 
-    python benchmarks/predict_speed.py [--volumes 200] [--images 2000]
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/predict_speed.py [--volumes 200] [--images 2000]
 
 Volumes of 128 x 128 x 64 as .nii.gz, and DICOM images of 512 x 512, made up and written first. Both
 sides read them with two processes, turn, shrink (with the same smoothing) and z-score them, and
@@ -9,7 +9,8 @@ and tables; theirs is the loop over the loader alone. Processes are started, and
 before the clock is; what predict takes with its processes' start is a column of its own. They take
 turns; a row shows the medians of the rounds. CPU seconds are those of all processes, and depend
 less on what else the machine does. Probabilities are compared before calibration. The last lines
-say what a scan's work is made of, each part by itself on one core.
+say what a scan's work is made of, each part by itself on one core. The variable is what
+``medcurve predict`` sets for itself; here it holds for both sides.
 """
 
 from __future__ import annotations

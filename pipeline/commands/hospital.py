@@ -21,6 +21,7 @@ from pipeline.commands.options import (
     Workers,
     extra_options,
 )
+from pipeline.wait_policy import let_threads_sleep
 
 if TYPE_CHECKING:
     from pipeline.hospital_stages import ArchiveRequest
@@ -192,6 +193,7 @@ def listen(
 
     Example: medcurve listen runs/ct/model-demo --out inbox --allow SCANNER1
     """
+    let_threads_sleep()
     from pipeline import hospital_stages
     from pipeline.pacs.settings import Address, ListenConfig, check_address
     from pipeline.pacs.tls import tls_files

@@ -44,6 +44,7 @@ from pipeline.commands.options import (
     ray_address,
     refuse_unreadable,
 )
+from pipeline.wait_policy import let_threads_sleep
 
 
 def train(
@@ -238,6 +239,7 @@ def predict(
 
     Example: medcurve predict runs/phantom3d/model-demo scans/ --out predictions
     """
+    let_threads_sleep()
     from pipeline import model_stages
 
     options = model_stages.BatchOptions(

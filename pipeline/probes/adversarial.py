@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,6 +25,10 @@ from pipeline.probes.attack import Strength, Target, fgsm, noise, pgd, sweep
 from pipeline.probes.base import Probe, ProbeError, drawn, network_of
 from pipeline.probes.pictures import canvas, scan_plane, show, show_signed
 from pipeline.views import ViewsConfig, views
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _ATTACKS: Final = ("fgsm", "pgd", "noise")
 

@@ -7,11 +7,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from pydantic import AfterValidator, PositiveInt
 from torch import Tensor, nn
 
@@ -21,6 +20,9 @@ from pipeline.dataset import Scans
 from pipeline.families.base import Family
 from pipeline.families.pretrained import Pretrained
 from pipeline.inspection import Layer, inspect_network
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Which convolution's maps are looked at. ``first_resolution``: the one with the widest receptive
 # field among those at the resolution of the first convolution, before any pooling or later step

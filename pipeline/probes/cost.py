@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pipeline.dataset import Scans
 from pipeline.families.base import Family
@@ -14,6 +12,9 @@ from pipeline.inspection import Inspection
 from pipeline.page import PALETTE
 from pipeline.probes.base import Probe, drawn, network_of
 from pipeline.probes.pictures import canvas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LARGEST: Final = 12  # layers that are drawn of each: those that matter
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
@@ -25,6 +24,9 @@ from pipeline.families.base import Family
 from pipeline.page import PALETTE
 from pipeline.probes.base import Probe, ProbeError, Tap, Where, drawn, tap
 from pipeline.probes.pictures import canvas, colour_bar, frame, plane, scan_plane, show, show_signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LEAST: float = 1e-17  # error that is still drawn on a logarithmic axis
 

@@ -8,11 +8,10 @@ it convolution, which is no loss, since a kernel that is learned can be learned 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from scipy import ndimage
@@ -25,6 +24,9 @@ from pipeline.families.base import Family
 from pipeline.families.gaussian_derivatives import kernel
 from pipeline.probes.base import Odd, Probe, ProbeError, convolutions, drawn, network_of
 from pipeline.probes.pictures import canvas, scan_plane, show, show_signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN: Final = 4  # filters of a kind
 

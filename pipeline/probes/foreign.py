@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -30,6 +28,9 @@ from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.shift_reference import ShiftReference, ShiftScore
 from pipeline.trust.two_sample import batch_test
 from pipeline.weighted_metrics import Auc
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LEAST_SCANS: Final = 32
 _TICKS: Final = (0, 5, 10, 100, 1000, 10_000, 100_000)
@@ -87,6 +88,8 @@ class Foreign(Probe):
 
     def draw(self, family: Family[Any], scans: Scans, seed: int) -> Figure:
         """The scores of single scans, a row for each shift."""
+        from matplotlib.ticker import NullLocator
+
         compared = self._compare(family, scans, seed)
         height = 1.2 + 0.45 * len(compared)
         with canvas(f"{family.name}: are shifted scans noticed?", 7.4, height) as figure:

@@ -10,10 +10,9 @@ convolution arithmetic for deep learning", sections 2.2 and 2.3).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import torch
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 from torch import Tensor
 from torch.nn import functional
@@ -22,6 +21,9 @@ from pipeline.dataset import Scans
 from pipeline.families.base import Family
 from pipeline.probes.base import Odd, Probe, ProbeError, Tap, Where, drawn, grey_images, tap
 from pipeline.probes.pictures import canvas, colour_bar, plane, show
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Padding = Literal["valid", "zero", "circular", "reflect", "full"]
 PADDINGS: Final[tuple[Padding, ...]] = ("valid", "zero", "circular", "reflect", "full")

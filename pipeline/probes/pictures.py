@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.page import PALETTE, STYLE
+
+if TYPE_CHECKING:
+    import matplotlib as mpl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIGNED: Final = "RdBu_r"  # for what has a sign: white is 0, and red and blue differ for all eyes
 _PANEL_INCHES: Final = 2.6
@@ -23,6 +24,9 @@ _PANEL_INCHES: Final = 2.6
 @contextmanager
 def canvas(title: str, width: float, height: float) -> Iterator[Figure]:
     """A figure of that size in inches in the pages' style; draw in it within the block."""
+    import matplotlib as mpl  # half a second, which who draws nothing need not wait
+    from matplotlib.figure import Figure
+
     with mpl.rc_context({**STYLE, "font.size": 9}):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.suptitle(title, fontsize=11)
@@ -72,6 +76,8 @@ def colour_bar(figure: Figure, shown: mpl.image.AxesImage, panel: Axes) -> None:
 
 def frame(panel: Axes, corner: Sequence[float], size: Sequence[float]) -> None:
     """A dashed box, (rows, columns) of voxels, from the voxel at ``corner`` on."""
+    from matplotlib.patches import Rectangle
+
     place = (corner[1] - 0.5, corner[0] - 0.5)
     panel.add_patch(
         Rectangle(place, size[1], size[0], fill=False, ec=PALETTE[1], lw=1.2, ls=(0, (4, 2)))

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -23,6 +22,9 @@ from pipeline.dataset import Scans
 from pipeline.families.base import Family
 from pipeline.probes.base import Probe, ProbeError, Where, drawn, grey_images, tap
 from pipeline.probes.pictures import plane, row, show, show_signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Ridge penalty relative to the mean square of a centred feature: far above the squares of rounding
 # (1e-32), so that a map without differences stays without; far below any real difference.

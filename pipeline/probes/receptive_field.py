@@ -11,12 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 import torch
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -25,6 +23,9 @@ from pipeline.families.base import Family
 from pipeline.inspection import Layer, edge_that_matters
 from pipeline.probes.base import Probe, ProbeError, Tap, Where, drawn, tap
 from pipeline.probes.pictures import canvas, colour_bar, frame, plane, show
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Voxels of an image that a network's gradients are taken of: (2D, 3D edge).
 _MOST_EDGE: Final = {2: 768, 3: 64}
@@ -75,6 +76,8 @@ class ReceptiveField(Probe):
 
     def draw(self, family: Family[Any], scans: Scans, seed: int) -> Figure:
         """Gradients of the central output, on a linear and a logarithmic scale, in their field."""
+        from matplotlib.colors import LogNorm
+
         drawn(family, scans, 1, seed)
         found = self._measured(family, seed)
         influence = plane(found.influence) / float(found.influence.max())

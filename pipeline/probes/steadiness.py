@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
@@ -24,6 +23,9 @@ from pipeline.probes.base import Probe, drawn
 from pipeline.probes.pictures import canvas, scan_plane, show
 from pipeline.shifting import shift_batch
 from pipeline.shifts import Shift
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Steadiness(Probe):
