@@ -23,17 +23,13 @@ from data_prep.errors import MedcurveError
 from data_prep.scan_look import LEVELS, ScanLook
 from pipeline.trust.shift_cloud import MAX_POINTS, MAX_WIDTH, Cloud, Rows
 from pipeline.trust.shift_spaces import PARTS, Part, Spaces
+from pipeline.trust.shift_steps import by_part, in_steps, joined_p_values, scale
 
 # Held-out scans whose coordinates are kept, for tests of whole batches: as many as these compare.
 # With 80, what sets PneumoniaMNIST's official test scans apart is found by luck (docs/shift.md).
 MAX_HELD_POINTS: Final = 400
 # Held-out scans whose distances are kept: the threshold is within a hundredth of their rate.
 MAX_HELD_OUT: Final = 500
-# A part's distance counts in steps of what held-out scans differ by, but of this at least: where
-# they are all alike (every spacing the same) rounding would be the greatest shift.
-_LEAST_STEP: Final = 0.25
-_UPPER: Final = 0.9  # the quantile that, less the median, gives the step
-_UPPER_SDS: Final = 1.2816  # of a normal distribution
 _ROUNDING: Final = 1e-9
 
 
@@ -186,21 +182,11 @@ class ShiftReference:
 
     @cached_property
     def _scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return _middle_and_step(self.held)
-
-    @cached_property
-    def _ordered(self) -> NDArray[np.float64]:
-        return np.sort(self.held.astype(np.float64), axis=0)
+        return scale(self.held)
 
     def _scored(self, distances: NDArray[np.float32]) -> list[ShiftScore]:
-        steps = _by_part(_in_steps(distances, *self._scale))
-        # A scan is one of the pool from which steps are measured: only then is it, among scans of
-        # its own cohort, as likely to come first as any.
-        scale = _joined_middle_and_step(self._ordered, distances)
-        own = _in_steps(distances, *scale).max(axis=1)
-        middle, step = (numbers[:, np.newaxis] for numbers in scale)
-        greatest = _in_steps(self.held, middle, step).max(axis=2)
-        as_foreign = 1 + np.count_nonzero(greatest >= own[:, np.newaxis], axis=1)
+        steps = by_part(in_steps(distances, *self._scale))
+        p_values = joined_p_values(self.held, distances)
         return [
             ShiftScore(
                 score=float(row.max()),
@@ -208,9 +194,7 @@ class ShiftReference:
                 p_value=p_value,
                 flagged=p_value <= self.rate + _ROUNDING,
             )
-            for row, p_value in zip(
-                steps, (as_foreign / (len(self.held) + 1)).tolist(), strict=True
-            )
+            for row, p_value in zip(steps, p_values.tolist(), strict=True)
         ]
 
     def _check(self, looks: Sequence[ScanLook], features: Rows) -> None:
@@ -274,53 +258,6 @@ class ShiftReference:
         )
         points = {part: state[f"{part}.held_points"] for part in facts.batch_parts}
         return cls(facts, spaces, state["held"], points)
-
-
-def _middle_and_step(
-    pool: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(M, W) distances -> the median and what they differ by, (W,) each."""
-    wide = pool.astype(np.float64)
-    middle = np.median(wide, axis=0)
-    upper = np.quantile(wide, _UPPER, axis=0, method="lower")
-    return middle, np.maximum((upper - middle) / _UPPER_SDS, _LEAST_STEP)
-
-
-def _joined_middle_and_step(
-    ordered: NDArray[np.float64], distances: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``_middle_and_step`` of a pool that each row joins, alone: the same bits, without sorting.
-
-    Args:
-        ordered: (M, W) the pool, each column sorted.
-        distances: (N, W) what joins it.
-
-    Returns:
-        (N, W) each.
-    """
-    count = len(ordered) + 1
-    edged = np.pad(ordered, ((1, 1), (0, 0)), constant_values=((-np.inf, np.inf), (0, 0)))
-    joining = distances.astype(np.float64)
-
-    def at(rank: int) -> NDArray[np.float64]:
-        # from 0: it comes before, between or after its two neighbours in the pool
-        return np.clip(joining, edged[rank], edged[rank + 1])
-
-    middle = (at((count - 1) // 2) + at(count // 2)) / 2
-    upper = at(int(np.floor((count - 1) * _UPPER)))
-    return middle, np.maximum((upper - middle) / _UPPER_SDS, _LEAST_STEP)
-
-
-def _in_steps(
-    distances: NDArray[np.float32], middle: NDArray[np.float64], step: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """How far outside a pool distances lie, in steps of what those of the pool differ by."""
-    return np.asarray((distances.astype(np.float64) - middle) / step)
-
-
-def _by_part(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, parts x 2) -> (N, parts): the larger one of each part's two."""
-    return np.asarray(steps.reshape(len(steps), -1, 2).max(axis=2))
 
 
 def _check_widths(reference: ShiftReference) -> None:

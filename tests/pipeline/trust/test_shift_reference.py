@@ -113,7 +113,7 @@ def steps_outside(pool: np.ndarray, distances: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("decimals", [None, 1])
 def test_a_scan_is_measured_in_the_pool_that_it_joins(n_held: int, decimals: int | None) -> None:
     """By the definition, each scan's pool sorted anew; also where distances are equal."""
-    looks, features = looked(12, 9)
+    looks, features = looked(70, 9)
     reference = reference_of(looked(40, 1), looked(n_held, 2))
     held, distances = reference.held, reference.spaces.distances(looks, features + 1)
     if decimals is not None:
