@@ -339,7 +339,7 @@ def test_a_token_that_is_none_is_refused_and_not_repeated(monkeypatch):
 def test_an_archive_without_tls_is_warned_of(url, is_safe, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(Archive, "find", lambda *_: [])
     arguments = ("--out", tmp_path, "--dicomweb", url, "--query", "PatientID=1", "--plain-http")
-    assert medcurve("predict", "model", *arguments) == 2
+    assert medcurve("predict", "models:/chest@champion", *arguments) == 2
     printed = capsys.readouterr()
     assert "[pacs.nothing_found]" in printed.err
     assert ("WARNING" not in printed.out) == is_safe
@@ -472,12 +472,23 @@ def test_a_misspelt_key_is_answered_with_the_nearest():
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("model", "--out", "o"), "config.no_inputs"),
-        (("model", "in", "--out", "o", "--store"), "config.archive_without_url"),
-        (("model", "in", "--out", "o", "--dicomweb", "http://127.0.0.1"), "config.two_inputs"),
-        (("model", "--out", "o", "--dicomweb", "http://a@b"), "pacs.no_query"),
+        (("models:/chest@champion", "--out", "o"), "config.no_inputs"),
+        (("models:/chest@champion", "in", "--out", "o", "--store"), "config.archive_without_url"),
         (
-            ("model", "--out", "o", "--dicomweb", "http://a:b@c", "--query", "PatientID=1"),
+            ("models:/chest@champion", "in", "--out", "o", "--dicomweb", "http://127.0.0.1"),
+            "config.two_inputs",
+        ),
+        (("models:/chest@champion", "--out", "o", "--dicomweb", "http://a@b"), "pacs.no_query"),
+        (
+            (
+                "models:/chest@champion",
+                "--out",
+                "o",
+                "--dicomweb",
+                "http://a:b@c",
+                "--query",
+                "PatientID=1",
+            ),
             "pacs.credentials_in_url",
         ),
     ],
