@@ -92,7 +92,7 @@ def _sum(results: Record, noisy: bool) -> str:
         f"The sum is the mean Brier score, {what}. Its interval here, like those of bias and "
         f"variance, is also for other training patients than these {patients}, which draws near "
         f"the full size have mostly in common; in the other tables intervals are for other draws "
-        f"from these {patients}, which makes them no wider{chance}."
+        f"from these {patients}, wider by Student's t where subsets and seeds are few{chance}."
     )
 
 

@@ -22,6 +22,7 @@ from pipeline.export.write import export
 from pipeline.export_stage import export_stage
 from pipeline.serving.inference import predict
 from pipeline.serving.package import ModelPackage
+from pipeline.serving.package_files import MODEL, WEIGHTS
 
 # What MONAI's schema of 2024-07-25 asks of a bundle's metadata, and of each tensor.
 REQUIRED = {
@@ -140,6 +141,8 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bundle_does_not_lie_in_the_package(tmp_path: Path) -> None:
+    for name in (MODEL, WEIGHTS):
+        (tmp_path / name).touch()
     with pytest.raises(ConfigError, match="writes into its own folder") as told:
         export_stage(str(tmp_path), "monai-bundle", None, [], tmp_path, None)
     assert told.value.code == "config.no_out"
