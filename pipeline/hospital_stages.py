@@ -105,13 +105,14 @@ def listen_stage(
     check_titles([config.address.title, *config.address.callers])
     check_model(model)
     try:
-        from pipeline.pacs.listen import listen
+        from pipeline.pacs.listen import listen, refuse_other_folder
     except ModuleNotFoundError as error:
         raise ConfigError(
             "config.no_pynetdicom",
             f"listening needs the Python package pynetdicom, which is not installed ({error})",
             fix="install it with: pip install -c constraints.txt -e '.[pacs]'",
         ) from error
+    refuse_other_folder(out)
     from pipeline.serving.inference import predict
 
     package = open_package(model, runs, uri, "auto")

@@ -181,7 +181,12 @@ def listen(
     ] = True,
     on_shift: Annotated[
         ShiftAction | None,
-        typer.Option("--on-shift", help="Scans unlike the training scans; default: as released."),
+        typer.Option(
+            "--on-shift",
+            metavar="ACTION",
+            help="flag, abstain or refuse: what to do with scans unlike the training scans; "
+            "default: as released.",
+        ),
     ] = None,
     explain: Explain = None,
     explain_only: ExplainOnly = ExplainedScans.ALL,

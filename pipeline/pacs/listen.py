@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from data_prep.errors import ConfigError, MedcurveError
+from data_prep.errors import ConfigError, MedcurveError, StageError
 from pipeline.pacs.guard import BoundedServer, Budget
 from pipeline.pacs.receiver import Receiver, Refusals, receiving
 from pipeline.pacs.settings import ListenConfig
@@ -19,6 +19,7 @@ from pipeline.serving.predictions import PredictionSummary
 from pipeline.wording import counted
 
 SPOOL: Final = "spool"
+_MARK: Final = ".listening"  # in every folder that a listener made; locked while one runs
 _LOOK_S: Final = 0.2  # between looks for a quiet study
 
 # From the folder of a study and the folder for its tables to what was scored.
@@ -52,15 +53,38 @@ def listen(
     Raises:
         ConfigError: ``config.cannot_listen``, ``config.tls``, or ``config.out_in_use`` by another
             listener.
+        StageError: As ``refuse_other_folder``.
     """
+    refuse_other_folder(out)
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    out.chmod(0o700)  # an empty folder that stood there was perhaps open to others
     with _alone(out):
         _listen(out, config, score, stop, say, started)
 
 
+def refuse_other_folder(out: Path) -> None:
+    """Refuse a folder that holds something, and was not made by a listener.
+
+    Raises:
+        StageError: ``stage.not_ours``.
+    """
+    if out.exists() and not out.is_dir():
+        raise StageError(
+            "stage.not_ours",
+            f"{out} is a file; a listener writes a folder for each study",
+            fix="give a folder with --out: a new one, an empty one, or that of an earlier listener",
+        )
+    if out.is_dir() and not (out / _MARK).is_file() and any(out.iterdir()):
+        raise StageError(
+            "stage.not_ours",
+            f"{out} exists and was not made by `medcurve listen`",
+            fix="choose another --out: a new folder, an empty one, or that of an earlier listener",
+        )
+
+
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    with (out / ".listening").open("w") as lock:
+    with (out / _MARK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

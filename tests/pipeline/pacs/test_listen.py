@@ -275,6 +275,27 @@ def test_without_pynetdicom_the_extra_is_named(make_package, tmp_path, capsys, m
     assert "'.[pacs]'" in said
 
 
+def test_a_folder_that_no_listener_made_is_refused_and_left_as_it_is(tmp_path):
+    config = ListenConfig(Address(port=0))
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o755)
+    (mine / "letter.txt").write_text("dear")
+    for out, said in ((mine, "was not made by `medcurve listen`"), (mine / "letter.txt", "a file")):
+        with pytest.raises(StageError, match=said) as caught:
+            listen(out, config, Scored(), threading.Event(), print)
+        assert caught.value.code == "stage.not_ours"
+    assert [path.name for path in mine.iterdir()] == ["letter.txt"]
+    assert mine.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_empty_folder_that_stood_open_is_closed_to_others_and_taken_again(tmp_path):
+    out = tmp_path / "inbox"
+    out.mkdir(mode=0o755)
+    for _ in range(2):
+        with running(out, Scored()):
+            assert out.stat().st_mode & 0o777 == 0o700
+
+
 def test_told_twice_it_ends_at_once():
     with hospital_stages._told_to_stop() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
