@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,13 +144,16 @@ def test_the_index_leads_to_the_pages_that_there_are(shown: Path) -> None:
     assert "permutation.md" not in index  # it has no page there
 
 
-def test_a_claim_that_does_not_hold_is_an_error_and_has_its_page(shown: Path) -> None:
+def test_a_claim_that_does_not_hold_is_an_error_and_has_its_page(
+    shown: Path, tmp_path: Path
+) -> None:
     expect = [{"value": "prior", "is": "above", "of": "linear"}]
-    name = written(shown, expect=expect, title="The prior wins")
+    name = written(tmp_path, expect=expect, title="The prior wins")
+    shutil.copytree(shown / "runs", tmp_path / "runs")
     with pytest.raises(ClaimError, match="99 The prior wins") as caught:
-        run_lecture([name], shown / "runs", 1, None, Mode(quick=True))
+        run_lecture([name], tmp_path / "runs", 1, None, Mode(quick=True))
     assert caught.value.code == "claim.not_shown"
-    page = (shown / "runs" / "quick" / "lecture" / "line.md").read_text()
+    page = (tmp_path / "runs" / "quick" / "lecture" / "line.md").read_text()
     assert "It did not come out as expected" in page
     assert "**not**: it is not above by 0" in page
 
@@ -240,12 +244,11 @@ def test_a_claim_fails_without_its_mechanism(shown: Path) -> None:
     assert "It did not come out as expected" in page
 
 
-def test_a_claim_that_holds_without_its_mechanism_is_an_error(shown: Path) -> None:
+def test_a_claim_that_holds_without_its_mechanism_is_an_error(shown: Path, tmp_path: Path) -> None:
     flip = {"says": "Nothing of weight.", "params": {"cnn": {"dropout": 0.1}}}
+    name = written(tmp_path, flip=flip)
     with pytest.raises(ClaimError, match="A line sees more") as caught:
-        run_lecture(
-            [written(shown, flip=flip)], shown / "runs", 1, None, Mode(quick=True, flip=True)
-        )
+        run_lecture([name], shown / "runs", 1, None, Mode(quick=True, flip=True))
     assert caught.value.code == "claim.shown_anyway"
 
 
