@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.errors import ConfigError, MedcurveError
 from pipeline.console import say, warn
+from pipeline.model_address import is_address
 from pipeline.model_stages import check_model, open_package
 from pipeline.wording import counted
 
@@ -25,7 +26,7 @@ def export_stage(
             bundle, whose runs would leave files in it.
     """
     check_model(model)
-    if out is None and model.startswith(("models:/", "runs:/")):
+    if out is None and is_address(model):
         raise ConfigError(
             "config.no_out",
             f"{model} lies in MLflow's store, whose files are not changed",

@@ -17,6 +17,7 @@ from pipeline.console import noted_progress, progress, say, say_quarantined, war
 from pipeline.engines import decoding, started, workers
 from pipeline.evaluation_stage import evaluate_package
 from pipeline.extras import ExtraOptions, extras
+from pipeline.model_address import check_address, is_address
 from pipeline.stages import refuse_stale
 from pipeline.wording import counted, stated
 from pipeline.workspace import Workspace
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 
 _STDIN: Final = Path("-")
-_ADDRESSES: Final = ("models:/", "runs:/")  # how a model is named that MLflow holds
 _CLEARLY: Final = 0.01  # a p-value of a batch that is told of
 
 
@@ -121,15 +121,20 @@ def _judge(package: ModelPackage, workspace: Workspace, out: Path) -> bool:
 
 
 def check_model(model: str) -> None:
-    """Stop where a model is named by a folder that is not a package's; MLflow is not asked.
+    """Stop where a model is named by a folder that is not a package's, or by what is no address.
+
+    MLflow is not asked.
 
     Raises:
-        PackageError: ``package.not_found``, ``package.missing_file`` or ``package.pickled``.
+        ConfigError: ``tracking.bad_model_uri``.
+        PackageError: As ``check_files``.
     """
+    if is_address(model):
+        check_address(model)
+        return
     from pipeline.serving.package_files import check_files
 
-    if not model.startswith(_ADDRESSES):
-        check_files(Path(model))
+    check_files(Path(model))
 
 
 def refuse_unusable(model: str, inputs: Sequence[Path], out: Path, stage: str) -> None:
@@ -142,7 +147,7 @@ def refuse_unusable(model: str, inputs: Sequence[Path], out: Path, stage: str) -
         stage: Its name.
 
     Raises:
-        PackageError: As ``check_model``.
+        ConfigError, PackageError: As ``check_model``.
         InputError: ``predict.not_found`` or ``predict.out_in_input``.
         StageError: ``stage.not_ours``.
     """
@@ -168,10 +173,10 @@ def _folder_of(model: str, runs: Path, uri: str | None) -> Path:
     """Where a model package lies, after MLflow has handed it over if it is named by address.
 
     Raises:
-        PackageError: As ``check_model``.
+        ConfigError, PackageError: As ``check_model``.
     """
     check_model(model)
-    if not model.startswith(_ADDRESSES):
+    if not is_address(model):
         return Path(model)
     from pipeline import tracking
 

@@ -13,6 +13,7 @@ from data_prep.labelling import patient_pseudonym
 from data_prep.stage import new_stage, refuse_foreign, stage_digest
 from pipeline.console import progress, say, say_quarantined
 from pipeline.evaluation_stage import evaluate_package
+from pipeline.model_address import is_address
 from pipeline.model_stages import open_package, refuse_unusable
 from pipeline.wording import counted
 from pipeline.workspace import Workspace, open_workspace
@@ -168,6 +169,6 @@ def _cohort(runs: Path, asked: str | None, trained_on: str) -> Workspace:
 
 def _short_name(model: str) -> str:
     """``runs/x/model-demo`` -> ``demo``; ``models:/x@champion`` -> ``x-champion``."""
-    if model.startswith(("models:/", "runs:/")):
+    if is_address(model):
         return re.sub(r"[^\w.-]+", "-", model.partition(":/")[2]).strip("-")
     return Path(model).resolve().name.removeprefix("model-")

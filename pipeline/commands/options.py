@@ -18,7 +18,7 @@ DataOption = Annotated[
     str, typer.Option("--data", help="Cohort: a name in configs/data, or a YAML file.")
 ]
 StudyName = Annotated[str, typer.Argument(help="A name in configs/study, or a YAML file.")]
-Model = Annotated[str, typer.Argument(help="Model package, or models:/NAME@ALIAS.")]
+Model = Annotated[str, typer.Argument(help="Folder of a model package, or models:/NAME@ALIAS.")]
 JudgedBy = Annotated[
     str | None,
     typer.Option("--data", help="Cohort; default: that which the model was trained on."),
@@ -149,7 +149,17 @@ RUNS: Final = Path("runs")
 def extra_options(
     explain: MapMethod | None, only: ExplainedScans, *, dicom: bool, gallery: bool
 ) -> ExtraOptions:
-    """What is written beside the tables of a batch."""
+    """What is written beside the tables of a batch.
+
+    Raises:
+        ConfigError: ``config.explain_only`` where nothing is to be explained.
+    """
+    if explain is None and only is not ExplainedScans.ALL:
+        raise ConfigError(
+            "config.explain_only",
+            f"--explain-only {only} says which scans are explained, and there is no --explain",
+            fix="add --explain METHOD, or leave --explain-only out",
+        )
     from pipeline.extras import ExtraOptions
 
     return ExtraOptions(dicom, gallery, explain.value if explain else None, only.value)

@@ -225,13 +225,15 @@ def fetched(
 
     Raises:
         PacsError: ``pacs.nothing_found``, or as ``Archive.find`` and ``Archive.fetch``.
+        OSError: There is no room, or no temporary folder at all.
     """
     keys = archive.find(query)
     counts = Fetched()
     with tempfile.TemporaryDirectory(prefix="medcurve-") as name:
         folder = Path(name)
         for key in keys:
-            archive.fetch(key, folder, counts)
+            with _saying_where(folder):
+                archive.fetch(key, folder, counts)
             progress(counts.series, len(keys))
         if not counts.objects:
             found = f"{len(keys)} series, {sum(counts.refused.values())} objects refused, "
@@ -241,6 +243,16 @@ def fetched(
                 fix="search with another --query",
             )
         yield folder, counts
+
+
+@contextmanager
+def _saying_where(folder: Path) -> Iterator[None]:
+    """Name the folder where something cannot be written: a write's own error names no file."""
+    try:
+        yield
+    except OSError as error:
+        why = f"{error.strerror or error} (scans are fetched to there; TMPDIR says where)"
+        raise OSError(error.errno, why, str(folder)) from error
 
 
 def _count(folder: Path, data: bytes, wanted: SeriesKey, counts: Fetched) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from data_prep.errors import nearest
@@ -39,8 +41,8 @@ def parse_query(texts: Sequence[str]) -> Query:
     """Read ``KEY=VALUE`` texts.
 
     Raises:
-        PacsError: ``pacs.no_query`` where there is none, ``pacs.bad_query`` for one that is not of
-            this form, an unknown key, or a key stated twice.
+        PacsError: ``pacs.no_query`` where there is none of studies, ``pacs.bad_query`` for one that
+            is not of this form, an unknown key, a key stated twice, or what is no date.
     """
     studies: dict[str, str] = {}
     series: dict[str, str] = {}
@@ -58,12 +60,47 @@ def parse_query(texts: Sequence[str]) -> Query:
                 fix=f"studies are found by {', '.join(STUDY_KEYS)}; series by "
                 f"{', '.join(SERIES_KEYS)}",
             )
+        if key in _DATES and not _is_date(value):
+            raise PacsError(
+                "pacs.bad_query",
+                f"--query {text}: '{value}' is neither a date nor a range of dates",
+                fix=f"write {key}=YYYYMMDD, or YYYYMMDD-YYYYMMDD, of which either end may lack",
+            )
         target[key] = value
     if not studies:
-        raise PacsError(
-            "pacs.no_query", "no --query says which studies of the archive", fix=_EXAMPLE
-        )
+        raise _no_studies(series)
     return Query(studies, series)
 
 
+def _is_date(value: str) -> bool:
+    """Whether it is what PS3.4 C.2.2.2 has for dates: one, a range, or any."""
+    ends = value.split("-")
+    return value == "*" or (len(ends) <= 2 and any(ends) and all(not e or _is_day(e) for e in ends))
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(_DAY.fullmatch(text) and datetime.strptime(text, "%Y%m%d"))
+    except ValueError:
+        return False
+
+
+def _no_studies(series: Mapping[str, str]) -> PacsError:
+    """What is said where nothing tells which studies: keys of series choose within these only."""
+    if not series:
+        return PacsError(
+            "pacs.no_query", "no --query says which studies of the archive", fix=_EXAMPLE
+        )
+    key = next(iter(series))
+    instead = f" such as ModalitiesInStudy={series[key]}" if key == "Modality" else ""
+    return PacsError(
+        "pacs.no_query",
+        f"--query {key}={series[key]}: {key} chooses among the series of studies, and no --query "
+        "says which studies",
+        fix=f"add a key of studies{instead or ' such as StudyDate=20240101-20240131'}",
+    )
+
+
+_DATES: Final = ("StudyDate", "PatientBirthDate", "PerformedProcedureStepStartDate")
+_DAY: Final = re.compile(r"[0-9]{8}")
 _EXAMPLE: Final = "for example --query ModalitiesInStudy=CT --query StudyDate=20240101-20240131"

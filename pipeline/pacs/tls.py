@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Final
 
 from data_prep.errors import ConfigError
 
+# RFC 7468, and what OpenSSL writes beside.
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
+_KEY: Final = re.compile(rb"-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----")
+_MOST_BYTES: Final = 16 << 20  # far more than all authorities of the world have
 _PEM: Final = "give PEM files: a certificate with its chain, its private key, an authority"
 
 
@@ -56,9 +61,13 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     key = files.key or files.certificate
-    for option, path in (("cert", files.certificate), ("key", key), ("ca", files.authority)):
-        if path is not None:
-            _check_readable(option, path)
+    _check_holds("cert", files.certificate, _CERTIFICATE, "certificate")
+    if files.key is None:
+        _check_holds("cert", key, _KEY, "private key", "add --tls-key FILE, where it stands")
+    else:
+        _check_holds("key", key, _KEY, "private key")
+    if files.authority is not None:
+        _check_holds("ca", files.authority, _CERTIFICATE, "certificate")
     try:
         context.load_cert_chain(files.certificate, key, password=_locked)
     except _LockedError:
@@ -99,10 +108,15 @@ def _locked() -> str:
     raise _LockedError
 
 
-def _check_readable(option: str, path: Path) -> None:
+def _check_holds(
+    option: str, path: Path, heading: re.Pattern[bytes], what: str, fix: str = _PEM
+) -> None:
     try:
-        path.open("rb").close()
+        with path.open("rb") as file:
+            found = heading.search(file.read(_MOST_BYTES))
     except OSError as error:
         raise ConfigError(
             "config.tls", f"--tls-{option} {path}: {error.strerror}", fix=_PEM
         ) from None
+    if found is None:
+        raise ConfigError("config.tls", f"--tls-{option} {path}: it holds no {what}", fix=fix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from urllib.parse import urlencode, urlsplit
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import NameResolutionError, NewConnectionError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from pipeline.pacs.arrival import PacsError
 from pipeline.pacs.settings import is_loopback
+from pipeline.pacs.tls import reason
 
 TOKEN: Final = "MEDCURVE_DICOMWEB_TOKEN"  # noqa: S105 - a name in the environment
 USER: Final = "MEDCURVE_DICOMWEB_USER"
@@ -29,6 +32,10 @@ _SILENT_S: Final = 60  # without a byte
 _BUSY: Final = (429, 502, 503, 504)
 _MOST_JSON_BYTES: Final = 64 << 20
 _JSON_S: Final = 300.0  # that a list may take
+# What OpenSSL says of an answer that is not of TLS.
+_NO_TLS: Final = frozenset(
+    ("wrong version number", "http request", "packet length too long", "record layer failure")
+)
 
 
 class _Bearer(AuthBase):
@@ -111,8 +118,8 @@ class Transport:
             try:
                 answer = self._request(method, path, headers, query, data)
             except requests.RequestException as error:
-                certificate = isinstance(error, requests.exceptions.SSLError)
-                if attempt == ATTEMPTS or certificate:
+                encryption = isinstance(error, requests.exceptions.SSLError)
+                if attempt == ATTEMPTS or encryption:
                     raise self.unreachable(error) from None
             else:
                 if attempt == ATTEMPTS or answer.status_code not in _BUSY:
@@ -173,8 +180,7 @@ class Transport:
     def unreachable(self, error: requests.RequestException) -> PacsError:
         """What is said where no answer came, or half of one."""
         if isinstance(error, requests.exceptions.SSLError):
-            why = "its certificate is not valid"
-            fix = "for a site's own certificates set REQUESTS_CA_BUNDLE to their file"
+            why, fix = _why_no_tls(error)
         else:
             why = _why(error)
             fix = "check the URL and whether the archive runs"
@@ -229,6 +235,37 @@ def _why(error: requests.RequestException) -> str:
     if isinstance(reason, NewConnectionError):
         return "nothing listens there"
     return f"the connection broke off ({type(error).__name__})"
+
+
+def _why_no_tls(error: requests.exceptions.SSLError) -> tuple[str, str]:
+    """What is wrong with the encryption, and what to do about it."""
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError | CertificateError):
+        return (
+            "its certificate is not valid",
+            "for a site's own certificates set REQUESTS_CA_BUNDLE to their file",
+        )
+    said = reason(cause) if isinstance(cause, ssl.SSLError) else ""
+    if said in _NO_TLS:
+        return (
+            "it does not speak TLS there",
+            "give the port that does, or http:// with --plain-http where the network is "
+            "protected otherwise",
+        )
+    return (
+        f"no encrypted connection comes about ({said or type(cause).__name__})",
+        "check the URL, and which TLS and certificates the archive asks for",
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The innermost of errors that requests and urllib3 wrap into each other."""
+    while True:
+        held = getattr(error, "reason", None), *error.args
+        inner = next((one for one in held if isinstance(one, BaseException)), None)
+        if inner is None:
+            return error
+        error = inner
 
 
 def _harmless(url: str) -> str:

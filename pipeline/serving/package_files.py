@@ -38,7 +38,8 @@ def check_files(folder: Path) -> None:
     """Stop where a folder is not one that a package can be read from.
 
     Raises:
-        PackageError: ``package.not_found``, ``package.missing_file`` or ``package.pickled``.
+        PackageError: ``package.not_found``, ``package.not_a_folder``, ``package.missing_file`` or
+            ``package.pickled``.
     """
     if not folder.exists():
         raise PackageError(
@@ -57,6 +58,15 @@ def check_files(folder: Path) -> None:
                 fix=f"a model package holds {MODEL} and .safetensors only; train or release the "
                 "model with medcurve",
             )
+    if not folder.is_dir():
+        whole = all((folder.parent / name).is_file() for name in (MODEL, WEIGHTS))
+        raise PackageError(
+            "package.not_a_folder",
+            f"{folder} is a file; a model package is a folder",
+            fix=f"give its folder: {folder.parent}"
+            if whole
+            else "give the folder that `medcurve release` wrote",
+        )
     for name in (MODEL, WEIGHTS):
         if not (folder / name).is_file():
             raise _missing(folder / name)

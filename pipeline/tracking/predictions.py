@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from pipeline.model_address import is_address
 from pipeline.tracking.client import advising, answering, connect, experiment
 from pipeline.tracking.records import KIND
 
@@ -48,7 +49,7 @@ def log_predictions(
     client = connect(uri)
     with answering(uri):
         tags = {KIND: "predict"} | ({MODEL: model} if model else {})
-        if version.startswith(("models:/", "runs:/")):
+        if is_address(version):
             tags[MODEL_VERSION] = version
         run = client.create_run(experiment(client, uri, cohort), tags=tags, run_name="predict")
         run_id = str(run.info.run_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from data_prep.files import digest, sha256_file
 from data_prep.stage import PROVENANCE
+from pipeline.model_address import MODEL_ADDRESS, check_address
 from pipeline.tracking.client import TrackingError, advising, answering, connect, experiment
 from pipeline.tracking.records import CELL, KEY, KIND
 from pipeline.tracking.served import SERVED, write_served
@@ -27,9 +27,6 @@ _STANDS: Final = (
     "and it is registered"
 )
 _PLAIN: Final = frozenset({".json", ".safetensors"})
-_MODEL_URI: Final = re.compile(
-    r"models:/(?P<name>[^/@:]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))"
-)
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def pin_model(model_uri: str, uri: str) -> str:
     Raises:
         TrackingError: As ``download_model``.
     """
-    match = _MODEL_URI.fullmatch(model_uri)
+    match = MODEL_ADDRESS.fullmatch(model_uri)
     if match is None or match["version"] is not None:
         return model_uri
     client = connect(uri)
@@ -138,7 +135,8 @@ def download_model(model_uri: str, uri: str, into: Path | None = None) -> Path:
             server's files go to a new temporary one.
 
     Raises:
-        TrackingError: ``tracking.bad_model_uri``, ``tracking.no_model``, or MLflow does not answer.
+        ConfigError: ``tracking.bad_model_uri``.
+        TrackingError: ``tracking.no_model``, or MLflow does not answer.
     """
     client = connect(uri)
     from mlflow.artifacts import download_artifacts
@@ -175,15 +173,10 @@ def _known(model_uri: str, uri: str) -> Iterator[None]:
 
 def _source(client: MlflowClient, model_uri: str) -> str:
     """Where the files lie that a model URI stands for."""
-    if model_uri.startswith("runs:/"):
-        return model_uri
-    match = _MODEL_URI.fullmatch(model_uri)
+    check_address(model_uri)
+    match = MODEL_ADDRESS.fullmatch(model_uri)
     if match is None:
-        raise TrackingError(
-            "tracking.bad_model_uri",
-            f"'{model_uri}' is not the address of a model",
-            fix="use models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID/model",
-        )
+        return model_uri
     version = match["version"]
     if version is None:
         version = client.get_model_version_by_alias(match["name"], match["alias"]).version

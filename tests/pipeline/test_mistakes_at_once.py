@@ -48,6 +48,15 @@ def test_mistakes_are_found_before_anything_heavy_is_imported(tmp_path: Path) ->
         "judged does not exist": ("evaluate", "judged"),
         "audited does not exist": ("audit", "audited"),
         "verified does not exist": ("verify", "verified"),
+        "is a file; a model package is a folder → give its folder: ": (
+            "verify",
+            model / "model.json",
+        ),
+        "'models:name' is not the address of a model": ("verify", "models:name"),
+        "'runs:/0123' is not the address of a model": ("export", "runs:/0123"),
+        "--explain-only unsure says which scans are explained": (
+            *("predict", model, scans, "--out", "o", "--explain-only", "unsure"),
+        ),
         "exported does not exist": ("export", "exported"),
         "listening does not exist": ("listen", "listening", "--out", "o"),
         "no study config 'studdy'": ("study", "studdy", "--data", "phantom3d"),

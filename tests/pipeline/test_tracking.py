@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import pipeline
+from data_prep.errors import MedcurveError
 from pipeline.tracking import (
     TrackingError,
     client,
@@ -304,10 +305,11 @@ def test_a_folder_without_a_model_is_no_package(uri: str, tmp_path: Path) -> Non
         ("runs:/0123456789abcdef0123456789abcdef/model", "tracking.no_model"),
         ("liver@champion", "tracking.bad_model_uri"),
         ("models:/../etc", "tracking.bad_model_uri"),
+        ("runs:/0123456789abcdef0123456789abcdef", "tracking.bad_model_uri"),
     ],
 )
 def test_a_model_that_is_not_there_is_named(uri: str, address: str, code: str) -> None:
-    with pytest.raises(TrackingError) as caught:
+    with pytest.raises(MedcurveError) as caught:
         download_model(address, uri)
     assert caught.value.code == code
     assert address in caught.value.message

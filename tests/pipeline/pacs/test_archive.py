@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import json
+import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +20,12 @@ import pytest
 import requests
 from command_line import medcurve
 from sent import encoded, slices
-from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+)
 
 from pipeline.pacs import dicomweb, transport
 from pipeline.pacs.arrival import PacsError
@@ -436,7 +444,8 @@ def test_nobody_there_is_said(free_port, monkeypatch):
 def test_a_certificate_that_is_not_valid_is_not_accepted(tmp_path, monkeypatch):
     # what requests raises where the certificate does not hold
     def fail(*_: object, **__: object) -> None:
-        raise transport.requests.exceptions.SSLError("certificate verify failed")
+        inner = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        raise requests.exceptions.SSLError(MaxRetryError(None, "/", SSLError(inner)))
 
     archive = Archive("https://pacs.example")
     monkeypatch.setattr(archive._transport._session, "request", fail)
@@ -444,6 +453,29 @@ def test_a_certificate_that_is_not_valid_is_not_accepted(tmp_path, monkeypatch):
         archive.find(QUERY)
     assert "REQUESTS_CA_BUNDLE" in caught.value.fix
     assert archive._transport._session.verify is True
+
+
+def test_a_port_without_tls_is_not_called_a_bad_certificate(played):
+    archive = Archive(played.url.replace("http:", "https:"))
+    with pytest.raises(PacsError, match="it does not speak TLS there") as caught:
+        archive.find(QUERY)
+    assert "REQUESTS_CA_BUNDLE" not in caught.value.fix
+    asked = requests.exceptions.SSLError(SSLError(ssl.SSLError(1, "asks for a certificate")))
+    assert "no encrypted connection" in str(archive._transport.unreachable(asked))
+
+
+def test_a_folder_without_room_is_named_with_what_chooses_it(played, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    played.holds(*map(encoded, slices(STUDY, SERIES)))
+    monkeypatch.setattr(dicomweb, "take_in", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match="TMPDIR") as caught, fetched(Archive(played.url), QUERY):
+        pytest.fail("it was taken")
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename.startswith(f"{tmp_path}/medcurve-")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -456,10 +488,25 @@ def test_a_certificate_that_is_not_valid_is_not_accepted(tmp_path, monkeypatch):
         (["PatientID=1", "PatientID=2"], "pacs.bad_query"),
         (["PatientId=1"], "pacs.bad_query"),
         (["limit=100000"], "pacs.bad_query"),
+        (["StudyDate=yesterday"], "pacs.bad_query"),
+        (["StudyDate=20240230"], "pacs.bad_query"),
+        (["StudyDate=2024-01-31"], "pacs.bad_query"),
+        (["StudyDate=-"], "pacs.bad_query"),
     ],
 )
 def test_queries_that_are_none_are_refused(texts, code):
     assert code_of(lambda: parse_query(texts)) == code
+
+
+@pytest.mark.parametrize("date", ["20240229", "20240101-20240131", "-20240131", "20240101-", "*"])
+def test_dates_are_days_ranges_or_any(date):
+    assert parse_query([f"StudyDate={date}"]).studies == {"StudyDate": date}
+
+
+def test_a_key_of_series_alone_is_answered_with_one_of_studies():
+    with pytest.raises(PacsError, match="Modality chooses among the series") as caught:
+        parse_query(["Modality=CT"])
+    assert "ModalitiesInStudy=CT" in caught.value.fix
 
 
 def test_a_misspelt_key_is_answered_with_the_nearest():

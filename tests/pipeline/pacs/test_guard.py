@@ -245,7 +245,9 @@ def test_what_tls_cannot_use_is_refused_by_name(tmp_path, certificates):
         "key values mismatch": TlsFiles(certificates.chain, other.key),
         "--tls-ca": TlsFiles(certificates.chain, certificates.key, tmp_path / "rubbish.pem"),
         "pass phrase": TlsFiles(certificates.chain, certificates.locked_key()),
-        "rubbish.pem": TlsFiles(tmp_path / "rubbish.pem"),
+        "rubbish.pem: it holds no certificate": TlsFiles(tmp_path / "rubbish.pem"),
+        "listener.pem: it holds no private key": TlsFiles(certificates.chain),
+        "--tls-key": TlsFiles(certificates.chain, tmp_path / "rubbish.pem"),
     }
     for said, files in cases.items():
         with pytest.raises(ConfigError) as caught:

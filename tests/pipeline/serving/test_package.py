@@ -166,7 +166,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"x")
-    assert refusal(tmp_path / "model.bin").code == "package.missing_file"
+    assert refusal(tmp_path / "model.bin").code == "package.not_a_folder"
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "{}", '{"format": "bundle"}', "3"])
