@@ -240,6 +240,17 @@ def _warn_of_damaged(standing: Standing | None) -> None:
     )
 
 
+def held_stage(workspace: Workspace, name: str, uri: str | None, *, held: bool) -> None:
+    """Tell MLflow whether the claim held that a study puts to the test; if not, nothing is lost."""
+    from pipeline import tracking
+
+    try:
+        uri = uri or tracking.default_uri(workspace.runs)
+        tracking.mark_held(workspace.study(name), uri, held=held)
+    except tracking.TrackingError as error:
+        warn(error)
+
+
 def sync_stage(workspace: Workspace, name: str, uri: str | None, *, strict: bool = False) -> None:
     """Bring MLflow up to date with a study's journal.
 

@@ -132,8 +132,9 @@ def lecture(
 
     named = [study_name(claim) for claim in claims or ()]
     refuse_unreadable("study", *named)
-    from pipeline.lecture.run import Mode, run_lecture
+    from pipeline.lecture.mode import Mode
     from pipeline.lecture.run import claims as every_claim
+    from pipeline.lecture.run import run_lecture
 
     names = named or every_claim()
     run_lecture(names, runs, workers, tracking_uri, Mode(quick, flip, real), docs)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from pipeline import engines, stages, study_stages
 from pipeline.console import heading, say, table
 from pipeline.families import FamilyConfig, choice_name, varied
 from pipeline.lecture.fit_seconds import FitSeconds, read_fit_seconds
+from pipeline.lecture.mode import FULL, Mode
 from pipeline.lecture.names import FOLDER, study_name
 from pipeline.lecture.numerals import NO_INTERVAL, number, spans
 from pipeline.lecture.outcome import ClaimRun
@@ -49,27 +49,12 @@ def claims() -> list[str]:
     return sorted(names, key=lambda name: claim_of(name, study_stages.read_study(name)).number)
 
 
-@dataclass(frozen=True)
-class Mode:
-    """How claims are put to the test.
-
-    Attributes:
-        quick: Run them small, and ask for directions only.
-        flip: Undo the mechanism of each: it must then fail.
-        real: Run them on public cohorts too; else a page keeps what it says of them.
-    """
-
-    quick: bool = False
-    flip: bool = False
-    real: bool = False
-
-
 def run_lecture(
     names: Sequence[str],
     runs: Path,
     workers: int | None,
     tracking_uri: str | None,
-    mode: Mode = Mode(),
+    mode: Mode = FULL,
     docs: Path | None = None,
 ) -> None:
     """Put claims to the test, one after the other; all of them are run, whatever comes out.
@@ -129,14 +114,17 @@ def run_claim(
     runs: Path,
     workers: int | None,
     tracking_uri: str | None,
-    mode: Mode = Mode(),
+    mode: Mode = FULL,
 ) -> ClaimRun:
     """Run a claim's study on each of its cohorts and hold the outcome against what it expects."""
     claim = claim_of(name, config)
     config = flipped(config, claim.flip) if mode.flip else config
+    recorded = claim.model_copy(update={"mode": mode.recorded})
+    config = config.model_copy(update={"claim": recorded})
     shown = [] if mode.quick or mode.flip else [claim.cohorts[0], *claim.real]
     pictures: dict[str, Sequence[Drawn]] = {}
     seconds: dict[str, FitSeconds] = {}
+    workspaces: dict[str, Workspace] = {}
     count = engines.workers(workers)
 
     def outcome(cohort: str, study: StudyConfig) -> StudyOutcome:
@@ -144,6 +132,7 @@ def run_claim(
         if mode.quick:
             cohort_config = smaller(workspace.cohort, claim.quick.patients)
             workspace = Workspace(workspace.runs, cohort_config, workspace.prep)
+        workspaces[cohort] = workspace
         stages.scans_to_store(workspace, count)
         result = study_stages.run_config(workspace, study, name, count, tracking_uri)
         assert result.found is not None  # all families were asked for: no cell is pending
@@ -174,7 +163,7 @@ def run_claim(
         return [judge(one, of, slack=slack, significant=not mode.quick) for one in expected]
 
     real = {one: outcome(one, study_on(one)) for one in claim.real} if mode.real else {}
-    return ClaimRun(
+    run = ClaimRun(
         name=name,
         claim=claim,
         config=next(iter(outcomes.values())).config,
@@ -189,6 +178,10 @@ def run_claim(
         flipped=mode.flip,
         seconds=seconds,
     )
+    for cohort in outcomes:
+        workspace = workspaces[instead.get(cohort, cohort)]
+        study_stages.held_stage(workspace, name, tracking_uri, held=run.holds)
+    return run
 
 
 def outcome_of(config: StudyConfig, found: Findings) -> StudyOutcome:

@@ -20,6 +20,7 @@ from pipeline.probes import ProbeConfig
 from pipeline.study.quantity import ALL, Named, Quantity
 
 Relation = Literal["above", "below", "near", "ranks"]
+ClaimMode = Literal["full", "quick", "flipped", "quick flipped"]
 
 
 class Expectation(Config):
@@ -224,6 +225,7 @@ class Claim(Config):
             on the machine, and on what else it did.
         flip: What makes it fail.
         quick: How it is run small.
+        mode: How it was run: ``medcurve lecture`` records it, a file leaves it out.
     """
 
     number: Annotated[int, Field(ge=1)]
@@ -243,6 +245,7 @@ class Claim(Config):
     seconds: bool = False
     flip: Flip
     quick: Quick = Quick()
+    mode: ClaimMode = "full"
 
     @model_validator(mode="after")
     def _places_stay(self) -> Claim:

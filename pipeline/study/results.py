@@ -77,6 +77,10 @@ def read_results(folder: Path) -> dict[str, Any]:
 def study_identity(folder: Path, results: Mapping[str, Any]) -> str:
     """What a study is known by wherever it is shown: its cohort, store and name.
 
-    The grid is not part of it, nor any setting, so that an extended study stays the same one.
+    The grid is not part of it, nor any setting, so that an extended study stays the same one. But
+    a claim that is run small, or undone, is another study than the claim at full size, also where
+    all of them are shown by one server.
     """
-    return digest([results["cohort"], results["store"], folder.resolve().name])
+    known = [results["cohort"], results["store"], folder.resolve().name]
+    mode = (results["config"].get("claim") or {}).get("mode", "full")
+    return digest(known if mode == "full" else [*known, mode])

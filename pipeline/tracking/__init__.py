@@ -4,6 +4,7 @@ MLflow takes about a second to import, so it is imported when a function first n
 """
 
 from pipeline.tracking.cell_run import CellRun, find_cell_run
+from pipeline.tracking.claim_held import mark_held
 from pipeline.tracking.client import TrackingError, default_uri, prepare_store, public
 from pipeline.tracking.predictions import log_predictions
 from pipeline.tracking.registry import (
@@ -28,6 +29,7 @@ __all__ = [
     "find_cell_run",
     "log_evaluation",
     "log_predictions",
+    "mark_held",
     "pin_model",
     "prepare_store",
     "public",

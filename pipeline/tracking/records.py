@@ -16,6 +16,8 @@ CELL: Final = "medcurve.cell"
 KIND: Final = "medcurve.kind"
 CODE: Final = "medcurve.code"
 CLAIM: Final = "medcurve.claim"
+CLAIM_MODE: Final = "medcurve.claim_mode"  # full, quick, flipped, quick flipped
+CLAIM_HELD: Final = "medcurve.claim_held"  # yes, no: on the study's run, once it is judged
 ARM: Final = "medcurve.arm"  # of a claim's experiment: the family, and what it was shown
 PARENT: Final = "mlflow.parentRunId"
 NOTE: Final = "mlflow.note.content"
@@ -30,6 +32,7 @@ TAGS: Final = frozenset(
         KIND,
         CODE,
         CLAIM,
+        CLAIM_MODE,
         ARM,
         PARENT,
         NOTE,

@@ -25,6 +25,7 @@ from pipeline.tracking.records import (
     ARM,
     CELL,
     CLAIM,
+    CLAIM_MODE,
     CODE,
     GRID,
     KIND,
@@ -78,7 +79,7 @@ def read_study(folder: Path) -> tuple[Mapping[str, Any], RunRecord]:
     study = RunRecord(
         key=identity,
         name=folder.resolve().name,
-        tags=_tags(identity, "study", {NOTE: sentences, **_short(grid)}),
+        tags=_tags(identity, "study", {NOTE: sentences, **_claim(results), **_short(grid)}),
         params=_short(params),
         metrics=(*_state(results, journal), *_system(folder)),
         failed=False,
@@ -256,11 +257,18 @@ def _tags(identity: str, kind: str, more: Mapping[str, str] | None = None) -> di
     return tags
 
 
-def _arm(results: Mapping[str, Any], family: str) -> dict[str, str]:
+def _claim(results: Mapping[str, Any]) -> dict[str, str]:
+    """Which claim the study puts to the test, and how; results of before may not say how."""
     claim = results["config"].get("claim")
     if not claim:
         return {}
-    return {CLAIM: str(claim["number"]), ARM: f"{family} on {results['cohort']}"}
+    mode = {CLAIM_MODE: claim["mode"]} if "mode" in claim else {}
+    return {CLAIM: str(claim["number"]), **mode}
+
+
+def _arm(results: Mapping[str, Any], family: str) -> dict[str, str]:
+    claim = _claim(results)
+    return claim and {**claim, ARM: f"{family} on {results['cohort']}"}
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

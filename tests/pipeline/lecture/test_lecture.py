@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -36,7 +37,8 @@ from pipeline.study.expectation import judge
 from pipeline.study.flipped import flipped
 from pipeline.study.plan import read_families
 from pipeline.study.quantity import Quantity
-from pipeline.study_stages import read_study
+from pipeline.study_stages import held_stage, read_study
+from pipeline.workspace import open_workspace
 
 CNN = {
     "name": "cnn",
@@ -133,8 +135,78 @@ def test_its_runs_are_arms_of_one_experiment(shown: Path) -> None:
     assert families.keys() == {"prior", "linear", "cnn"}
     assert families["linear"].data.tags["medcurve.arm"] == "linear on lecture-presence-centred"
     assert families["linear"].data.tags["medcurve.claim"] == "99"
+    assert families["linear"].data.tags["medcurve.claim_mode"] == "quick"
+    (study,) = (run for run in runs if run.data.tags["medcurve.kind"] == "study")
+    told = [study.data.tags[f"medcurve.{name}"] for name in ("claim", "claim_mode", "claim_held")]
+    assert told == ["99", "quick", "yes"]
+    asked = "tags.`medcurve.claim_mode` = 'full'"
+    assert not client.search_runs([experiment.experiment_id], asked)
     assert families["cnn"].data.metrics["measured/receptive_field_field"] == 5
     assert "test/shift 4 px_auc" in families["linear"].data.metrics
+
+
+def as_run(folder: Path, shown: Path, mode: str) -> Path:
+    """The quick claim's study, as it would stand had it been run so."""
+    study = folder / mode / "study-line"
+    shutil.copytree(shown / "runs" / "quick" / "lecture-presence-centred" / "study-line", study)
+    results = json.loads((study / "results.json").read_text())
+    results["config"]["claim"]["mode"] = mode
+    (study / "results.json").write_text(json.dumps(results))
+    return study
+
+
+def test_one_server_keeps_a_claim_apart_from_the_same_claim_undone(
+    shown: Path, tmp_path: Path
+) -> None:
+    """Also where cohort, store and name are the same, as at full size they are."""
+    uri = tracking.default_uri(tmp_path)
+    full, undone = (as_run(tmp_path, shown, mode) for mode in ("full", "flipped"))
+    for folder in (full, undone):
+        assert tracking.sync_study(folder, uri).created == 1 + 3 + 3
+    tracking.mark_held(full, uri, held=True)
+    tracking.mark_held(undone, uri, held=False)
+    again = [tracking.sync_study(folder, uri) for folder in (full, undone)]
+    assert [(one.created, one.removed) for one in again] == [(0, 0), (0, 0)]
+    assert again[0].experiment_id == again[1].experiment_id
+    runs = tracking.client.connect(uri).search_runs(
+        [again[0].experiment_id], "tags.`medcurve.kind` = 'study'"
+    )
+    held = {
+        run.data.tags["medcurve.claim_mode"]: run.data.tags["medcurve.claim_held"] for run in runs
+    }
+    assert (len(runs), held) == (2, {"full": "yes", "flipped": "no"})
+
+
+def test_a_store_that_does_not_answer_costs_a_verdict_nothing(
+    shown: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = open_workspace(shown / "runs" / "quick", "lecture/presence_centred")
+    held_stage(workspace, "line", "nowhere", held=True)
+    assert "tracking.bad_uri" in capsys.readouterr().err
+
+
+def test_a_claim_run_otherwise_has_folders_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Path] = {}
+
+    class SeenError(Exception):
+        pass
+
+    def seen(*args: Any) -> None:
+        asked[args[-1].recorded] = args[2]
+        raise SeenError
+
+    monkeypatch.setattr("pipeline.lecture.run.run_claim", seen)
+    for quick, flip in ((False, False), (True, False), (False, True), (True, True)):
+        with pytest.raises(SeenError):
+            run_lecture(["permutation"], tmp_path, 1, None, Mode(quick=quick, flip=flip))
+    assert asked == {
+        "full": tmp_path,
+        "quick": tmp_path / "quick",
+        "flipped": tmp_path / "flip",
+        "quick flipped": tmp_path / "quick" / "flip",
+    }
 
 
 def test_the_index_leads_to_the_pages_that_there_are(shown: Path) -> None:
@@ -242,6 +314,12 @@ def test_a_claim_fails_without_its_mechanism(shown: Path) -> None:
     page = (shown / "runs" / "quick" / "flip" / "lecture" / "line.md").read_text()
     assert "**Undone.** It sees as little as the prior. So the claim must fail." in page
     assert "It did not come out as expected" in page
+    client = tracking.client.connect(tracking.default_uri(shown / "runs" / "quick" / "flip"))
+    found = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()],
+        "tags.`medcurve.claim_mode` = 'quick flipped' and tags.`medcurve.claim_held` = 'no'",
+    )
+    assert [run.data.tags["medcurve.kind"] for run in found] == ["study"]
 
 
 def test_a_claim_that_holds_without_its_mechanism_is_an_error(shown: Path, tmp_path: Path) -> None:
