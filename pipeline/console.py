@@ -73,7 +73,7 @@ def noted_progress(title: str, unit: str) -> Iterator[Callable[[int, int, str], 
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=32),
+        BarColumn(bar_width=16),  # with all the rest no longer than 80 letters
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
@@ -90,7 +90,7 @@ def noted_progress(title: str, unit: str) -> Iterator[Callable[[int, int, str], 
 def _plain(title: str, unit: str) -> Iterator[Callable[[int, int, str], None]]:
     start = last = time.monotonic()
     begun = start  # when the first unit was done: what came before was not work on units
-    seen = (0, 0)
+    seen = told = (0, 0)
     behind = ""
 
     def line() -> str:
@@ -105,16 +105,16 @@ def _plain(title: str, unit: str) -> Iterator[Callable[[int, int, str], None]]:
         )
 
     def report(done: int, total: int, note: str) -> None:
-        nonlocal seen, last, begun, behind
+        nonlocal seen, told, last, begun, behind
         if seen[0] == 0:
             begun = time.monotonic()
         seen, behind = (done, total), note
         if time.monotonic() - last >= _PLAIN_EVERY_S:
-            last = time.monotonic()
+            last, told = time.monotonic(), seen
             say(line())
 
     yield report
-    if seen[1]:
+    if seen != told:
         say(line())
 
 

@@ -40,6 +40,7 @@ def export_stage(
             fix="say with --out where the bundle is to stand",
         )
     from pipeline.export.write import export
+    from pipeline.serving.twin import TWIN
 
     out = out or Path(model) / to
     record = export(open_package(model, runs, uri), to, out, scans)
@@ -51,10 +52,12 @@ def export_stage(
         f"{max(found.probability, found.raw):.1e} (allowed: {found.tolerance:g})"
     )
     if timed := record.timed:
+        taken = "`predict` runs by the twin in a model's own folder, not by this one"
+        if not is_address(model) and out.resolve() == (Path(model) / TWIN).resolve():
+            taken = f"`predict --runtime auto` will use {record.runtime}"
         say(
             f"export: {counted(timed.scans, 'scan')} by torch {timed.torch * 1000:.1f} ms, by "
-            f"onnxruntime {timed.onnx * 1000:.1f} ms: `predict --runtime auto` will use "
-            f"{record.runtime}"
+            f"onnxruntime {timed.onnx * 1000:.1f} ms: {taken}"
         )
 
 

@@ -239,8 +239,7 @@ def predict_stage(
         written = opened.enter_context(extras(package, options.extras))
 
         def tell(now: BatchProgress) -> None:
-            counts = f"{now.ok} ok · {now.quarantined} quarantined · {now.skipped} skipped"
-            report(now.done, now.scans, counts)
+            report(now.done, now.scans, f"{now.quarantined} quarantined" * bool(now.quarantined))
 
         found = predict(
             package,

@@ -49,6 +49,7 @@ MostStudies = Annotated[
     int,
     typer.Option(
         "--most",
+        metavar="N",
         min=1,
         help="Studies; a query that finds more stops.",
         rich_help_panel=_PANEL,
@@ -57,7 +58,11 @@ MostStudies = Annotated[
 MaxGb = Annotated[
     float,
     typer.Option(
-        "--max-gb", min=0.001, help="Fetched at most; more stops.", rich_help_panel=_PANEL
+        "--max-gb",
+        metavar="GB",
+        min=0.001,
+        help="Fetched at most; more stops.",
+        rich_help_panel=_PANEL,
     ),
 ]
 StoreBack = Annotated[
@@ -123,7 +128,9 @@ def archive_request(
 def listen(
     model: Model,
     out: Annotated[Path, typer.Option("--out", help="Folder for each study's predictions.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 11112,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="0: any that is free.")
+    ] = 11112,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; default: this machine only.")
     ] = "127.0.0.1",
@@ -165,13 +172,14 @@ def listen(
         typer.Option("--allow", help="AE title that may send; give it once for each."),
     ] = None,
     quiet: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without objects that end a study.")
+        float, typer.Option(metavar="S", min=0.1, help="Seconds without objects that end a study.")
     ] = 30.0,
     max_gb: Annotated[
-        float, typer.Option("--max-gb", min=0.001, help="On disk; more is refused.")
+        float, typer.Option("--max-gb", metavar="GB", min=0.001, help="On disk; more is refused.")
     ] = 20.0,
     max_objects: Annotated[
-        int, typer.Option("--max-objects", min=1, help="On disk; more are refused.")
+        int,
+        typer.Option("--max-objects", metavar="N", min=1, help="On disk; more are refused."),
     ] = 100_000,
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write a report and a picture of each scan.")

@@ -193,7 +193,9 @@ def predict(
             "standard input."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Scans in memory at once.")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Scans in memory at once.")
+    ] = 64,
     engine: EngineOption = EngineName.LOCAL,
     address: Address = None,
     runs: Runs = RUNS,
@@ -228,7 +230,9 @@ def predict(
     runtime: Annotated[
         RuntimeName,
         typer.Option(
-            "--runtime", help="Torch, the package's ONNX twin, or what the export found faster."
+            "--runtime",
+            metavar="NAME",
+            help="torch, onnx (the package's ONNX twin), or auto: what the export found faster.",
         ),
     ] = RuntimeName.AUTO,
     explain: Explain = None,

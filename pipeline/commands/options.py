@@ -32,12 +32,16 @@ Prep = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that all results go to.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="Processes; default: one per core."),
 ]
 RayWorkers = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, help="Processes; default: one per core, of all nodes with Ray."
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Processes; default: one per core, of all nodes with Ray.",
     ),
 ]
 Uri = Annotated[
@@ -113,7 +117,7 @@ Explain = Annotated[
     typer.Option(
         "--explain",
         metavar="METHOD",
-        help="Also write maps of what each answer rests on, by grad_cam, occlusion or "
+        help="Also write maps of what each answer rests on: grad_cam, occlusion or "
         "integrated_gradients.",
     ),
 ]

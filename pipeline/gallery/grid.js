@@ -4,6 +4,9 @@ const grid = byId("grid");
 const space = byId("space");
 const GAP = 10;
 const LEAST_WIDTH = 150;
+const MOST_LEAST_WIDTH = 260;
+const ANSWER_REM = 0.92;
+const SET_REM = 0.82;
 const WORDS_REM = 5.25;
 const NAME_LETTERS = 20;
 const BEYOND = 2;  // rows above and below the view
@@ -140,11 +143,29 @@ function draw() {
   }
 }
 
+// What a tile needs for the longest class name beside a probability, and for a set of two classes.
+function leastWidth(rem) {
+  const pen = document.createElement("canvas").getContext("2d");
+  const family = getComputedStyle(document.body).fontFamily;
+  const wide = (text, size, weight = 400) => {
+    pen.font = `${weight} ${size * rem}px ${family}`;
+    return pen.measureText(text).width;
+  };
+  const unnamed = about.multi_label || rows.some((row) => row.ok && !row.classes.length);
+  const answers = about.classes.map((name) => {
+    const [bold, plain] = unnamed ? [classText({ classes: [] }), `${name} >0.999`] : [name, ">0.999"];
+    return wide(bold, ANSWER_REM, 700) + 0.4 * rem + wide(plain, ANSWER_REM);
+  });
+  const set = about.classes.length > 2 ? 0 : wide(setText({ within: about.classes }), SET_REM);
+  const needed = Math.ceil(Math.max(set, ...answers) + rem) + 3;  // with padding and border
+  return Math.min(MOST_LEAST_WIDTH, Math.max(LEAST_WIDTH, needed));
+}
+
 // Measures, and draws everything anew.
 function lay() {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   const width = space.clientWidth;
-  columns = Math.max(2, Math.floor((width + GAP) / (LEAST_WIDTH + GAP)));
+  columns = Math.max(2, Math.floor((width + GAP) / (leastWidth(rem) + GAP)));
   tile = Math.floor((width - GAP * (columns - 1)) / columns);
   rowHeight = Math.round(tile + WORDS_REM * rem) + GAP;
   space.style.height = `${Math.ceil(shown.length / columns) * rowHeight}px`;

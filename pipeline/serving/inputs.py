@@ -118,11 +118,10 @@ def find_inputs(
             )
         return [_scans_of_manifest(manifests[0], out)]
     requests = _requests(asked, out)
-    prefixes = _prefixes([root for root, _ in requests])
-    folders = [
-        _name_all(root, prefix, discover(root, files, policy))
-        for (root, files), prefix in zip(requests, prefixes, strict=True)
-    ]
+    found = [discover(root, files, policy) for root, files in requests]
+    roots = [root for root, _ in requests]
+    prefixes = _prefixes(roots, 1 + any(map(_is_series, found)))
+    folders = list(map(_name_all, roots, prefixes, found))
     if missing:
         folders.append(_not_there(missing))
     if not any(folder.scans or folder.rejected for folder in folders):
@@ -229,18 +228,24 @@ def _requests(inputs: Sequence[Path], out: Path) -> list[tuple[Path, list[Path] 
     return sorted(chosen, key=lambda request: request[0])
 
 
-def _prefixes(roots: Sequence[Path]) -> list[str]:
-    """What sets the scans of several folders apart: the folder's own name, whatever the others are.
+def _prefixes(roots: Sequence[Path], depth: int) -> list[str]:
+    """What sets the scans of several folders apart: ``depth`` names of folders, the last its own.
 
-    Where two have one name, the folders above it as well, of all of them equally many: no folder
+    Where that is the same of two, more of those above, of all of them equally many: no folder
     lies in another, so that no two scans then have one name.
     """
     if len(roots) <= 1:
         return [""] * len(roots)
-    parts, depth = [root.parts[1:] for root in roots], 1
+    parts = [root.parts[1:] for root in roots]
     while len({each[-depth:] for each in parts}) < len(parts):
         depth += 1
     return ["".join(f"{part}/" for part in each[-depth:]) for each in parts]
+
+
+def _is_series(found: Found) -> bool:
+    """Whether a folder is a DICOM series itself: its own name is the scan's, not the patient's."""
+    groups = [source.paths for source in found.sources if source.format == "dicom"]
+    return any(len(paths) > 1 and "/" not in paths[0] for paths in groups)
 
 
 def _name_all(root: Path, prefix: str, found: Found) -> InputFolder:
@@ -252,10 +257,11 @@ def _name_all(root: Path, prefix: str, found: Found) -> InputFolder:
         folder = PurePosixPath(paths[0]).parent
         if series and folder in alone:
             # a series that lies in the input folder itself has that folder's name
-            first = root.name if folder == PurePosixPath() else folder.as_posix()
+            itself = prefix.removesuffix("/") or root.name
+            first = itself if folder == PurePosixPath() else prefix + folder.as_posix()
         else:
-            first = paths[0]
-        return readable(prefix + first + (f"#{item}" if item else ""))
+            first = prefix + paths[0]
+        return readable(first + (f"#{item}" if item else ""))
 
     scans = [
         NamedScan(name(s.paths, s.item, series=s.format == "dicom" and len(s.paths) > 1), s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -39,7 +40,7 @@ def test_a_long_job_tells_every_ten_seconds(
             report(done, 8)
     lines = screen.getvalue().splitlines()
     assert lines[0] == "ingest: 2/8 scans in 12.0 s, 0.167 scans/s, about 48 s left"
-    assert len(lines) == 3
+    assert len(lines) == 2
 
 
 def test_a_note_stands_behind_the_bar_and_behind_the_line(
@@ -53,6 +54,30 @@ def test_a_note_stands_behind_the_bar_and_behind_the_line(
     with console.noted_progress("predict", "scans") as report:
         report(3, 3, "2 ok · 1 [red]quarantined")
     assert "2 ok · 1 [red]quarantined" in text.getvalue()
+
+
+def test_a_line_that_was_said_is_not_said_again_at_the_end(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with console.progress("predict", "scans") as report:
+        now = 12.0
+        report(3, 3)
+    assert len(screen.getvalue().splitlines()) == 1
+
+
+def test_the_longest_bar_of_predict_fits_eighty_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(console, "OUT", Console(file=text, force_terminal=True, width=200))
+    monkeypatch.setattr(console, "rate", lambda _: "1240")
+    with console.noted_progress("predict", "scans") as report:
+        report(99_999, 99_999, "12345 quarantined")
+    (last,) = (
+        re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).split("\r")[-1].splitlines()[:1]
+    )
+    assert last.endswith("12345 quarantined")
+    assert len(last.rstrip()) <= 80
 
 
 def test_in_a_terminal_no_work_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from batches import MAP, bad, ok, write_batch
 from browser import BROWSER, NO_BROWSER
 from devtools import Page, browser_page
+
+from data_prep.task import Task
 
 HOSTILE = "evil\u202egnp/<img src=x onerror=document.title='owned'>\n.png"
 MANY = 1500
@@ -82,6 +85,16 @@ def test_scans_are_drawn_with_picture_bar_and_flags(few: Page) -> None:
     assert "file.empty" in few.run("document.querySelector('[data-place=\"4\"]').textContent")
     widths = few.run("[document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1]
+
+
+def test_tiles_are_wide_enough_for_class_names(browser: Page, tmp_path: Path) -> None:
+    task = Task(kind="binary", class_names=("benign finding", "malignant finding"))
+    row = replace(
+        ok("a.png", 0.99), predicted=("malignant finding",), within=("malignant finding",)
+    )
+    browser.open(write_batch(tmp_path / "page", [row], task), width=1000)
+    cut = "[...document.querySelectorAll('.answer b')].map(b => b.scrollWidth - b.clientWidth)"
+    assert browser.run(cut) == [0]
 
 
 @pytest.mark.parametrize(

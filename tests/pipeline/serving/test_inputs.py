@@ -241,6 +241,25 @@ def test_scans_are_named_by_file_or_series_folder(tmp_path, monkeypatch, sources
     assert names(tmp_path / "in", out=tmp_path / "out") == expected
 
 
+def test_of_several_series_the_folder_above_each_is_told(tmp_path, monkeypatch):
+    for place in ("P1/t1", "P2/t2", "P3"):
+        (tmp_path / place).mkdir(parents=True)
+    series = {"P3": Found((dicom("a/1", "a/2"),))}
+    monkeypatch.setattr(
+        module,
+        "discover",
+        lambda root, files, policy: series.get(root.name, Found((dicom("1", "2"),))),
+    )
+    given = [tmp_path / place for place in ("P1/t1", "P2/t2", "P3")]
+    assert sorted(names(*given, out=tmp_path / "out")) == [
+        "P1/t1",
+        "P2/t2",
+        f"{tmp_path.name}/P3/a",
+    ]
+    folders = find_inputs(given, tmp_path / "out", DEFAULT_POLICY)
+    assert folders[0].shown("1") == "P1/t1/1"
+
+
 def test_a_rejected_series_is_named_by_its_folder_and_blocks_no_other_name(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     found = Found(
