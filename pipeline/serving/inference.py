@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import ScanError
@@ -17,20 +17,18 @@ from data_prep.files import write_csv
 from data_prep.memory_reuse import keep_freed_memory
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
-from data_prep.scan_look import ScanLook
 from data_prep.stage import new_stage
-from pipeline.serving.answers import Answer, answers, block_scans, not_finite
+from pipeline.serving.answers import answers, block_scans
 from pipeline.serving.batch_shift import BatchSample
 from pipeline.serving.beside import Beside, ScoredScan, write_beside
 from pipeline.serving.inputs import InputFolder, ListedPath, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import (
-    UNLIKE_TRAINING,
     Prediction,
     PredictionSummary,
     Tally,
-    scored,
-    shift_score,
+    answered,
+    refused,
     write_predictions,
 )
 from pipeline.serving.prepared import PreparedScan, PrepareScan
@@ -148,11 +146,6 @@ class _Read:
     scan: NamedScan
     result: PreparedScan | ScanError
 
-    def look(self, scan: PreparedScan) -> ScanLook:
-        """What was noted of it, with the oddities of its files: as the manifest counts them."""
-        flags = dict.fromkeys((*self.scan.source.flags, *scan.flags))
-        return replace(scan.look, flags=tuple(flags))
-
     def files(self) -> tuple[str, ...]:
         return tuple(self.folder.shown(path) for path in self.scan.source.paths)
 
@@ -166,6 +159,8 @@ def _read(
             sources = [scan.source for scan in folder.scans]
             results = pool.read(sources, PrepareScan(package.recipe))
             for scan, (_, result) in zip(folder.scans, results, strict=True):
+                if isinstance(result, PreparedScan):
+                    result = result.with_files_flags(scan.source.flags)
                 yield _Read(folder, scan, result)
 
 
@@ -196,43 +191,21 @@ def _score(
     sample: BatchSample,
 ) -> list[Prediction]:
     """A row for each scan of a batch; ``sample`` takes note of those that were answered."""
-    prepared = [(read, scan) for read in batch if isinstance(scan := read.result, PreparedScan)]
-    looks = [read.look(scan) for read, scan in prepared]
-    found = answers(package, [scan.array for _, scan in prepared], looks)
-    looked = iter(looks)
+    prepared = [read.result for read in batch if isinstance(read.result, PreparedScan)]
+    found = answers(package, [scan.array for scan in prepared], [scan.look for scan in prepared])
     rows = []
     for read in batch:
-        name, files = read.scan.name, read.files()
+        name, files, source = read.scan.name, read.files(), read.scan.source
         if isinstance(read.result, ScanError):
-            rows.append(_quarantined(name, files, read.scan.source.flags, read.result))
+            rows.append(refused(name, files, source.flags, read.result))
             continue
-        key = read.scan.source.patient_key
-        patient = pseudonym(key) if key and pseudonym else ""
+        patient = pseudonym(source.patient_key) if source.patient_key and pseudonym else ""
         seen = package.card.training.seen.flags(read.result.pixel_sha256, patient)
-        answer, look = next(found), next(looked)
+        answer = next(found)
         if answer.finite:
-            sample.add(name, look, answer.features, patient)
-        odd = (UNLIKE_TRAINING,) if answer.shift and answer.shift.flagged else ()
-        flags = tuple(dict.fromkeys((*read.scan.source.flags, *read.result.flags, *seen, *odd)))
-        if error := _refusal(answer, on_shift):
-            refused = _quarantined(name, files, flags, error)
-            rows.append(replace(refused, shift=shift_score(answer)))
-        else:
-            rows.append(scored(name, files, flags, answer, on_shift == "abstain"))
+            sample.add(name, read.result.look, answer.features, patient)
+        rows.append(answered(name, files, (*read.result.flags, *seen), answer, on_shift))
     return rows
-
-
-def _refusal(answer: Answer, on_shift: OnShift) -> ScanError | None:
-    """Why a scan is not scored, if it is not."""
-    if not answer.finite:
-        return not_finite()
-    if on_shift == "refuse" and answer.shift and answer.shift.flagged:
-        return ScanError(
-            "model.unlike_training",
-            f"the scan does not look like the training scans (by its {answer.shift.raised_by}, "
-            f"score {answer.shift.score:.1f}, p {answer.shift.p_value:.2g})",
-        )
-    return None
 
 
 def _written_beside(
@@ -254,14 +227,6 @@ def _rejected_rows(folders: Iterable[InputFolder]) -> Iterator[Prediction]:
             files = tuple(folder.shown(path) for path in item.rejected.paths)
             code, reason = item.rejected.code, readable(item.rejected.reason)
             yield Prediction(item.name, files, "quarantined", code=code, reason=reason)
-
-
-def _quarantined(
-    scan: str, files: tuple[str, ...], flags: tuple[str, ...], error: ScanError
-) -> Prediction:
-    return Prediction(
-        scan, files, "quarantined", flags=flags, code=error.code, reason=readable(error.message)
-    )
 
 
 def _identity(package: ModelPackage) -> dict[str, str]:

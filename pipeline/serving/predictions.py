@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -13,11 +13,14 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_prep.errors import MedcurveError, ScanError
 from data_prep.files import write_csv, write_json
 from data_prep.task import Task
-from pipeline.serving.answers import PROBABILITY_DECIMALS, Answer
+from pipeline.serving.answers import PROBABILITY_DECIMALS, Answer, not_finite
 from pipeline.serving.batch_shift import BatchShift
+from pipeline.serving.inputs import readable
 from pipeline.serving.spill import Spill
+from pipeline.trust.shift_policy import OnShift
 
 # Three decimals of a score that counts spreads of the held-out scans.
 SHIFT_DECIMALS: Final = 3
@@ -30,6 +33,10 @@ SHIFT_FLAGS: Final = {
 }
 # Rows that are written to a parquet file at once.
 _GROUP_ROWS: Final = 1024
+
+# What stands between classes, and between flags, in one cell.
+CLASS_SEPARATOR: Final = ";"
+FLAG_SEPARATOR: Final = " "
 
 Status = Literal["ok", "quarantined"]
 
@@ -122,14 +129,23 @@ class PredictionSummary:
         }
 
 
-def scored(
-    scan: str, files: tuple[str, ...], flags: tuple[str, ...], answer: Answer, abstain: bool
+def answered(
+    scan: str, files: tuple[str, ...], flags: tuple[str, ...], answer: Answer, on_shift: OnShift
 ) -> Prediction:
-    """The row of a scored scan.
+    """The row of a scan that the model was asked of.
 
-    ``abstain``: no class where the scan does not look like the training scans.
+    Args:
+        scan: As the row shows it.
+        files: The same.
+        flags: Oddities of the scan, found before the model was asked.
+        answer: The model's.
+        on_shift: What to do where the scan does not look like the training scans.
     """
-    silent = abstain and answer.shift is not None and answer.shift.flagged
+    odd = answer.shift is not None and answer.shift.flagged
+    flags = tuple(dict.fromkeys((*flags, UNLIKE_TRAINING) if odd else flags))
+    if error := _refusal(answer, on_shift):
+        return replace(refused(scan, files, flags, error), shift=shift_score(answer))
+    silent = odd and on_shift == "abstain"
     return Prediction(
         scan=scan,
         files=files,
@@ -140,6 +156,28 @@ def scored(
         shift=shift_score(answer),
         flags=(*flags, ABSTAINED) if silent else flags,
     )
+
+
+def refused(
+    scan: str, files: tuple[str, ...], flags: tuple[str, ...], error: MedcurveError
+) -> Prediction:
+    """The row of a scan that is not scored."""
+    return Prediction(
+        scan, files, "quarantined", flags=flags, code=error.code, reason=readable(error.message)
+    )
+
+
+def _refusal(answer: Answer, on_shift: OnShift) -> ScanError | None:
+    """Why a scan is not scored, if it is not."""
+    if not answer.finite:
+        return not_finite()
+    if on_shift == "refuse" and answer.shift and answer.shift.flagged:
+        return ScanError(
+            "model.unlike_training",
+            f"the scan does not look like the training scans (by its {answer.shift.raised_by}, "
+            f"score {answer.shift.score:.1f}, p {answer.shift.p_value:.2g})",
+        )
+    return None
 
 
 def shift_score(answer: Answer) -> float | None:
@@ -225,7 +263,7 @@ def write_predictions(
     classes = [f"p_{name}" for name in task.class_names]
     columns = ("prediction_set", "shift_score", "flags", "code", "reason")
     header = ["scan", "status", "predicted_class", *classes, *columns]
-    with Spill(folder / ".quarantine", keys=3) as refused:
+    with Spill(folder / ".quarantine", keys=3) as not_scored:
         with _RowGroups(folder / "predictions.parquet", classes) as groups:
 
             def cells() -> Iterator[list[object]]:
@@ -233,21 +271,21 @@ def write_predictions(
                 for row in tally.rows():
                     groups.add(row)
                     for file in row.files if row.code else ():
-                        refused.add((file, row.code, row.reason))
+                        not_scored.add((file, row.code, row.reason))
                     yield _cells(row, len(classes))
 
             write_csv(folder / "predictions.csv", header, cells())
-        write_csv(folder / "quarantine.csv", ("path", "code", "reason"), refused.rows())
+        write_csv(folder / "quarantine.csv", ("path", "code", "reason"), not_scored.rows())
     write_csv(folder / "skipped.csv", ("path", "reason"), skipped)
     write_json(folder / "summary.json", summary.to_json())
 
 
 def _cells(row: Prediction, n_classes: int) -> list[object]:
     shown = [f"{p:.{PROBABILITY_DECIMALS}f}" for p in row.probability] or [""] * n_classes
-    text = [row.scan, row.status, ";".join(row.predicted)]
+    text = [row.scan, row.status, CLASS_SEPARATOR.join(row.predicted)]
     shift = "" if row.shift is None else f"{row.shift:.{SHIFT_DECIMALS}f}"
-    enclosed = [";".join(row.within), shift]
-    return [*text, *shown, *enclosed, " ".join(row.flags), row.code, row.reason]
+    enclosed = [CLASS_SEPARATOR.join(row.within), shift]
+    return [*text, *shown, *enclosed, FLAG_SEPARATOR.join(row.flags), row.code, row.reason]
 
 
 class _RowGroups:
@@ -294,7 +332,7 @@ class _RowGroups:
 def _values(row: Prediction, n_classes: int) -> list[object]:
     answered = row.probability or (None,) * n_classes
     within = list(row.within) if row.probability else None
-    text = (row.scan, row.status, ";".join(row.predicted))
+    text = (row.scan, row.status, CLASS_SEPARATOR.join(row.predicted))
     return [*text, *answered, within, row.shift, list(row.flags), row.code, row.reason]
 
 

@@ -5,7 +5,7 @@ Kept apart from the model: a child imports this file, and must not pay for torch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,11 @@ class PreparedScan:
     flags: tuple[str, ...]
     pixel_sha256: str
     look: ScanLook
+
+    def with_files_flags(self, flags: tuple[str, ...]) -> PreparedScan:
+        """The scan with the oddities of its files before its own: as the manifest counts them."""
+        every = tuple(dict.fromkeys((*flags, *self.flags)))
+        return replace(self, flags=every, look=replace(self.look, flags=every))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ may ask for an answer may not therefore read every file of the machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +16,20 @@ from typing import Any, Final
 import numpy as np
 
 from data_prep.errors import MedcurveError, ScanError
+from data_prep.preprocess import AS_STORED
 from data_prep.readers.sandbox import DecodePool
 from data_prep.volume import Volume
-from pipeline.serving.answers import Answer, answers, not_finite
-from pipeline.serving.inputs import find_inputs, readable
+from pipeline.serving.answers import answers
+from pipeline.serving.inputs import find_inputs
 from pipeline.serving.package import ModelPackage
+from pipeline.serving.predictions import (
+    CLASS_SEPARATOR,
+    FLAG_SEPARATOR,
+    UNLIKE_TRAINING,
+    Prediction,
+    answered,
+    refused,
+)
 from pipeline.serving.prepared import PreparedScan, PrepareScan
 
 # The folder below which a server may read the scans that requests name; unset: none.
@@ -57,16 +67,23 @@ class RowScorer:
 
         Returns:
             ``status``, ``predicted``, ``probability`` of each class, ``within`` (the prediction
-            set), ``shift_score``, ``flagged``, ``code`` and ``reason``.
+            set), ``shift_score``, ``flagged`` (unlike the training scans), ``flags``, ``code`` and
+            ``reason``: as ``predictions.csv`` has them, and by what the model was told to do with
+            scans that do not look like the training scans.
         """
         read = [self._prepared(request) for request in requests]
         prepared = [scan for scan in read if isinstance(scan, PreparedScan)]
-        looks = [scan.look for scan in prepared]
-        found = answers(self.package, [scan.array for scan in prepared], looks)
-        return [
-            self._answered(next(found)) if isinstance(scan, PreparedScan) else _refused(scan)
-            for scan in read
-        ]
+        found = answers(self.package, [s.array for s in prepared], [s.look for s in prepared])
+        card = self.package.card
+        rows = []
+        for scan in read:
+            if isinstance(scan, PreparedScan):
+                flags = (*scan.flags, *card.training.seen.flags(scan.pixel_sha256))
+                row = answered("", (), flags, next(found), card.trust.on_shift)
+            else:
+                row = refused("", (), (), scan)
+            rows.append(self._row(row))
+        return rows
 
     def _prepared(self, request: Mapping[str, Any]) -> PreparedScan | MedcurveError:
         path, array = request.get("path"), request.get("array")
@@ -74,10 +91,25 @@ class RowScorer:
             if (path is None) == (array is None):
                 raise RequestError("serve.no_scan", "give either 'path' or 'array', one of the two")
             if array is not None:
-                return PrepareScan(self.package.recipe)(_volume(array, request.get("affine")))
+                volume = _volume(array, request.get("affine"))
+                self._check_geometry(volume)
+                return PrepareScan(self.package.recipe)(volume)
             return self._read(path)
         except MedcurveError as error:
             return error
+
+    def _check_geometry(self, volume: Volume) -> None:
+        """Refuse an array that the model would take in whatever direction its axes have."""
+        card, prep = self.package.card, self.package.recipe.config
+        placed = prep.orientation != AS_STORED or prep.spacing_mm is not None
+        strict = card.read.nifti_without_geometry == "refuse"
+        is_volume = volume.array.ndim == len(card.scan_shape) == 4
+        if is_volume and not volume.has_geometry and placed and strict:
+            raise RequestError(
+                "serve.bad_array",
+                "this model takes no volume whose axes and voxel sizes are unknown; give 'affine' "
+                "with the array: 4 x 4, from voxel to RAS+ millimetres",
+            )
 
     def _read(self, path: object) -> PreparedScan:
         """The scan at a path below ``root``."""
@@ -90,7 +122,14 @@ class RowScorer:
         # Whether it exists is not told of what lies elsewhere.
         chosen = _inside(root, path)
         policy = self.package.card.read
-        folders = find_inputs([chosen], _NOWHERE, policy)
+        try:
+            folders = find_inputs([chosen], _NOWHERE, policy)
+        except MedcurveError as error:
+            # Who asks is not told where on this machine the scans lie.
+            said = error.message.replace(str(chosen), str(path))
+            raise RequestError(error.code, said) from error
+        if not all(folder.root.resolve().is_relative_to(root) for folder in folders):
+            raise _outside()  # a cohort's manifest, whose scans lie elsewhere
         scans = [(folder, scan.source) for folder in folders for scan in folder.scans]
         if rejected := [found.rejected for folder in folders for found in folder.rejected]:
             raise ScanError(rejected[0].code, rejected[0].reason)
@@ -101,30 +140,35 @@ class RowScorer:
             ((_, result),) = pool.read([source], PrepareScan(self.package.recipe))
         if isinstance(result, ScanError):
             raise result
-        return result
+        return result.with_files_flags(source.flags)
 
-    def _answered(self, answer: Answer) -> Row:
-        if not answer.finite:
-            return _refused(not_finite())
+    def _row(self, found: Prediction) -> Row:
         names = self.package.task.class_names
         return {
-            "status": "ok",
-            "predicted": "|".join(answer.predicted),
-            "probability": dict(zip(names, map(float, answer.probability), strict=True)),
-            "within": "|".join(answer.within),
-            "shift_score": answer.shift.score if answer.shift else None,
-            "flagged": bool(answer.shift and answer.shift.flagged),
-            "code": "",
-            "reason": "",
+            "status": found.status,
+            "predicted": CLASS_SEPARATOR.join(found.predicted),
+            "probability": dict(zip(names, found.probability, strict=False)),
+            "within": CLASS_SEPARATOR.join(found.within),
+            "shift_score": found.shift,
+            "flagged": UNLIKE_TRAINING in found.flags,
+            "flags": FLAG_SEPARATOR.join(found.flags),
+            "code": found.code,
+            "reason": found.reason,
         }
 
 
 def _inside(root: Path, path: object) -> Path:
-    if isinstance(path, str) and "\0" not in path:
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise RequestError("serve.bad_path", "'path' must be text that is not empty")
+    with suppress(OSError, RuntimeError):  # a name too long, links in a circle
         chosen = (root / path).resolve()
         if chosen.is_relative_to(root) and chosen != root:
             return chosen
-    raise RequestError("serve.outside_root", f"the path is not below {ROOT_VARIABLE}")
+    raise _outside()
+
+
+def _outside() -> RequestError:
+    return RequestError("serve.outside_root", f"the path is not below {ROOT_VARIABLE}")
 
 
 def _volume(array: object, affine: object) -> Volume:
@@ -149,16 +193,3 @@ def _volume(array: object, affine: object) -> Volume:
 
 def _singular(affine: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
     return bool(abs(np.linalg.det(affine[:3, :3])) < np.finfo(np.float64).tiny)
-
-
-def _refused(error: MedcurveError) -> Row:
-    return {
-        "status": "quarantined",
-        "predicted": "",
-        "probability": {},
-        "within": "",
-        "shift_score": None,
-        "flagged": False,
-        "code": error.code,
-        "reason": readable(error.message),
-    }

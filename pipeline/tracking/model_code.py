@@ -9,11 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from pipeline.serving.package import load_package
-from pipeline.serving.rows import FIELDS, ROOT_VARIABLE, RowScorer
+from pipeline.serving.rows import FIELDS, ROOT_VARIABLE, Row, RowScorer
 
 
 class Served(PythonModel):
@@ -25,10 +26,16 @@ class Served(PythonModel):
         package = load_package(Path(context.artifacts["package"]))
         self._scorer = RowScorer(package, Path(root) if root else None)
 
-    # MLflow would make a schema of a type hint; the signature in MLmodel is the schema.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # Of this type hint MLflow makes no schema (that is in MLmodel); without one it warns.
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> list[Row]:
         """A row for each row of the request's table."""
-        records = model_input.to_dict("records")
+        # Of a table without a field that it knows MLflow leaves nothing, not its rows' number.
+        records = model_input.to_dict("records") or [{}]
         given = [{f: r[f] for f in FIELDS if f in r and _is_given(r[f])} for r in records]
         return self._scorer.score(given)
 

@@ -15,7 +15,9 @@ from data_prep.stage import medcurve_version
 _MODEL: Final = "MLmodel"
 _CODE: Final = "model_code.py"
 _REQUIREMENTS: Final = "requirements.txt"
-SERVED: Final = (_MODEL, _CODE, _REQUIREMENTS)
+# Which version was loaded; MLflow puts it there when it loads a registered model.
+_LOADED: Final = "registered_model_meta"
+SERVED: Final = (_MODEL, _CODE, _REQUIREMENTS, _LOADED)
 
 
 def write_served(folder: Path) -> list[Path]:
@@ -34,7 +36,7 @@ def write_served(folder: Path) -> list[Path]:
         *(ColSpec(DataType.string, name) for name in ("status", "predicted", "within")),
         *(ColSpec(anything, name) for name in ("probability", "shift_score")),
         ColSpec(DataType.boolean, "flagged"),
-        *(ColSpec(DataType.string, name) for name in ("code", "reason")),
+        *(ColSpec(DataType.string, name) for name in ("flags", "code", "reason")),
     ]
     model = Model(signature=ModelSignature(inputs=Schema(fields), outputs=Schema(answers)))
     pyfunc.add_to_model(

@@ -17,6 +17,7 @@ from data_prep.readers.policy import DEFAULT_POLICY
 from data_prep.readers.source import Found, Rejected, ScanSource, Skipped
 from pipeline.serving import inputs as module
 from pipeline.serving.inputs import InputError, ListedPath, find_inputs, read_list, readable
+from pipeline.serving.rows import RowScorer
 
 
 def nifti(path: Path, value: int = 0) -> Path:
@@ -175,6 +176,13 @@ def test_a_manifest_is_given_alone_and_out_lies_apart_from_its_scans(cohort, tmp
     other = nifti(tmp_path / "other.nii")
     assert refusal(asked, other, out=tmp_path / "out").code == "predict.manifest_alone"
     assert refusal(asked, out=cohort / "raw" / "out").code == "predict.out_in_input"
+
+
+def test_a_server_reads_no_scans_that_a_manifest_names_elsewhere(cohort, make_package):
+    scorer = RowScorer(make_package(), cohort / "runs")
+    (row,) = scorer.score([{"path": "few/manifest"}])
+    assert row["code"] == "serve.outside_root"
+    assert str(cohort) not in row["reason"]
 
 
 def test_a_missing_path_is_named(tmp_path):
