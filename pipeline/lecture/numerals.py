@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-NO_INTERVAL: Final = "the study has too few subsets or seeds for one"  # a reason
-
 _COUNTS_FROM: Final = 1000.0  # where a number is a count and no score
 _TINY_BELOW: Final = 0.0005  # where three decimals would say 0
 _ROUNDING_BELOW: Final = 1e-12  # what sums of doubles leave of 0

@@ -91,6 +91,11 @@ def measured(outcome: StudyOutcome) -> Iterator[Point]:
             yield point
 
 
+def untold(judgements: Sequence[Judgement]) -> list[str]:
+    """Each reason for which some of them have no interval, once."""
+    return list(dict.fromkeys(one.no_interval for one in judgements if one.no_interval))
+
+
 def condition(point: Point) -> str:
     """Under what a score was taken, in words; "" where test scans are as they are."""
     return point.split.partition("/")[2]

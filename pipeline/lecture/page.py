@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +16,8 @@ from pipeline.families import FAMILIES
 from pipeline.lecture.figure import draw_claim, draw_real
 from pipeline.lecture.fit_seconds import FitSeconds, in_words
 from pipeline.lecture.loss_terms import loss_terms
-from pipeline.lecture.numerals import NO_INTERVAL, estimate, number, spans
-from pipeline.lecture.outcome import ClaimRun, condition, measured, scored
+from pipeline.lecture.numerals import estimate, number, spans
+from pipeline.lecture.outcome import ClaimRun, condition, measured, scored, untold
 from pipeline.lecture.pictures import Drawn
 from pipeline.lecture.real_scans import kept, stamped
 from pipeline.page import STYLE, markdown_table, svg
@@ -191,8 +190,8 @@ def _judged(column: str, judgements: Sequence[Judgement], held: str) -> Iterator
         ),
     )
     yield ""
-    if any(math.isnan(one.low) for one in judgements):
-        yield f"Where no interval stands, {NO_INTERVAL}."
+    for why in untold(judgements):
+        yield f"Where no interval stands, {why}."
         yield ""
 
 

@@ -7,7 +7,6 @@ has learnt something.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +21,8 @@ from pipeline.families import FamilyConfig, choice_name, varied
 from pipeline.lecture.fit_seconds import FitSeconds, read_fit_seconds
 from pipeline.lecture.mode import FULL, Mode
 from pipeline.lecture.names import FOLDER, study_name
-from pipeline.lecture.numerals import NO_INTERVAL, number, spans
-from pipeline.lecture.outcome import ClaimRun
+from pipeline.lecture.numerals import number, spans
+from pipeline.lecture.outcome import ClaimRun, untold
 from pipeline.lecture.page import write_index, write_page
 from pipeline.lecture.pictures import Drawn, draw_pictures, keep_pictures
 from pipeline.study.claim import Claim, Expected, Quick
@@ -281,5 +280,5 @@ def tell(run: ClaimRun, mode: Mode) -> None:
             for one in run.judgements
         ],
     )
-    if any(math.isnan(one.low) for one in run.judgements):
-        say(f"  note: –, no interval: {NO_INTERVAL}")
+    for why in untold(run.judgements):
+        say(f"  note: –, no interval: {why}")

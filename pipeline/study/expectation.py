@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from pipeline.study.errors import StudyError
 from pipeline.study.learning_curve import Curves, Floats, Where, interval, possible
 from pipeline.study.quantity import ALL, MEASURED, Quantity
 from pipeline.study.rank_correlation import permutation_p, rank_correlation
+
+_UNDEFINED: Final = "one of the two numbers is undefined"
+_FEW: Final = "the study has too few subsets or seeds for one"
+_FITTED: Final = (
+    "the score is on training scans, of one subset: a fact of these fits, which tells nothing of "
+    "other patients"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +55,7 @@ class Judgement:
             subsets and seeds.
         holds: Whether it came out as expected.
         why: What decided, in words.
+        no_interval: Why ``low`` and ``high`` are NaN, in words; "" where they are not.
     """
 
     expectation: str
@@ -58,6 +67,7 @@ class Judgement:
     high: float
     holds: bool
     why: str
+    no_interval: str = ""
 
 
 def judge(
@@ -90,10 +100,26 @@ def judge(
     ends = interval(drawn - of_drawn, level, _freedom(expectation, outcomes))
     low, high = (min(max(end, least), largest) for end in ends)
     difference = value - of
-    holds, why = _decide(expectation, difference, (low, high), slack, significant=significant)
-    return Judgement(
-        str(expectation), expectation.relation, value, of, difference, low, high, holds, why
+    untold = _untold(expectation, outcomes, difference) if math.isnan(low) else ""
+    holds, why = _decide(
+        expectation, difference, (low, high), untold, slack, significant=significant
     )
+    return Judgement(
+        str(expectation), expectation.relation, value, of, difference, low, high, holds, why, untold
+    )
+
+
+def _untold(
+    expectation: Expectation, outcomes: Mapping[str, StudyOutcome], difference: float
+) -> str:
+    """Why there is no interval of the difference: what other patients would give is not known."""
+    if math.isnan(difference):
+        return _UNDEFINED
+    for one in expectation.quantities:
+        outcome = _outcome(one, outcomes)
+        if one.scans == "train" and outcome.curves.points[_where(one, outcome)].subsets < 2:
+            return _FITTED
+    return _FEW
 
 
 def _freedom(expectation: Expectation, outcomes: Mapping[str, StudyOutcome]) -> float:
@@ -131,21 +157,23 @@ def _judge_ranks(
         holds, why = False, f"chance orders {count} families as well with p = {p:.2g}"
     else:
         holds, why = True, f"p = {p:.2g} over the orders of {count} families"
-    return Judgement(str(ranking), "ranks", rho, 0.0, rho, low, high, holds, why)
+    untold = why if math.isnan(rho) else ""
+    return Judgement(str(ranking), "ranks", rho, 0.0, rho, low, high, holds, why, untold)
 
 
 def _decide(
     expectation: Expectation,
     difference: float,
     ends: tuple[float, float],
+    untold: str,
     slack: float,
     *,
     significant: bool,
 ) -> tuple[bool, str]:
     if math.isnan(difference):
-        return False, "one of the two numbers is undefined"
-    if significant and math.isnan(ends[0]):
-        return False, "there is no interval: the study has too few subsets"
+        return False, _UNDEFINED
+    if significant and untold:
+        return False, f"there is no interval: {untold}"
     if expectation.relation == "near":
         allowed = expectation.within + slack
         if not significant:

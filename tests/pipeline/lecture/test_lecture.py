@@ -31,7 +31,7 @@ from pipeline.lecture.run import (
     smaller,
     tell,
 )
-from pipeline.study.claim import Claim, Flip, Quick
+from pipeline.study.claim import Claim, Expectation, Flip, Quick
 from pipeline.study.config import StudyConfig
 from pipeline.study.expectation import judge
 from pipeline.study.flipped import flipped
@@ -484,14 +484,16 @@ def test_a_number_without_an_interval_stands_alone() -> None:
 def test_where_there_is_no_interval_the_reason_is_told(
     small: ClaimRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = replace(small.judgements[0], low=math.nan, high=math.nan)
-    run = replace(small, judgements=[first, *small.judgements[1:]])
+    fitted = {"family": "linear", "scans": "train", "metric": "log_loss"}
+    asked = Expectation.model_validate({"value": fitted, "is": "above", "of": 0})
+    run = replace(small, judgements=[*small.judgements, judge(asked, small.outcomes)])
     tell(run, Mode(quick=True))
     told, page = capsys.readouterr().out, write_page(run, tmp_path).read_text()
-    assert re.search(r"is above prior by 0.1 or more +[+]0\.\d{3} +– +as expected", told)
-    assert "note: –, no interval: the study has too few subsets or seeds for one" in told
-    assert re.search(r"\| [+]0\.\d{3} \| as expected \|\n", page)
-    assert "Where no interval stands, the study has too few subsets" in page
+    assert re.search(r"training scans is above 0 +[+]\S+ +– +as expected", told)
+    assert "note: –, no interval: the score is on training scans, of one subset" in told
+    assert re.search(r"\| [+]\S+ \| as expected \|\n", page)
+    assert page.count("Where no interval stands, ") == 1
+    assert "stands, the score is on training scans, of one subset: a fact of these fits" in page
     assert "nan" not in told + page
 
 

@@ -144,6 +144,7 @@ def test_an_undefined_number_holds_nothing() -> None:
     found = judge(expectation(value="mlp", **{"is": "near"}, of="knn"), {"a": broken})
     assert not found.holds
     assert "undefined" in found.why
+    assert found.no_interval == found.why
 
 
 def test_numbers_of_several_cohorts_sizes_conditions_and_probes_are_found() -> None:
@@ -190,10 +191,11 @@ def test_how_well_cells_fit_their_own_scans_needs_no_interval() -> None:
     found = judge(expectation(value=fitted, **below), {"a": unknown})
     assert (found.holds, found.why) == (True, "it lies on that side")
     assert np.isnan(found.low)
+    assert "on training scans, of one subset" in found.no_interval
     assert not judge(expectation(value=fitted, **below | {"of": 0.01}), {"a": unknown}).holds
     both = {"a": unknown, "b": test}
     gap = expectation(value=fitted, **{"is": "near"}, of=other | {"cohort": "b"})
-    assert "no interval" in judge(gap, both).why
+    assert "no interval: the score is on training scans, of one subset" in judge(gap, both).why
 
 
 def test_an_interval_keeps_to_what_the_numbers_can_be() -> None:
