@@ -64,12 +64,21 @@ def run_lecture(
         workers: Processes.
         tracking_uri: MLflow's.
         mode: How.
-        docs: Folder that the pages are written into as well.
+        docs: Folder that the pages are written into as well; not those of flips, whose names are
+            the claims' own.
 
     Raises:
+        ConfigError: ``claim.undone_page``: both ``docs`` and a flip.
         ClaimError: ``claim.not_shown``, or for a flip ``claim.shown_anyway``: naming the claims.
         MedcurveError: As the stages do.
     """
+    if mode.flip and docs is not None:
+        raise ConfigError(
+            "claim.undone_page",
+            f"--docs {docs} with --flip: pages of what is undone would take the place of the "
+            "claims' own",
+            fix="leave out --docs; the pages lie in the folder 'lecture' of the runs",
+        )
     started = time.monotonic()
     configs = {name: study_stages.read_study(name) for name in map(study_name, names)}
     for part in ("quick", "flip"):

@@ -322,6 +322,13 @@ def test_a_claim_fails_without_its_mechanism(shown: Path) -> None:
     assert [run.data.tags["medcurve.kind"] for run in found] == ["study"]
 
 
+def test_what_is_undone_takes_no_page_of_the_docs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="with --flip") as caught:
+        run_lecture(["permutation"], tmp_path, 1, None, Mode(flip=True), tmp_path / "docs")
+    assert caught.value.code == "claim.undone_page"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_claim_that_holds_without_its_mechanism_is_an_error(shown: Path, tmp_path: Path) -> None:
     flip = {"says": "Nothing of weight.", "params": {"cnn": {"dropout": 0.1}}}
     name = written(tmp_path, flip=flip)
