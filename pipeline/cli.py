@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Callable
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from data_prep.stage import medcurve_version
 from pipeline.commands import cohort, hospital, models, studies
 from pipeline.commands.options import RUNS, Prep, Runs, Uri, Workers, refuse_unreadable
 from pipeline.console import ERR, fail, say
+from pipeline.stopping import hear_signals
 
 
 class _Commands(TyperGroup):
@@ -177,11 +177,7 @@ def run(command: Callable[[], object]) -> int:
     return 0
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(143)
-
-
 def main() -> int:
     """Run ``medcurve`` with this process's arguments; the exit status, where it does not exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    hear_signals()
     return run(app)

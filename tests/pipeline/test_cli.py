@@ -24,7 +24,7 @@ from PIL import Image
 
 from data_prep.config import CONFIG_ROOT
 from data_prep.files import read_json
-from pipeline import cli, stages
+from pipeline import stages
 from pipeline.cli import app, run
 from pipeline.workspace import open_workspace
 
@@ -408,12 +408,6 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         assert "Example: medcurve" in capsys.readouterr().out
     assert medcurve("--version") == 0
     assert capsys.readouterr().out.startswith("medcurve 0.")
-
-
-def test_sigterm_is_143(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as end:
-        cli._terminate(signal.SIGTERM, None)
-    assert end.value.code == 143
 
 
 def test_the_module_is_the_command() -> None:
