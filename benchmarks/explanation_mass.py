@@ -29,7 +29,8 @@ from pipeline.dataset import Scans
 from pipeline.families import build_family, load_family_config
 from pipeline.families.base import Family
 from pipeline.trust import explain_grad_cam
-from pipeline.trust.explain_scan import METHODS, Method, explain
+from pipeline.trust.explain_methods import METHODS, Method
+from pipeline.trust.explain_scan import explain
 
 TRAIN, VALIDATION, TEST = 150, 60, 50
 LESION = "malignant"

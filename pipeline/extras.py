@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.gallery.explained import Explained, Only
     from pipeline.serving.beside import Beside
     from pipeline.serving.package import ModelPackage
-    from pipeline.trust.explain_scan import Method
+    from pipeline.trust.explain_methods import Method
 
 
 @dataclass(frozen=True)

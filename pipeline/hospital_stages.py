@@ -75,7 +75,8 @@ def archive_stage(
             folder, counts = stack.enter_context(fetched(archive, query, report))
         say(f"fetch: {counted(counts.objects, 'object')} of {counts.series} series")
         if counts.ours:
-            say(f"  left out: {counts.ours} that medcurve had stored there")
+            made = counted(counts.ours, "report or picture", "reports and pictures")
+            say(f"  left out: {made} of earlier predictions, which are no scans")
         for code, count in sorted(counts.refused.items()):
             say(f"  refused: {count} × {code}")
         score([folder])
@@ -102,10 +103,12 @@ def listen_stage(
     """
     from pipeline.pacs.settings import check_titles
 
-    check_titles([config.address.title, *config.address.callers])
+    address = config.address
+    check_titles([address.title, *address.callers])
     check_model(model)
     try:
         from pipeline.pacs.listen import listen, refuse_other_folder
+        from pipeline.pacs.receiver import refuse_taken
     except ModuleNotFoundError as error:
         raise ConfigError(
             "config.no_pynetdicom",
@@ -113,13 +116,13 @@ def listen_stage(
             fix="install it with: pip install -c constraints.txt -e '.[pacs]'",
         ) from error
     refuse_other_folder(out)
+    refuse_taken(address)
     from pipeline.serving.inference import predict
 
     package = open_package(model, runs, uri, "auto")
     with extras(package, options):
         pass  # so that what lacks is said now
     key = find_pseudonym_key(runs)
-    address = config.address
     _warn_of_strangers(address)
 
     def score(folder: Path, target: Path) -> PredictionSummary:

@@ -205,6 +205,12 @@ class BatchOptions:
     extras: ExtraOptions = field(default_factory=ExtraOptions)
 
 
+class NothingScoredError(MedcurveError):
+    """A batch that has its tables, and no answer in them."""
+
+    exit_code = 1
+
+
 def predict_stage(
     model: str,
     inputs: Sequence[Path],
@@ -222,6 +228,9 @@ def predict_stage(
         options: How.
         runs: Where the site's key lies.
         uri: Tracking URI; None: that of ``runs``.
+
+    Raises:
+        NothingScoredError: ``predict.nothing_scored``, after all is written.
     """
     with (
         decoding(options.ray, options.processes) as (new_child, count),
@@ -267,6 +276,12 @@ def predict_stage(
         tracking.log_predictions(numbers, uri, model=package.digest, version=address)
     except tracking.TrackingError as error:
         warn(error)
+    if not found.ok:
+        raise NothingScoredError(
+            "predict.nothing_scored",
+            f"not one of {counted(found.quarantined, 'scan')} was scored",
+            fix=f"{out / 'quarantine.csv'} says why for each",
+        )
 
 
 def _pinned(model: str, runs: Path, uri: str | None) -> str:
@@ -287,8 +302,6 @@ def _say_predicted(found: PredictionSummary, out: Path) -> None:
         f"predict: {counted(found.inputs, 'input')} = {found.ok} scored + "
         f"{found.quarantined} quarantined + {found.skipped} skipped → {out / 'predictions.csv'}"
     )
-    if not found.ok:
-        say("  note: no scan was scored; quarantine.csv says why for each")
     say_quarantined(found.quarantined_by_code)
     for flag, meaning in (SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS | EXTRA_FLAGS).items():
         if seen := found.flagged.get(flag):

@@ -125,11 +125,12 @@ def explain_stage(
         runs: Where the MLflow store is.
         uri: MLflow store, for a model that is named by its address.
     """
-    refuse_unusable(model, inputs, out, "explain")
-    from pipeline.serving.explained import TABLE, explain_scans
-    from pipeline.trust.explain_scan import parse_method
+    from pipeline.trust.explain_methods import parse_method
 
+    refuse_unusable(model, inputs, out, "explain")
     methods = () if method == "all" else None if method is None else (parse_method(method),)
+    from pipeline.serving.explained import TABLE, explain_scans
+
     package = open_package(model, runs, uri)
     with progress("explain", "scans") as report:
         found = explain_scans(

@@ -12,8 +12,9 @@ from PIL import Image
 
 from data_prep.preprocess import PrepRecipe
 from pipeline.serving.upright import Plane, Upright, channels, planes
+from pipeline.trust.explain_methods import Method
 from pipeline.trust.explain_picture import OPAQUE, colour_map, full_colour, is_signed
-from pipeline.trust.explain_scan import Explanation, Method
+from pipeline.trust.explain_scan import Explanation
 
 # Percentiles of a scan that are black and white.
 _SHOWN: Final = (0.5, 99.5)

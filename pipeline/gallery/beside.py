@@ -13,7 +13,7 @@ from pipeline.serving.beside import ScoredScan
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import PredictionSummary
 from pipeline.serving.upright import Upright, planes
-from pipeline.trust.explain_scan import Method
+from pipeline.trust.explain_methods import Method
 
 PAGE: Final = "gallery.html"
 # Pictures until the page is written; the folder is private to the batch, and the files go with it.

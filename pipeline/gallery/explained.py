@@ -31,8 +31,9 @@ from pipeline.serving.explained import COLUMNS, TABLE, write_explanation
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import Prediction, PredictionSummary
 from pipeline.serving.upright import Plane, Upright, planes
+from pipeline.trust.explain_methods import Method
 from pipeline.trust.explain_picture import OPAQUE, colour_map, full_colour, is_signed
-from pipeline.trust.explain_scan import Explanation, Method, check_method, explain
+from pipeline.trust.explain_scan import Explanation, check_method, explain
 
 Only = Literal["all", "flagged", "unsure"]
 
@@ -50,7 +51,7 @@ class Wanted:
     """Which scans are explained, and how.
 
     Attributes:
-        method: Of ``explain_scan.METHODS``.
+        method: Of ``explain_methods.METHODS``.
         only: ``flagged``: scans with a flag; ``unsure``: those whose prediction set does not hold
             one class (for several labels: those with an open one); ``all``.
         pictured: Whether a gallery is written that is to show the maps.

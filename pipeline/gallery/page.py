@@ -30,8 +30,8 @@ from pipeline.page import render
 from pipeline.serving.beside import EXTRA_FLAGS
 from pipeline.serving.predictions import SHIFT_FLAGS, PredictionSummary
 from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
+from pipeline.trust.explain_methods import Method
 from pipeline.trust.explain_picture import TITLES, is_signed
-from pipeline.trust.explain_scan import Method
 from pipeline.wording import counted
 
 # Scans that a page has pictures of, at 4 kB each: beyond that a browser would have to hold more

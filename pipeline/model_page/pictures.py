@@ -17,8 +17,9 @@ from pipeline.families.base import Family
 from pipeline.model_page.gather import AnsweredScans
 from pipeline.page import data_uri
 from pipeline.serving.package import ModelPackage
+from pipeline.trust.explain_methods import Method
 from pipeline.trust.explain_picture import overlay_png
-from pipeline.trust.explain_scan import Method, explain, methods_of
+from pipeline.trust.explain_scan import explain, methods_of
 
 # Occlusion asks the model up to a thousand times about each scan: of larger ones it is left out.
 _MOST_OCCLUDED: Final = 1 << 11

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 import ssl
 import threading
 from collections import Counter
@@ -186,6 +187,22 @@ def _entity(address: Address) -> AE:
         assert context.abstract_syntax is not None
         entity.add_supported_context(context.abstract_syntax, list(AllTransferSyntaxes))
     return entity
+
+
+def refuse_taken(address: Address) -> None:
+    """Stop where the address cannot be listened on, before anything is begun that takes seconds.
+
+    Raises:
+        ConfigError: ``config.cannot_listen``.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        # as the listener has it: what is left of connections that ended is no hindrance
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((address.host, address.port))
+        except OSError as error:
+            raise _cannot_listen(address, error) from None
 
 
 def _cannot_listen(address: Address, error: OSError) -> ConfigError:

@@ -23,15 +23,9 @@ from pipeline.serving.answers import PROBABILITY_DECIMALS
 from pipeline.serving.inputs import InputFolder, NamedScan, find_inputs, readable
 from pipeline.serving.package import ModelPackage
 from pipeline.trust.explain_files import file_stem, nifti_bytes
+from pipeline.trust.explain_methods import Method
 from pipeline.trust.explain_picture import overlay_png
-from pipeline.trust.explain_scan import (
-    Explanation,
-    Method,
-    check_method,
-    class_index,
-    explain,
-    methods_of,
-)
+from pipeline.trust.explain_scan import Explanation, check_method, class_index, explain, methods_of
 
 TABLE: Final = "explanations.csv"
 COLUMNS: Final = (

@@ -25,7 +25,8 @@ from data_prep.geometry import reorient
 from data_prep.intensity import to_grey
 from data_prep.volume import Volume
 from pipeline.page import STYLE
-from pipeline.trust.explain_scan import Explanation, Method
+from pipeline.trust.explain_methods import Method
+from pipeline.trust.explain_scan import Explanation
 
 TITLES: Final[dict[Method, str]] = {
     "grad_cam": "Grad-CAM",

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_prep.errors import MedcurveError, ScanError, nearest
+from data_prep.errors import ScanError, nearest
 from data_prep.preprocess import PrepRecipe
 from data_prep.task import Task
 from data_prep.volume import Volume
 from pipeline.families.base import Family
 from pipeline.trust.explain_grad_cam import grad_cam, has_maps
+from pipeline.trust.explain_methods import ExplainError, Method
 from pipeline.trust.explain_perturbed import blurred, integrated_gradients, occlusion
 from pipeline.trust.explain_score import LogOdds, log_odds, log_odds_net
-
-Method = Literal["grad_cam", "occlusion", "integrated_gradients"]
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
-
-
-class ExplainError(MedcurveError):
-    """A method that a family does not have, or a class that a model does not know."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,22 +81,6 @@ def check_method(family: Family[Any], method: Method) -> None:
             f"family '{family.name}' has no {_WITHOUT[method]}, which method '{method}' needs",
             fix=f"choose a method that it has: {', '.join(has)}",
         )
-
-
-def parse_method(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        ExplainError: ``explain.unknown_method``.
-    """
-    found = next((method for method in METHODS if method == name), None)
-    if found is None:
-        raise ExplainError(
-            "explain.unknown_method",
-            f"there is no method '{name}'{nearest(name, list(METHODS))}",
-            fix=f"choose one of: {', '.join(METHODS)}, all",
-        )
-    return found
 
 
 def class_index(task: Task, name: str) -> int:

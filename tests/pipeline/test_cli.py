@@ -154,6 +154,10 @@ def test_predict_scores_a_folder_and_names_what_it_cannot(
         rows = list(csv.DictReader(file))
     assert [row["scan"] for row in rows] == ["0.dcm", "1.dcm", "2.dcm", "cut.dcm"]
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", "quarantined"]
+    alone = ("predict", str(model), str(scans / "cut.dcm"), "--out", str(tmp_path / "none"))
+    assert medcurve(*alone, "--runs", str(place / "runs"), "--workers", "1") == 1
+    assert "[predict.nothing_scored] not one of 1 scan was scored" in capsys.readouterr().err
+    assert "quarantined" in (tmp_path / "none" / "predictions.csv").read_text()
     by_address = medcurve(
         "predict",
         "models:/tiny@champion",

@@ -44,6 +44,9 @@ def test_mistakes_are_found_before_anything_heavy_is_imported(tmp_path: Path) ->
         "lie in each other": ("predict", model, scans, "--out", scans / "o"),
         "taken exists and was not written by": ("predict", model, scans, "--out", taken),
         "explained-by does not exist": ("explain", "explained-by", scans, "--out", "o"),
+        "no method 'gradcam'; did you mean 'grad_cam'": (
+            *("explain", model, scans, "--out", "o", "--method", "gradcam"),
+        ),
         "at does not exist": ("explain", model, "at", "--out", "o"),
         "judged does not exist": ("evaluate", "judged"),
         "audited does not exist": ("audit", "audited"),

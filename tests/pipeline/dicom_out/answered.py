@@ -25,7 +25,8 @@ from pipeline.dicom_out.report import report_bytes
 from pipeline.dicom_out.source import SourceImages, read_source
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.predictions import UNLIKE_TRAINING, Prediction
-from pipeline.trust.explain_scan import Explanation, Method
+from pipeline.trust.explain_methods import Method
+from pipeline.trust.explain_scan import Explanation
 
 CINE = ReadPolicy(cine="middle")
 

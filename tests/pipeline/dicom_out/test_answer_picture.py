@@ -16,8 +16,8 @@ from data_prep.volume import Volume
 from pipeline.dicom_out import picture
 from pipeline.dicom_out.panels import coloured, panels
 from pipeline.dicom_out.picture import WIDTH, answer_picture
+from pipeline.trust.explain_methods import METHODS
 from pipeline.trust.explain_picture import UNITS
-from pipeline.trust.explain_scan import METHODS
 
 SOURCE = ScanSource("dicom", ("Secret^Name/a.dcm",))
 LARGE = (6, 5, 4)

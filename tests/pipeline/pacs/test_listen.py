@@ -24,6 +24,7 @@ from sending import SERIES, STUDY, Scored, association, held, running, send, wai
 from data_prep.errors import ConfigError, StageError
 from pipeline import hospital_stages
 from pipeline.pacs import listen as listen_module
+from pipeline.pacs import receiver as receiver_module
 from pipeline.pacs import settings as settings_module
 from pipeline.pacs.listen import listen
 from pipeline.pacs.settings import Address, ListenConfig, check_titles
@@ -180,6 +181,9 @@ def test_two_listeners_do_not_share_a_folder_or_a_port(tmp_path):
             listen(tmp_path / "other", config, Scored(), threading.Event(), print)
         assert caught.value.code == "config.cannot_listen"
         assert "--port" in caught.value.fix
+        with pytest.raises(ConfigError, match="maybe another `medcurve listen`"):
+            receiver_module.refuse_taken(Address(port=listener.port))
+    receiver_module.refuse_taken(Address(port=listener.port))
     with pytest.raises(ConfigError) as caught:
         elsewhere = ListenConfig(Address(host="203.0.113.1", port=0))
         listen(tmp_path / "other", elsewhere, Scored(), threading.Event(), print)
@@ -245,6 +249,7 @@ def test_other_machines_are_let_in_only_where_that_is_asked_for(
 ):
     make_package()
     monkeypatch.setattr(listen_module, "listen", lambda *_: None)
+    monkeypatch.setattr(receiver_module, "refuse_taken", lambda _: None)
     monkeypatch.setattr(settings_module, "tls_context", lambda _: None)
     common = ("listen", tmp_path / "model", "--out", tmp_path / "out", "--runs", tmp_path)
     assert medcurve(*common, "--host", "0.0.0.0") == 2

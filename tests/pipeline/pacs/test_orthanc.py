@@ -155,7 +155,7 @@ def test_scans_come_from_the_archive_and_answers_go_back(
     capsys.readouterr()
     query = ("--query", "StudyInstanceUID=1.2.826.0.2.5", "--store")
     assert medcurve("predict", model, "--out", tmp_path / "again", *archive, *query) == 0
-    assert "left out: 1 that medcurve had stored there" in capsys.readouterr().out
+    assert "left out: 1 report or picture of earlier predictions" in capsys.readouterr().out
     assert len(rows(tmp_path / "again")) == 1
     assert orthanc.count() == {"studies": 2, "series": 6, "instances": 16}
 

@@ -14,7 +14,7 @@ from command_line import medcurve
 
 from pipeline.serving.explained import TABLE, explain_scans
 from pipeline.trust import explain_scan
-from pipeline.trust.explain_scan import METHODS, ExplainError
+from pipeline.trust.explain_methods import METHODS, ExplainError
 
 CNN = {"widths": [4, 8], "convolutions": 1, "train": {"epochs": 1, "min_steps": 1}}
 

@@ -16,7 +16,7 @@ from pipeline.gallery.beside import Gallery
 from pipeline.gallery.explained import FOLDER, Explained, Wanted
 from pipeline.serving.explained import TABLE
 from pipeline.serving.inference import predict
-from pipeline.trust.explain_scan import ExplainError
+from pipeline.trust.explain_methods import ExplainError
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -22,21 +22,14 @@ from pipeline.families import FamilyConfig, build_family
 from pipeline.families.base import Family, FamilyParams, State
 from pipeline.trust import explain_scan
 from pipeline.trust.explain_grad_cam import LEAST_PLACES, target_layer
+from pipeline.trust.explain_methods import METHODS, ExplainError, Method, parse_method
 from pipeline.trust.explain_perturbed import (
     _windows,
     blurred,
     integrated_gradients,
     occlusion,
 )
-from pipeline.trust.explain_scan import (
-    METHODS,
-    ExplainError,
-    Explanation,
-    Method,
-    explain,
-    methods_of,
-    parse_method,
-)
+from pipeline.trust.explain_scan import Explanation, explain, methods_of
 from pipeline.trust.explain_score import LogOdds, log_odds, log_odds_net
 
 

@@ -19,8 +19,9 @@ from data_prep.readers import discover
 from data_prep.readers.sandbox import DecodePool
 from data_prep.volume import Volume
 from pipeline.trust.explain_files import file_stem, nifti_bytes
+from pipeline.trust.explain_methods import Method
 from pipeline.trust.explain_picture import _panels_2d, _panels_3d, overlay_png
-from pipeline.trust.explain_scan import Explanation, Method
+from pipeline.trust.explain_scan import Explanation
 
 AFFINE = np.array([[0, 2.0, 0.1, 5], [-3.0, 0, 0, 6], [0.2, 0, 4.0, 7], [0, 0, 0, 1]])
 
