@@ -10,6 +10,7 @@ import torch
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
+from data_prep.miniature import pixel_digest
 from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.readers.policy import DEFAULT_POLICY
 from data_prep.scan_look import look_at
@@ -20,6 +21,7 @@ from pipeline.evaluation.results import Evaluation, Score
 from pipeline.families import FamilyConfig, build_family
 from pipeline.serving.card import TrainingRecord
 from pipeline.serving.package import ModelPackage, save_package
+from pipeline.serving.seen import SeenScans
 from pipeline.trust.config import TrustConfig
 from pipeline.trust.shift_fit import fit_shift_reference
 from pipeline.trust.trusted import fit_trusted
@@ -93,7 +95,16 @@ def model(folder: Path, prep: dict[str, object], family: dict[str, object]) -> M
         DEFAULT_POLICY,
         recipe,
         TrainingRecord(
-            data="noise", store="a" * 64, study="", cell="", patients=24, scans=24, chosen="-"
+            data="noise",
+            store="a" * 64,
+            study="",
+            cell="",
+            patients=24,
+            scans=24,
+            chosen="-",
+            seen=SeenScans.of(
+                [pixel_digest(volume) for volume in raw], [], looks=[x.fingerprint for x in looks]
+            ),
         ),
         fit_trusted(trust, TASK, target, fitted.predict_proba(prepared), names, seed=0),
         fit_shift_reference(

@@ -103,7 +103,7 @@ def by_us(root: Path, package: ModelPackage, new_child: NewChild) -> None:
 def ready_child(root: Path, package: ModelPackage) -> ChildProcess:
     """A process that has read a scan, and so has imported what it needs."""
     child, source = ChildProcess(), discover(root, [min(root.iterdir())]).sources[0]
-    transform = pickle.dumps(PrepareScan(package.recipe))
+    transform = pickle.dumps(PrepareScan(package.recipe, package.card.training.seen.maybe))
     child.wait_until_ready()
     child.send(Job(root, (source,), transform, package.card.read, MEMORY_BYTES, TIMEOUT_S))
     answer, _ = child.answer(source, TIMEOUT_S)

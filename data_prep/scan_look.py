@@ -7,7 +7,9 @@ recipe's normalisation takes it away again.
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -56,6 +58,11 @@ class ScanLook:
     prepared: NDArray[np.float64]
     texture: NDArray[np.float64]
     small: NDArray[np.float32]
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for scans of equal voxels, and for few others."""
+        return _fingerprint(self.shape, self.dtype, self.raw)
 
     @property
     def spatial_ndim(self) -> int:
@@ -107,6 +114,11 @@ class AsRead:
     flags: tuple[str, ...]
     quantiles: tuple[float, ...]
 
+    @property
+    def fingerprint(self) -> str:
+        """As ``ScanLook`` has it."""
+        return _fingerprint(self.shape, self.dtype, self.quantiles)
+
 
 def look_back(read: AsRead, prepared: NDArray[np.float32]) -> ScanLook:
     """The look that ``look_at`` took of a scan, from what a store keeps of it.
@@ -153,6 +165,14 @@ def look_at(volume: Volume, prepared: NDArray[np.float32]) -> ScanLook:
 def intensity_quantiles(array: NDArray[Any]) -> NDArray[np.float64]:
     """(15,) quantiles of intensities at ``LEVELS``, of at most 8,192 voxels; deterministic."""
     return _quantiles(_some(array))
+
+
+def _fingerprint(
+    shape: tuple[int, ...], dtype: str, quantiles: Sequence[float] | NDArray[np.float64]
+) -> str:
+    found = hashlib.sha256(f"{shape}{dtype}".encode())
+    found.update(np.asarray(quantiles, dtype="<f8").tobytes())
+    return found.hexdigest()
 
 
 def _quantiles(values: NDArray[Any]) -> NDArray[np.float64]:

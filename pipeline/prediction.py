@@ -51,7 +51,7 @@ def look_through(
     found, inside = [], []
     with torch.no_grad():
         for start in range(0, len(x), _EVALUATION_BATCH):
-            batch = x[start : start + _EVALUATION_BATCH].to(device)
+            batch = _one_channel_last(x[start : start + _EVALUATION_BATCH].to(device))
             probability, features = look_at_batch(
                 net, batch, task, test_time or ViewsConfig(), layer
             )
@@ -78,6 +78,13 @@ def look_at_batch(
         ]
     features = inputs[0].flatten(1) if layer else batch.new_empty((batch.shape[0], 0))
     return torch.stack(seen).mean(dim=0), features
+
+
+def _one_channel_last(batch: Tensor) -> Tensor:
+    """The batch with the strides that channels last has, where one channel makes that no copy."""
+    if batch.shape[1] != 1 or not batch.is_contiguous():
+        return batch
+    return batch.view(batch.shape[0], *batch.shape[2:], 1).movedim(-1, 1)
 
 
 @contextmanager

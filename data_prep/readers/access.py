@@ -28,6 +28,9 @@ def inside(root: Path, relative: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no such name"
         raise ScanError("file.unreadable", f"{relative}: {reason}") from None
+    # What begins with the root is under it, and so the root itself is no link: most often true.
+    if real.startswith(f"{root}{os.sep}"):
+        return real
     folder = os.path.realpath(root)
     if os.path.commonpath((folder, real)) != folder:
         raise ScanError("file.link_outside", f"{relative}: leads out of the input folder")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from data_prep.errors import ScanError
-from data_prep.memory_reuse import keep_freed_memory
+from data_prep.memory_reuse import keep_freed_memory, spare_standing_objects
 from data_prep.readers import ScanSource, read_scan
 from data_prep.readers.channel import Sender
 from data_prep.readers.policy import ReadPolicy
@@ -70,6 +70,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     keep_freed_memory()
+    spare_standing_objects()
     with connection, contextlib.suppress(ConnectionError, EOFError):
         _serve(connection, Sender(connection))
 

@@ -16,6 +16,7 @@ from pipeline.serving.answers import block_scans
 from pipeline.serving.inputs import find_inputs
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.prepared import PreparedScan, PrepareScan
+from pipeline.serving.seen import NONE_SEEN
 from pipeline.serving.self_test import made_up_scans
 from pipeline.serving.twin import Compared
 
@@ -57,7 +58,7 @@ def _read(package: ModelPackage, given: Sequence[Path], out: Path) -> Iterator[N
     for folder in find_inputs(given, out, policy):
         with DecodePool(folder.root, 1, policy=policy) as pool:
             sources = [scan.source for scan in folder.scans]
-            for _, result in pool.read(sources, PrepareScan(package.recipe)):
+            for _, result in pool.read(sources, PrepareScan(package.recipe, NONE_SEEN)):
                 if isinstance(result, PreparedScan):
                     yield result.array
 

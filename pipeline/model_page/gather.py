@@ -18,6 +18,7 @@ from pipeline.serving.answers import Answer, answers, block_scans, not_finite
 from pipeline.serving.labelled import nothing_answered
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.prepared import PreparedScan, PrepareScan
+from pipeline.serving.seen import NONE_SEEN
 from pipeline.weighted_metrics import Floats, Labels
 
 
@@ -84,7 +85,7 @@ def gather(
     kept: list[tuple[ScanRecord, ScanLook, Answer]] = []
     refused: list[tuple[ScanRecord, ScanError]] = []
     reader = ScanReader(root, package.card.read, workers)
-    read = zip(records, reader.read(records, PrepareScan(package.recipe)), strict=True)
+    read = zip(records, reader.read(records, PrepareScan(package.recipe, NONE_SEEN)), strict=True)
     for block in _blocks(read, block_scans(package), refused):
         # With the oddities of its files, as the looks of the training scans have them.
         looks = [replace(one.look, flags=record.flags) for record, one in block]

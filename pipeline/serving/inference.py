@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data_prep.errors import ScanError
 from data_prep.files import write_csv
-from data_prep.memory_reuse import keep_freed_memory
+from data_prep.memory_reuse import keep_freed_memory, spare_standing_objects
 from data_prep.readers.child_process import ChildProcess
 from data_prep.readers.sandbox import DecodePool, NewChild
 from data_prep.stage import new_stage
@@ -107,6 +107,7 @@ def predict(
     """
     started = time.monotonic()
     keep_freed_memory()
+    spare_standing_objects()
     on_shift = on_shift or package.card.trust.on_shift
     folders = find_inputs(inputs, out, package.card.read, listed)
     skipped = sorted((f.shown(item.path), item.reason) for f in folders for item in f.skipped)
@@ -157,7 +158,9 @@ def _read(
     for folder in folders:
         with DecodePool(folder.root, workers, policy=policy, new_child=new_child) as pool:
             sources = [scan.source for scan in folder.scans]
-            results = pool.read(sources, PrepareScan(package.recipe))
+            results = pool.read(
+                sources, PrepareScan(package.recipe, package.card.training.seen.maybe)
+            )
             for scan, (_, result) in zip(folder.scans, results, strict=True):
                 if isinstance(result, PreparedScan):
                     result = result.with_files_flags(scan.source.flags)

@@ -14,6 +14,7 @@ from data_prep.miniature import pixel_digest
 from data_prep.preprocess import PrepRecipe
 from data_prep.scan_look import ScanLook, look_at
 from data_prep.volume import Volume
+from pipeline.serving.seen import MaybeSeen
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class PreparedScan:
     Attributes:
         array: (C, I, J[, K]) float32.
         flags: What was accepted while reading.
-        pixel_sha256: Digest of the scan as it was read.
+        pixel_sha256: Digest of the scan as it was read; "" where its look says that it is none that
+            the model has seen.
         look: By what it can be told from the training scans.
     """
 
@@ -40,9 +42,15 @@ class PreparedScan:
 
 @dataclass(frozen=True)
 class PrepareScan:
-    """Applies a recipe to a volume; picklable, so that it can run in a child."""
+    """Applies a recipe to a volume; picklable, so that it can run in a child.
+
+    Attributes:
+        recipe: How.
+        maybe_seen: Which scans are to be digested.
+    """
 
     recipe: PrepRecipe
+    maybe_seen: MaybeSeen
 
     def __call__(self, volume: Volume) -> PreparedScan:
         """Prepare one scan.
@@ -51,4 +59,6 @@ class PrepareScan:
             ScanError: As ``PrepRecipe.apply``.
         """
         array = self.recipe.apply(volume)
-        return PreparedScan(array, volume.flags, pixel_digest(volume), look_at(volume, array))
+        look = look_at(volume, array)
+        digest = pixel_digest(volume) if self.maybe_seen(look) else ""
+        return PreparedScan(array, volume.flags, digest, look)

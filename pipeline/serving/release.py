@@ -6,7 +6,7 @@ test split is looked at once, here, for the chosen model only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +160,18 @@ def _seen(used: Used, pseudonym: Callable[[str], str] | None) -> SeenScans:
     def pixels(rows: Sequence[IndexRow]) -> list[str]:
         return [used.as_read[row.scan_id].pixel_sha256 for row in rows]
 
+    def looks(rows: Sequence[IndexRow]) -> Iterator[str]:
+        return (used.as_read[row.scan_id].fingerprint for row in rows)
+
     def patients(rows: Sequence[IndexRow]) -> list[str]:
         return [pseudonym(name) for name in {row.patient_id for row in rows}] if pseudonym else []
 
     return SeenScans.of(
-        pixels(used.train), pixels(used.val), patients(used.train), patients(used.val)
+        pixels(used.train),
+        pixels(used.val),
+        patients(used.train),
+        patients(used.val),
+        looks([*used.train, *used.val]),
     )
 
 

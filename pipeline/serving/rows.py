@@ -93,10 +93,14 @@ class RowScorer:
             if array is not None:
                 volume = _volume(array, request.get("affine"))
                 self._check_geometry(volume)
-                return PrepareScan(self.package.recipe)(volume)
+                return self._prepare(volume)
             return self._read(path)
         except MedcurveError as error:
             return error
+
+    @property
+    def _prepare(self) -> PrepareScan:
+        return PrepareScan(self.package.recipe, self.package.card.training.seen.maybe)
 
     def _check_geometry(self, volume: Volume) -> None:
         """Refuse an array that the model would take in whatever direction its axes have."""
@@ -137,7 +141,7 @@ class RowScorer:
             raise RequestError("serve.not_one_scan", f"the path holds {len(scans)} scans, not one")
         ((folder, source),) = scans
         with DecodePool(folder.root, 1, policy=policy) as pool:
-            ((_, result),) = pool.read([source], PrepareScan(self.package.recipe))
+            ((_, result),) = pool.read([source], self._prepare)
         if isinstance(result, ScanError):
             raise result
         return result.with_files_flags(source.flags)

@@ -83,6 +83,25 @@ def test_what_a_store_keeps_gives_the_same_look() -> None:
     assert {name: repr(value) for name, value in now.items()} == {
         name: repr(value) for name, value in then.items()
     }
+    assert look_at(volume, prepared).fingerprint == read.fingerprint
+
+
+def test_fingerprints_stay_what_packages_hold() -> None:
+    # Were numpy to draw other voxels one day, no scan that a model has seen would be known again.
+    ramp = np.arange(1 << 15, dtype=np.int16).reshape(1, 32, 32, 32)
+    drawn = look_at(Volume(ramp, np.eye(4)), ramp.astype(np.float32)).fingerprint
+    assert drawn.startswith("28b484a65f5a")
+    few = Volume(ramp[0, :1, :3], np.eye(4), has_geometry=False)
+    assert look_at(few, few.array.astype(np.float32)).fingerprint.startswith("b0521346a94b")
+
+
+def test_fingerprints_differ_with_shape_type_and_intensities() -> None:
+    array = noise((1, 6, 4)).astype(np.float64)
+    brighter = array.copy()
+    brighter[0, 2, 2] = array.max() + 1
+    kinds = (array, array.astype(np.float32), array.reshape(1, 4, 6), brighter)
+    looks = [look_at(Volume(a, np.eye(4), has_geometry=False), noise((1, 9, 9))) for a in kinds]
+    assert len({look.fingerprint for look in looks}) == len(kinds)
 
 
 @settings(deadline=None, max_examples=30)

@@ -24,6 +24,7 @@ from data_prep.store import Store
 from pipeline.serving.inference import predict
 from pipeline.serving.package import ModelPackage
 from pipeline.serving.prepared import PrepareScan
+from pipeline.serving.seen import NONE_SEEN
 
 N = 24
 VOLUMES = {
@@ -121,7 +122,7 @@ def test_predict_makes_the_tensors_that_are_in_the_store(
 
     records, _ = load_manifest(tmp_path / "manifest")
     first_file = {record.scan_id: record.paths[0] for record in records}
-    prepared = ScanReader(tmp_path / "scans").read(records, PrepareScan(travelled))
+    prepared = ScanReader(tmp_path / "scans").read(records, PrepareScan(travelled, NONE_SEEN))
     read = {record.scan_id: scan for record, scan in zip(records, prepared, strict=True)}
     by_id = {row.scan_id: row for row in read_table(store.folder / AS_READ, AsRead)}
     compared = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
+import pickle
 from functools import partial
 from pathlib import Path
 
@@ -27,14 +29,17 @@ from data_prep.labelling import (
     pseudonym_key,
 )
 from data_prep.manifest import ScanReader, load_manifest
+from data_prep.miniature import pixel_digest
 from data_prep.prep import prepare_store
-from data_prep.preprocess import PrepConfig
+from data_prep.preprocess import PrepConfig, PrepRecipe
 from data_prep.splits import SPLIT_TABLE, SplitRow, split_cohort
+from data_prep.volume import Volume
 from pipeline.serving.inference import predict
 from pipeline.serving.package import load_package
 from pipeline.serving.package_files import MODEL
+from pipeline.serving.prepared import PrepareScan
 from pipeline.serving.release import release
-from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS, SeenScans
+from pipeline.serving.seen import NONE_SEEN, PATIENT_FLAGS, SEEN_FLAGS, SeenScans
 from pipeline.study.config import StudyConfig
 from pipeline.study.run import run_study
 
@@ -207,3 +212,35 @@ def test_the_digests_are_under_the_packages_seal(trained: Path) -> None:
     content = read_json(trained / "model" / MODEL)
     assert content["training"]["seen"]["train"]
     assert len(base64.b64decode(content["training"]["seen"]["train"])) == 8 * 12
+
+
+def looked_at(seed: int) -> Volume:
+    rng = np.random.default_rng(seed)
+    return Volume(rng.normal(size=(1, 9, 8)), np.eye(4), has_geometry=False)
+
+
+def test_only_a_scan_that_looks_like_one_that_was_seen_is_digested() -> None:
+    volumes = [looked_at(seed) for seed in range(12)]
+    config = PrepConfig.model_validate({"shape": (6, 5)})
+    recipe = PrepRecipe.fit(config, volumes)
+    looks = [PrepareScan(recipe, NONE_SEEN)(volume).look for volume in volumes]
+    digests = [pixel_digest(volume) for volume in volumes]
+    fingerprints = [look.fingerprint for look in looks[:8]]
+    seen = SeenScans.of(digests[:5], digests[5:8], looks=fingerprints)
+    kept = SeenScans.model_validate_json(seen.model_dump_json())
+    prepare = pickle.loads(pickle.dumps(PrepareScan(recipe, kept.maybe)))
+    found = [prepare(volume).pixel_sha256 for volume in volumes]
+    assert found == digests[:8] + [""] * 4
+    assert [bool(kept.flags(digest)) for digest in found] == [True] * 8 + [False] * 4
+    assert PrepareScan(recipe, SeenScans().maybe)(volumes[0]).pixel_sha256 == ""
+
+
+def test_a_package_without_fingerprints_has_every_scan_digested() -> None:
+    volumes = [looked_at(seed) for seed in range(3)]
+    recipe = PrepRecipe.fit(PrepConfig.model_validate({"shape": (6, 5)}), volumes)
+    written = json.loads(SeenScans.of([pixel_digest(volumes[0])], []).model_dump_json())
+    del written["looks"]
+    old = SeenScans.model_validate(written)
+    found = [PrepareScan(recipe, old.maybe)(volume).pixel_sha256 for volume in volumes]
+    assert found == [pixel_digest(volume) for volume in volumes]
+    assert [bool(old.flags(digest)) for digest in found] == [True, False, False]
