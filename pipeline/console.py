@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -48,6 +48,18 @@ class _Rate(ProgressColumn):
         return Text(f"{rate(task.completed / task.elapsed)} {self._unit}/s", style="cyan")
 
 
+class _NotedBar(Bar):
+    """A bar with a line of its own below it, so that neither is cut at 80 letters."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, and the note if there is one."""
+        yield from super().get_renderables()
+        if self.note:
+            yield Text(f"{'':<8} {self.note}", style="dim")
+
+
 def rate(value: float) -> str:
     """Three significant digits: 0.52, 7.31, 45.2, 1240."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
@@ -66,22 +78,26 @@ def progress(title: str, unit: str) -> Iterator[Progress]:
 
 @contextmanager
 def noted_progress(title: str, unit: str) -> Iterator[Callable[[int, int, str], None]]:
-    """As ``progress``, with (done, total, a note shown behind them)."""
+    """As ``progress``, with (done, total, a note shown below the bar or behind the line)."""
     if not OUT.is_terminal:
         with _plain(title, unit) as report:
             yield report
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=16),  # with all the rest no longer than 80 letters
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}", markup=False),
     )
-    with Bar(*columns, console=OUT) as bar:
-        task = bar.add_task(f"{title:<8}", total=None, note="")
-        yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+    with _NotedBar(*columns, console=OUT) as bar:
+        task = bar.add_task(f"{title:<8}", total=None)
+
+        def report(done: int, total: int, note: str) -> None:
+            bar.note = note
+            bar.update(task, completed=done, total=total)
+
+        yield report
         if bar.tasks[task].total is None:  # there was nothing to do: what a stage made stands
             bar.update(task, visible=False)
 

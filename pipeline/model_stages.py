@@ -248,7 +248,8 @@ def predict_stage(
         written = opened.enter_context(extras(package, options.extras))
 
         def tell(now: BatchProgress) -> None:
-            report(now.done, now.scans, f"{now.quarantined} quarantined" * bool(now.quarantined))
+            counts = f"{now.ok} ok · {now.quarantined} quarantined · {now.skipped} skipped"
+            report(now.done, now.scans, counts)
 
         found = predict(
             package,
@@ -299,13 +300,13 @@ def _say_predicted(found: PredictionSummary, out: Path) -> None:
     from pipeline.serving.seen import PATIENT_FLAGS, SEEN_FLAGS
 
     say(
-        f"predict: {counted(found.inputs, 'input')} = {found.ok} scored + "
-        f"{found.quarantined} quarantined + {found.skipped} skipped → {out / 'predictions.csv'}"
+        f"predict: {counted(found.inputs, 'input')} = {found.ok:,} scored + "
+        f"{found.quarantined:,} quarantined + {found.skipped:,} skipped → {out / 'predictions.csv'}"
     )
     say_quarantined(found.quarantined_by_code)
     for flag, meaning in (SHIFT_FLAGS | SEEN_FLAGS | PATIENT_FLAGS | EXTRA_FLAGS).items():
         if seen := found.flagged.get(flag):
-            say(f"  flagged: {seen} × {flag} ({meaning})")
+            say(f"  flagged: {seen:,} × {flag} ({meaning})")
     if (shift := found.shift) and shift.p_value <= _CLEARLY:
         side = min(shift.p_values, key=shift.p_values.__getitem__)
         say(

@@ -72,12 +72,12 @@ def test_the_longest_bar_of_predict_fits_eighty_letters(monkeypatch: pytest.Monk
     monkeypatch.setattr(console, "OUT", Console(file=text, force_terminal=True, width=200))
     monkeypatch.setattr(console, "rate", lambda _: "1240")
     with console.noted_progress("predict", "scans") as report:
-        report(99_999, 99_999, "12345 quarantined")
-    (last,) = (
-        re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).split("\r")[-1].splitlines()[:1]
-    )
-    assert last.endswith("12345 quarantined")
-    assert len(last.rstrip()) <= 80
+        report(199_999, 199_999, "187654 ok · 12345 quarantined · 54321 skipped")
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).split("\r")[-1]
+    bar, below = (line.rstrip() for line in plain.splitlines()[:2])
+    assert "199999/199999 1240 scans/s" in bar
+    assert below.strip() == "187654 ok · 12345 quarantined · 54321 skipped"
+    assert max(len(bar), len(below)) <= 80
 
 
 def test_in_a_terminal_no_work_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
